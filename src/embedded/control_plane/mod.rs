@@ -1,0 +1,8 @@
+//! The control plane: storage, API server, controllers, scheduler.
+
+pub mod api;
+pub mod apiserver;
+pub mod controllers;
+pub mod pki;
+pub mod scheduler;
+pub mod storage;

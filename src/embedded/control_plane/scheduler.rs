@@ -1,0 +1,1 @@
+//! Binds pods to the node.

@@ -1,0 +1,8 @@
+//! The node: kubelet, container runtime, pod network, Services.
+
+pub mod cni;
+pub mod kube_proxy;
+pub mod kubelet;
+pub mod nftables;
+pub mod runtime;
+pub mod sys;

@@ -1,0 +1,74 @@
+//! ztlab: zero-trust labs in a terminal.
+//!
+//! A module imports only from its own layer or below; `tests/architecture.rs` holds the code to this map.
+//!
+//! | layer | rooms |
+//! |---|---|
+//! | 6 faces | [`cli`] [`tui`] [`report`] [`author`] |
+//! | 5 session | [`session`] |
+//! | 4 observation | [`probe`] [`capture`] [`check`] |
+//! | 3 cluster | [`cluster`] |
+//! | 2 embedded | [`embedded`] |
+//! | 1 instruments | [`catalog`] |
+//! | 0 vocabulary | [`lab`] [`evidence`] [`verdict`] [`score`] [`packet`] [`paths`] |
+//! | side | [`standins`] |
+//!
+//! The way of the data: a lab file becomes a validated [`lab`] model; [`session`] runs its checks by asking
+//! [`probe`] and [`capture`] for evidence from inside the pods of a [`cluster`]; [`check`] judges the evidence
+//! into a [`verdict`]; the faces draw the session's snapshots.
+
+pub mod author;
+pub mod capture;
+pub mod catalog;
+pub mod check;
+pub mod cli;
+pub mod cluster;
+#[cfg(target_os = "linux")]
+pub mod embedded;
+pub mod evidence;
+#[cfg(target_os = "linux")]
+pub mod images;
+pub mod lab;
+pub mod packet;
+pub mod paths;
+pub mod probe;
+pub mod report;
+pub mod score;
+pub mod session;
+pub mod standins;
+pub mod tui;
+pub mod verdict;
+
+use std::{ffi::OsString, process::ExitCode};
+
+/// Runs the program: a re-exec stage if the arguments name one, else the command line.
+///
+/// Stages come first because entering a user namespace, and becoming a pod's program, cannot wait for a
+/// multi-threaded runtime.
+pub fn run(args: Vec<OsString>) -> ExitCode {
+    let program = args
+        .first()
+        .and_then(|arg| std::path::Path::new(arg).file_name())
+        .and_then(|name| name.to_str())
+        .unwrap_or("ztlab")
+        .to_owned();
+    let rest: Vec<OsString> = args.iter().skip(1).cloned().collect();
+    if program != "ztlab" && standins::knows(&program) {
+        return standins::main(&program, rest);
+    }
+    let stage = rest.first().and_then(|arg| arg.to_str()).unwrap_or("").to_owned();
+    let stage_args = rest.get(1..).unwrap_or_default().to_vec();
+    match stage.as_str() {
+        #[cfg(target_os = "linux")]
+        "__node" => embedded::rootless::node_stage(stage_args, images::registry()),
+        #[cfg(target_os = "linux")]
+        "__exec" => embedded::node::runtime::exec_stage(stage_args),
+        "__observe" => capture::observe_stage(stage_args),
+        "__session-host" => session::host_stage(stage_args),
+        "__standin" => match stage_args.split_first() {
+            Some((name, args)) => standins::main(&name.to_string_lossy(), args.to_vec()),
+            None => ExitCode::from(2),
+        },
+        _ => cli::main(args),
+    }
+}

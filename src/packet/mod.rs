@@ -1,0 +1,1 @@
+//! Packets: decoders, reassembly, what leaks. Pure.
