@@ -17,6 +17,8 @@
 //! [`probe`] and [`capture`] for evidence from inside the pods of a [`cluster`]; [`check`] judges the evidence
 //! into a [`verdict`]; the faces draw the session's snapshots.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod author;
 pub mod capture;
 pub mod catalog;

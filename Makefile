@@ -1,0 +1,38 @@
+# The two commands of the README are `make lab` and `make test`; each does its own set-up.
+
+CARGO ?= cargo
+
+.PHONY: lab build test lint bench book setup setup-test fuzz clean help
+
+help:           ## this list
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ -/' 
+
+lab: setup      ## set up, build, and open the terminal interface
+	@$(CARGO) build --release --locked
+	@sh scripts/userns.sh target/release/ztlab
+	@target/release/ztlab
+
+build: setup    ## set up and build the release binary
+	@$(CARGO) build --release --locked
+
+test: setup-test ## set up and run every test
+	PATH="$(CURDIR)/target/peers:$$PATH" $(CARGO) test --locked
+
+lint: setup     ## formatting and clippy
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+bench: build    ## what the project claims about speed, measured here and now
+	@sh benches/run.sh target/release/ztlab
+
+book: setup     ## build the book (needs mdbook)
+	mdbook build book
+
+setup:
+	@sh scripts/setup.sh build
+
+setup-test:
+	@sh scripts/setup.sh test
+
+clean:          ## remove what was built
+	$(CARGO) clean

@@ -1,0 +1,113 @@
+#!/bin/sh
+# Sets up what building (or testing) ztlab needs. Quiet when there is nothing to do; says what it installs.
+#   setup.sh build    a Rust toolchain (only checked), a C compiler, libpcap's headers
+#   setup.sh test     the same, and the peers that tests compare with, where the package manager has them
+set -eu
+
+need_rust=1.89
+what=${1:-build}
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+rust_line="curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh -s -- -y && . \"\$HOME/.cargo/env\""
+
+check_rust() {
+    # A toolchain that rustup has just put there is not on the PATH of a shell that was open before.
+    if ! command -v cargo >/dev/null 2>&1; then
+        say "there is no Rust toolchain (cargo) on this machine's PATH"
+        if [ -x "${HOME:-/nonexistent}/.cargo/bin/cargo" ]; then
+            say "one is installed in ~/.cargo: run   . \"\$HOME/.cargo/env\"   and try again"
+        else
+            say "this line installs one:   $rust_line"
+        fi
+        exit 2
+    fi
+    have=$(rustc --version 2>/dev/null | sed -n 's/^rustc \([0-9][0-9]*\.[0-9][0-9]*\).*/\1/p')
+    [ -n "$have" ] || { say "rustc does not run: rustup default stable"; exit 2; }
+    have_minor=${have#*.}
+    need_minor=${need_rust#*.}
+    if [ "${have%%.*}" -eq 1 ] && [ "$have_minor" -lt "$need_minor" ]; then
+        say "Rust $have is too old: ztlab needs $need_rust or newer"
+        if command -v rustup >/dev/null 2>&1; then
+            say "this line brings it up to date:   rustup update stable && rustup default stable"
+        else
+            say "this line installs a newer one beside it:   $rust_line"
+        fi
+        exit 2
+    fi
+}
+
+has_header() { for dir in /usr/include /usr/local/include; do [ -e "$dir/$1" ] && return 0; done; return 1; }
+has_program() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ]; }
+
+manager=none
+for candidate in apt-get dnf pacman zypper apk; do
+    if command -v "$candidate" >/dev/null 2>&1; then manager=$candidate; break; fi
+done
+
+# package NAME-FOR: the package that brings it, by package manager
+package() {
+    case "$manager:$1" in
+        apt-get:cc) echo gcc libc6-dev ;;        apt-get:pcap) echo libpcap-dev ;;
+        dnf:cc) echo gcc ;;                      dnf:pcap) echo libpcap-devel ;;
+        pacman:cc) echo gcc ;;                   pacman:pcap) echo libpcap ;;
+        zypper:cc) echo gcc ;;                   zypper:pcap) echo libpcap-devel ;;
+        apk:cc) echo gcc musl-dev ;;             apk:pcap) echo libpcap-dev ;;
+        *:nft) echo nftables ;;                  *:tmux) echo tmux ;;
+        apt-get:psql) echo postgresql-client ;;  *:psql) echo postgresql ;;
+        *:setpriv) echo util-linux ;;
+        *) echo "$1" ;;
+    esac
+}
+
+missing=
+want() { missing="$missing $(package "$1")"; }
+
+check_rust
+has_program cc || want cc
+has_header pcap/pcap.h || has_header pcap.h || want pcap
+if [ "$what" = test ]; then
+    for program in nft tmux psql openssl curl setpriv; do
+        has_program "$program" || want "$program"
+    done
+fi
+missing=$(echo $missing)
+
+if [ -n "$missing" ]; then
+    if [ "$manager" = none ]; then
+        say "missing: $missing; no known package manager here: install them by hand, then run this again"
+        exit 2
+    fi
+    sudo=
+    if [ "$(id -u)" -ne 0 ]; then
+        command -v sudo >/dev/null 2>&1 || { say "missing: $missing; ask an administrator to install them"; exit 2; }
+        sudo=sudo
+    fi
+    say "installing with $manager${sudo:+ (sudo may ask for your password)}: $missing"
+    case "$manager" in
+        apt-get)
+            log=$(mktemp)
+            # A machine that never updated its lists knows no package; one that did need not do it again.
+            $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >"$log" 2>&1 || {
+                $sudo apt-get update >"$log" 2>&1 &&
+                $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing >"$log" 2>&1
+            } || { tail -n 20 "$log" >&2; rm -f "$log"; say "apt-get could not install: $missing"; exit 2; }
+            rm -f "$log" ;;
+        dnf) $sudo dnf install -y $missing ;;
+        pacman) $sudo pacman -S --noconfirm --needed $missing ;;
+        zypper) $sudo zypper --non-interactive install $missing ;;
+        apk) $sudo apk add $missing ;;
+    esac
+fi
+
+# kubectl is a peer of the tests only; where the distribution's is missing or too old for WebSockets, Go builds one.
+if [ "$what" = test ] && ! command -v kubectl >/dev/null 2>&1 && [ ! -x target/peers/kubectl ]; then
+    if command -v go >/dev/null 2>&1; then
+        say "building kubectl from its Go module for the tests (some minutes, once)"
+        mkdir -p target/peers
+        (cd tests/peers/kubectl && GOFLAGS=-mod=mod go build -o ../../../target/peers/kubectl .) ||
+            { say "kubectl could not be built; install kubectl 1.30 or newer"; [ "${CI:-}" != true ] || exit 2; }
+    else
+        say "there is no kubectl, and no Go to build one: the tests that drive the cluster with it will be skipped"
+    fi
+fi
