@@ -114,7 +114,10 @@ fn rooms_named(text: &str) -> Vec<String> {
 }
 
 fn layer(room: &str) -> Option<u8> {
-    LAYERS.iter().find(|(_, rooms)| rooms.contains(&room)).map(|(layer, _)| *layer)
+    LAYERS
+        .iter()
+        .find(|(_, rooms)| rooms.contains(&room))
+        .map(|(layer, _)| *layer)
 }
 
 fn room_of(file: &str) -> &str {
@@ -156,21 +159,32 @@ fn imports_point_downwards() {
 fn components_meet_only_at_the_api_server() {
     let mut wrong = Vec::new();
     for (file, text) in sources() {
-        let Some(here) = COMPONENTS.iter().find(|part| file.starts_with(&format!("embedded/{part}"))) else {
+        let Some(here) = COMPONENTS
+            .iter()
+            .find(|part| file.starts_with(&format!("embedded/{part}")))
+        else {
             continue;
         };
         let text = code(&text);
         for other in COMPONENTS.iter().filter(|other| *other != here) {
             let path = other.replace('/', "::");
             let last = other.rsplit('/').next().unwrap();
-            for form in [format!("embedded::{path}"), format!("super::super::{path}"), format!("super::{last}::")] {
+            for form in [
+                format!("embedded::{path}"),
+                format!("super::super::{path}"),
+                format!("super::{last}::"),
+            ] {
                 if text.contains(&form) {
                     wrong.push(format!("{file} names {other}"));
                 }
             }
         }
     }
-    assert!(wrong.is_empty(), "components that call each other:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "components that call each other:\n{}",
+        wrong.join("\n")
+    );
 }
 
 #[test]
@@ -188,7 +202,10 @@ fn unsafe_code_stays_in_the_sys_room() {
 fn banned_crates_stay_out() {
     let lock = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock")).unwrap();
     for banned in ["rustables", "aws-lc-sys", "openssl-sys", "native-tls"] {
-        assert!(!lock.contains(&format!("name = \"{banned}\"")), "{banned} is in Cargo.lock (see the book's decisions)");
+        assert!(
+            !lock.contains(&format!("name = \"{banned}\"")),
+            "{banned} is in Cargo.lock (see the book's decisions)"
+        );
     }
 }
 
