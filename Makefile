@@ -23,7 +23,7 @@ lint: setup     ## formatting and clippy
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 bench: build    ## what the project claims about speed, measured here and now
-	@sh benches/run.sh target/release/ztlab
+	@$(CARGO) bench --locked --bench lab
 
 book: setup     ## build the book (needs mdbook)
 	mdbook build book

@@ -1,0 +1,247 @@
+//! What the project claims about the first lab's speed, measured here and now: medians of several runs, each figure
+//! beside what it is compared with. `make bench` runs it on the release build. Nothing here passes or fails.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+const RUNS: usize = 9;
+
+struct Bench {
+    ztlab: PathBuf,
+    home: PathBuf,
+}
+
+struct Row {
+    what: &'static str,
+    measured: String,
+    spread: String,
+    aim: &'static str,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let home = env::temp_dir().join(format!("ztlab-bench-{}", std::process::id()));
+        fs::create_dir_all(&home).unwrap();
+        Self {
+            ztlab: PathBuf::from(env!("CARGO_BIN_EXE_ztlab")),
+            home,
+        }
+    }
+
+    fn command(&self, program: impl AsRef<Path>) -> Command {
+        let mut command = Command::new(program.as_ref());
+        command
+            .env("XDG_STATE_HOME", self.home.join("state"))
+            .env("XDG_RUNTIME_DIR", self.home.join("run"))
+            .env("HOME", &self.home)
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn ztlab(&self, args: &[&str]) -> Output {
+        let output = self.command(&self.ztlab).args(args).output().unwrap();
+        assert!(
+            output.status.success(),
+            "ztlab {args:?} failed:\n{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        output
+    }
+
+    fn kubeconfig(&self) -> String {
+        String::from_utf8(self.ztlab(&["cluster", "kubeconfig", "wiretap"]).stdout)
+            .unwrap()
+            .trim()
+            .to_owned()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = self.command(&self.ztlab).args(["lab", "stop", "--delete"]).output();
+        let _ = fs::remove_dir_all(&self.home);
+    }
+}
+
+fn time(run: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    run();
+    start.elapsed()
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn row(what: &'static str, mut ms: Vec<f64>, aim: &'static str) -> Row {
+    let middle = median(&mut ms);
+    Row {
+        what,
+        measured: format!("{middle:.1} ms"),
+        spread: format!("{:.1} to {:.1}", ms.first().unwrap(), ms.last().unwrap()),
+        aim,
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// Sum of the proportional set sizes of every process that runs this binary, in MiB, with their number.
+fn memory(binary: &Path) -> (f64, usize) {
+    let binary = fs::canonicalize(binary).unwrap();
+    let mut kib = 0u64;
+    let mut processes = 0;
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let exe = fs::read_link(entry.path().join("exe"));
+        // A pod sees the binary at a path of its own: the file's name is what both have in common.
+        if !exe.is_ok_and(|exe| exe == binary || exe.ends_with(".ztlab/ztlab")) {
+            continue;
+        }
+        let Ok(rollup) = fs::read_to_string(entry.path().join("smaps_rollup")) else {
+            continue;
+        };
+        let pss = rollup
+            .lines()
+            .find_map(|line| line.strip_prefix("Pss:"))
+            .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
+            .unwrap_or(0);
+        kib += pss;
+        processes += 1;
+    }
+    #[allow(clippy::cast_precision_loss)]
+    (kib as f64 / 1024.0, processes)
+}
+
+fn start_and_reset(bench: &Bench, rows: &mut Vec<Row>) {
+    let mut cold = Vec::new();
+    let mut reset = Vec::new();
+    for _ in 0..RUNS {
+        let _ = bench.command(&bench.ztlab).args(["lab", "stop", "--delete"]).output();
+        cold.push(ms(time(|| drop(bench.ztlab(&["lab", "start", "wiretap"])))));
+        reset.push(ms(time(|| drop(bench.ztlab(&["lab", "reset"])))));
+    }
+    rows.push(row(
+        "`ztlab lab start wiretap`, cold, to all pods Ready",
+        cold,
+        "300 ms",
+    ));
+    rows.push(row("`ztlab lab reset`, to pristine and Ready", reset, "100 ms"));
+}
+
+fn one_pod(bench: &Bench, rows: &mut Vec<Row>) {
+    let output = bench.command(&bench.ztlab).args(["__floor", "20"]).output().unwrap();
+    let floor: Vec<f64> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| line.trim().parse().ok())
+        .collect();
+    if floor.is_empty() {
+        eprintln!("bench: no floor measured: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    rows.push(row("floor: netns + veth + exec", floor, "-"));
+    let kubeconfig = bench.kubeconfig();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let times = runtime.block_on(pod_starts(&kubeconfig, 20));
+    rows.push(row("one pod, from POST to Running on the watch", times, "floor + 5 ms"));
+}
+
+async fn pod_starts(kubeconfig: &str, count: usize) -> Vec<f64> {
+    use futures::{StreamExt, TryStreamExt};
+    use k8s_openapi::api::core::v1::Pod;
+    use kube::{
+        Api, Client, Config,
+        api::{DeleteParams, PostParams, WatchEvent, WatchParams},
+        config::{KubeConfigOptions, Kubeconfig},
+    };
+
+    let config = Kubeconfig::read_from(kubeconfig).unwrap();
+    let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
+        .await
+        .unwrap();
+    let pods: Api<Pod> = Api::namespaced(Client::try_from(config).unwrap(), "default");
+    let mut times = Vec::new();
+    for index in 0..count {
+        let name = format!("bench-{index}");
+        let pod: Pod = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": name},
+            "spec": {"terminationGracePeriodSeconds": 0, "containers": [
+                {"name": "c", "image": "ztlab.dev/toolbox:1", "command": ["sleep", "1000"]}
+            ]}
+        }))
+        .unwrap();
+        let watch = WatchParams::default().fields(&format!("metadata.name={name}"));
+        let mut events = pods.watch(&watch, "0").await.unwrap().boxed();
+        let start = Instant::now();
+        pods.create(&PostParams::default(), &pod).await.unwrap();
+        while let Some(event) = events.try_next().await.unwrap() {
+            if let WatchEvent::Added(pod) | WatchEvent::Modified(pod) = event
+                && pod.status.and_then(|status| status.phase).as_deref() == Some("Running")
+            {
+                break;
+            }
+        }
+        times.push(ms(start.elapsed()));
+        pods.delete(&name, &DeleteParams::default().grace_period(0))
+            .await
+            .unwrap();
+    }
+    times
+}
+
+fn kubectl(bench: &Bench, rows: &mut Vec<Row>) {
+    let kubeconfig = bench.kubeconfig();
+    let run = |args: &[&str]| {
+        let mut command = bench.command("kubectl");
+        command
+            .env("KUBECONFIG", &kubeconfig)
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        ms(time(|| drop(command.status())))
+    };
+    if Command::new("kubectl").arg("version").arg("--client").output().is_err() {
+        eprintln!("bench: no kubectl on this machine: its rows are left out");
+        return;
+    }
+    run(&["get", "pods", "-n", "shop"]);
+    let (mut get, mut version, mut more) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..21 {
+        let (a, b) = (run(&["get", "pods", "-n", "shop"]), run(&["version", "--client"]));
+        get.push(a);
+        version.push(b);
+        more.push(a - b);
+    }
+    rows.push(row("`kubectl get pods`", get, "-"));
+    rows.push(row("`kubectl version --client`", version, "-"));
+    rows.push(row("the difference, pair by pair", more, "8 ms"));
+}
+
+fn main() {
+    let bench = Bench::new();
+    let mut rows = Vec::new();
+    start_and_reset(&bench, &mut rows);
+    let (mib, processes) = memory(&bench.ztlab);
+    rows.push(Row {
+        what: "memory of the whole lab (PSS of all its processes)",
+        measured: format!("{mib:.1} MiB"),
+        spread: format!("{processes} processes"),
+        aim: "60 MB",
+    });
+    one_pod(&bench, &mut rows);
+    kubectl(&bench, &mut rows);
+    println!("\n| what | median | spread | aim |\n|---|---|---|---|");
+    for row in rows {
+        println!("| {} | {} | {} | {} |", row.what, row.measured, row.spread, row.aim);
+    }
+}
