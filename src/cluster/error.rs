@@ -1,0 +1,127 @@
+//! What can go wrong with a cluster.
+
+use std::{io, path::PathBuf};
+
+/// Why something could not be done with a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// The name is no cluster name.
+    #[error("{name:?} is not a cluster name: {reason}")]
+    BadName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// There is one of that name.
+    #[error("a cluster named {name:?} already exists")]
+    AlreadyExists {
+        /// The name.
+        name: String,
+    },
+    /// There is none of that name.
+    #[error("there is no cluster named {name:?}")]
+    NotFound {
+        /// The name.
+        name: String,
+    },
+    /// It has no process.
+    #[error("the cluster {name:?} is stopped")]
+    Stopped {
+        /// The name.
+        name: String,
+    },
+    /// No such ground here.
+    #[error("there is no ground named {name:?} on this machine")]
+    NoSuchGround {
+        /// The ground's name.
+        name: String,
+    },
+    /// The ground cannot do that.
+    #[error("a cluster of the ground {ground} cannot be {action} by ztlab")]
+    Unsupported {
+        /// The ground.
+        ground: super::GroundKind,
+        /// What was asked, as a participle.
+        action: &'static str,
+    },
+    /// The node process did not start.
+    #[error("the node of cluster {name:?} did not start: {reason}")]
+    NodeFailed {
+        /// The cluster.
+        name: String,
+        /// What it said last.
+        reason: String,
+        /// Its log.
+        log: PathBuf,
+    },
+    /// It did not get there in time.
+    #[error("{what} is not ready after {seconds} s: {state}")]
+    NotReady {
+        /// What was waited for.
+        what: String,
+        /// For how long.
+        seconds: u64,
+        /// What it was last seen as.
+        state: String,
+    },
+    /// A manifest is not one.
+    #[error("{file}: {reason}")]
+    Manifest {
+        /// The file, and the document in it.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kubeconfig does not lead to a cluster.
+    #[error("kubeconfig {path}: {source}", path = path.display())]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// The API said no.
+    #[error("{what}: {source}")]
+    Api {
+        /// What was asked of it.
+        what: String,
+        /// Its answer.
+        source: Box<kube::Error>,
+    },
+}
+
+impl ClusterError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::BadName { .. } => {
+                "use lower-case letters, digits and '-', at most 40 of them, as in lab-1".to_owned()
+            }
+            Self::AlreadyExists { name } => format!("use it, or delete it first: ztlab cluster delete {name}"),
+            Self::NotFound { .. } => "ztlab cluster list shows the clusters there are".to_owned(),
+            Self::Stopped { name } => format!("delete and create it again: ztlab cluster delete {name}"),
+            Self::NoSuchGround { .. } => "the grounds are embedded (Linux) and context".to_owned(),
+            Self::Unsupported { .. } => "use the tool that made the cluster".to_owned(),
+            Self::NodeFailed { log, .. } => {
+                format!(
+                    "ztlab doctor checks what this machine allows; the node's log is {}",
+                    log.display()
+                )
+            }
+            Self::NotReady { .. } => "kubectl describe pods says why a pod is not ready".to_owned(),
+            Self::Manifest { .. } => "kubectl apply --dry-run=client -f <file> checks a manifest".to_owned(),
+            Self::File { .. } => return None,
+            Self::Kubeconfig { .. } => "kubectl config get-contexts shows the contexts there are".to_owned(),
+            Self::Api { .. } => return None,
+        })
+    }
+}

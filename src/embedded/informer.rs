@@ -1,0 +1,371 @@
+//! Shared informers: one watch per kind for all components of a node, with a cache that sees its own writes.
+//!
+//! Source: client-go's shared informers and mutation cache.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Debug,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::StreamExt;
+use kube::{
+    Api, Resource, ResourceExt,
+    runtime::{WatchStreamExt, watcher},
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Namespace and name; the namespace is empty for cluster-scoped kinds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Key {
+    /// The namespace, or nothing.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Key {
+    /// The key of `namespace`/`name`.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+
+    /// The key of an object.
+    pub fn of<K: Resource>(object: &K) -> Self {
+        Self::new(
+            object.meta().namespace.clone().unwrap_or_default(),
+            object.meta().name.clone().unwrap_or_default(),
+        )
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{}", self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
+    }
+}
+
+/// What happened to an object.
+#[derive(Debug)]
+pub enum Change<K> {
+    /// It is there, new or changed.
+    Applied {
+        /// What the cache held before.
+        old: Option<Arc<K>>,
+        /// What it holds now.
+        new: Arc<K>,
+    },
+    /// It is gone.
+    Deleted(Arc<K>),
+}
+
+impl<K> Clone for Change<K> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Applied { old, new } => Self::Applied {
+                old: old.clone(),
+                new: new.clone(),
+            },
+            Self::Deleted(gone) => Self::Deleted(gone.clone()),
+        }
+    }
+}
+
+impl<K> Change<K> {
+    /// The object: as it is now, or as it last was.
+    pub fn object(&self) -> &Arc<K> {
+        match self {
+            Self::Applied { new, .. } => new,
+            Self::Deleted(gone) => gone,
+        }
+    }
+}
+
+struct State<K> {
+    objects: HashMap<Key, Arc<K>>,
+    /// Uids whose deletion this process did, until the watch says so too.
+    gone: HashSet<String>,
+    subscribers: Vec<mpsc::UnboundedSender<Change<K>>>,
+}
+
+impl<K: Resource> State<K> {
+    fn apply(&mut self, object: K) {
+        if object.meta().uid.as_ref().is_some_and(|uid| self.gone.contains(uid)) {
+            return;
+        }
+        let key = Key::of(&object);
+        let old = self.objects.get(&key).cloned();
+        if old
+            .as_ref()
+            .is_some_and(|old| same_uid(old.as_ref(), &object) && revision(old.as_ref()) >= revision(&object))
+        {
+            return;
+        }
+        let new = Arc::new(object);
+        self.objects.insert(key, new.clone());
+        self.tell(&Change::Applied { old, new });
+    }
+
+    fn delete(&mut self, key: &Key, uid: Option<&str>) {
+        if uid.is_some()
+            && self
+                .objects
+                .get(key)
+                .is_some_and(|held| held.meta().uid.as_deref() != uid)
+        {
+            return;
+        }
+        if let Some(gone) = self.objects.remove(key) {
+            self.tell(&Change::Deleted(gone));
+        }
+    }
+
+    fn tell(&mut self, change: &Change<K>) {
+        self.subscribers
+            .retain(|subscriber| subscriber.send(change.clone()).is_ok());
+    }
+}
+
+fn same_uid<K: Resource>(a: &K, b: &K) -> bool {
+    a.meta().uid == b.meta().uid
+}
+
+fn revision<K: Resource>(object: &K) -> u64 {
+    object
+        .meta()
+        .resource_version
+        .as_deref()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
+}
+
+/// A cache of all objects of one kind, kept by one watch.
+pub struct Informer<K> {
+    state: Arc<Mutex<State<K>>>,
+    synced: watch::Receiver<bool>,
+}
+
+impl<K> Clone for Informer<K> {
+    fn clone(&self) -> Self {
+        Self {
+            state: self.state.clone(),
+            synced: self.synced.clone(),
+        }
+    }
+}
+
+impl<K> Informer<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    /// Starts watching every object of the kind.
+    pub fn start(client: kube::Client, stop: CancellationToken) -> Self {
+        let (tell_synced, synced) = watch::channel(false);
+        let state = Arc::new(Mutex::new(State {
+            objects: HashMap::new(),
+            gone: HashSet::new(),
+            subscribers: Vec::new(),
+        }));
+        let informer = Self { state, synced };
+        let worker = informer.clone();
+        tokio::spawn(async move {
+            let stream = watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff();
+            let mut stream = std::pin::pin!(stream);
+            let mut listed = HashSet::new();
+            loop {
+                let event = tokio::select! {
+                    () = stop.cancelled() => return,
+                    event = stream.next() => event,
+                };
+                match event {
+                    None => return,
+                    Some(Ok(event)) => worker.take(event, &mut listed, &tell_synced),
+                    Some(Err(error)) => tracing::warn!(kind = %K::kind(&()), %error, "watch failed; it is tried again"),
+                }
+            }
+        });
+        informer
+    }
+
+    fn take(&self, event: watcher::Event<K>, listed: &mut HashSet<Key>, synced: &watch::Sender<bool>) {
+        let mut state = self.lock();
+        match event {
+            watcher::Event::Init => listed.clear(),
+            watcher::Event::InitApply(object) => {
+                listed.insert(Key::of(&object));
+                state.apply(object);
+            }
+            watcher::Event::InitDone => {
+                let stale: Vec<Key> = state
+                    .objects
+                    .keys()
+                    .filter(|key| !listed.contains(*key))
+                    .cloned()
+                    .collect();
+                for key in stale {
+                    state.delete(&key, None);
+                }
+                state.gone.clear();
+                synced.send_replace(true);
+            }
+            watcher::Event::Apply(object) => state.apply(object),
+            watcher::Event::Delete(object) => {
+                let uid = object.uid();
+                state.delete(&Key::of(&object), uid.as_deref());
+                if let Some(uid) = uid {
+                    state.gone.remove(&uid);
+                }
+            }
+        }
+    }
+
+    /// Waits until the first list is in.
+    pub async fn synced(&self) {
+        let mut synced = self.synced.clone();
+        // An error means that the watch was stopped: then nobody needs to wait any longer either.
+        let _ = synced.wait_for(|done| *done).await;
+    }
+
+    /// Every change from now on, after one `Applied` for each object that is there.
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Change<K>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut state = self.lock();
+        for object in state.objects.values() {
+            // The receiver is in our hands: this cannot fail.
+            let _ = sender.send(Change::Applied {
+                old: None,
+                new: object.clone(),
+            });
+        }
+        state.subscribers.push(sender);
+        receiver
+    }
+
+    /// The object with this key.
+    pub fn get(&self, key: &Key) -> Option<Arc<K>> {
+        self.lock().objects.get(key).cloned()
+    }
+
+    /// Every object.
+    pub fn all(&self) -> Vec<Arc<K>> {
+        self.lock().objects.values().cloned().collect()
+    }
+
+    /// Every object of a namespace, by name.
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        let mut found: Vec<_> = self
+            .lock()
+            .objects
+            .iter()
+            .filter(|(key, _)| key.namespace == namespace)
+            .map(|(_, object)| object.clone())
+            .collect();
+        found.sort_by_key(|object| object.name_any());
+        found
+    }
+
+    /// Takes in the answer to a write of this process, ahead of the watch.
+    pub fn wrote(&self, object: K) {
+        self.lock().apply(object);
+    }
+
+    /// Takes in that this process deleted an object for good, ahead of the watch.
+    pub fn deleted(&self, object: &K) {
+        let mut state = self.lock();
+        let key = Key::of(object);
+        // Only what the cache still holds: for the others the watch has spoken already, and will not again.
+        if let Some(held) = state.objects.get(&key)
+            && same_uid(held.as_ref(), object)
+        {
+            if let Some(uid) = object.meta().uid.clone() {
+                state.gone.insert(uid);
+            }
+            state.delete(&key, object.meta().uid.as_deref());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    fn object(name: &str, uid: &str, revision: u64) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.name = Some(name.into());
+        object.metadata.namespace = Some("default".into());
+        object.metadata.uid = Some(uid.into());
+        object.metadata.resource_version = Some(revision.to_string());
+        object
+    }
+
+    fn informer() -> (Informer<ConfigMap>, watch::Sender<bool>) {
+        let (tell, synced) = watch::channel(false);
+        let state = State {
+            objects: HashMap::new(),
+            gone: HashSet::new(),
+            subscribers: Vec::new(),
+        };
+        (
+            Informer {
+                state: Arc::new(Mutex::new(state)),
+                synced,
+            },
+            tell,
+        )
+    }
+
+    #[test]
+    fn an_older_event_does_not_undo_a_write() {
+        let (informer, tell) = informer();
+        let mut changes = informer.subscribe();
+        informer.wrote(object("a", "1", 5));
+        informer.take(watcher::Event::Apply(object("a", "1", 4)), &mut HashSet::new(), &tell);
+        assert_eq!(informer.all()[0].metadata.resource_version.as_deref(), Some("5"));
+        assert!(changes.try_recv().is_ok());
+        assert!(changes.try_recv().is_err(), "the older event must not be told");
+    }
+
+    #[test]
+    fn a_deleted_object_does_not_come_back_but_its_successor_does() {
+        let (informer, tell) = informer();
+        informer.wrote(object("a", "1", 5));
+        informer.deleted(&object("a", "1", 5));
+        informer.take(watcher::Event::Apply(object("a", "1", 6)), &mut HashSet::new(), &tell);
+        assert!(informer.all().is_empty());
+        informer.wrote(object("a", "2", 8));
+        informer.take(watcher::Event::Delete(object("a", "1", 7)), &mut HashSet::new(), &tell);
+        assert_eq!(informer.all().len(), 1, "the successor has another uid");
+    }
+
+    #[test]
+    fn a_new_list_removes_what_it_does_not_hold() {
+        let (informer, tell) = informer();
+        informer.wrote(object("a", "1", 5));
+        let mut listed = HashSet::new();
+        for event in [
+            watcher::Event::Init,
+            watcher::Event::InitApply(object("b", "2", 6)),
+            watcher::Event::InitDone,
+        ] {
+            informer.take(event, &mut listed, &tell);
+        }
+        assert_eq!(informer.all().iter().map(|o| o.name_any()).collect::<Vec<_>>(), ["b"]);
+        assert!(*informer.synced.borrow());
+    }
+}
