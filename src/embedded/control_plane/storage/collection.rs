@@ -1,0 +1,248 @@
+//! The store's state behind its lock.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use super::{Change, ChangeKind, CollectionKey, Key, Limits, Listed, StoreError, WatchItem, revision_of};
+
+#[derive(Debug)]
+pub(super) struct Collections {
+    limits: Limits,
+    revision: u64,
+    next_watcher: u64,
+    collections: HashMap<CollectionKey, Collection>,
+}
+
+#[derive(Debug, Default)]
+struct Collection {
+    objects: BTreeMap<String, BTreeMap<String, Arc<Value>>>,
+    history: VecDeque<Change>,
+    /// Revision of the newest change that is no longer in `history`.
+    forgotten: u64,
+    watchers: Vec<Watcher>,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    id: u64,
+    namespace: Option<String>,
+    changes: mpsc::Sender<WatchItem>,
+}
+
+impl Collections {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            // A resourceVersion of 0 means "any" to Kubernetes clients, so no revision may be 0.
+            revision: 1,
+            next_watcher: 0,
+            collections: HashMap::new(),
+        }
+    }
+
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<Arc<Value>> {
+        self.collections
+            .get(&key.collection)?
+            .objects
+            .get(&key.namespace)?
+            .get(&key.name)
+            .cloned()
+    }
+
+    pub(super) fn create(&mut self, key: &Key, object: Value) -> Result<Arc<Value>, StoreError> {
+        if self.get(key).is_some() {
+            return Err(StoreError::AlreadyExists);
+        }
+        Ok(self.write(key, object, ChangeKind::Added, None))
+    }
+
+    pub(super) fn update(
+        &mut self,
+        key: &Key,
+        expected: Option<u64>,
+        mut object: Value,
+    ) -> Result<Arc<Value>, StoreError> {
+        let current = self.expect(key, expected)?;
+        set_revision(&mut object, revision_of(&current));
+        if object == *current {
+            return Ok(current);
+        }
+        Ok(self.write(key, object, ChangeKind::Modified, Some(current)))
+    }
+
+    pub(super) fn delete(&mut self, key: &Key, expected: Option<u64>) -> Result<Arc<Value>, StoreError> {
+        let current = self.expect(key, expected)?;
+        let last = (*current).clone();
+        Ok(self.write(key, last, ChangeKind::Deleted, Some(current)))
+    }
+
+    fn expect(&self, key: &Key, expected: Option<u64>) -> Result<Arc<Value>, StoreError> {
+        let current = self.get(key).ok_or(StoreError::NotFound)?;
+        let actual = revision_of(&current);
+        match expected {
+            Some(expected) if expected != actual => Err(StoreError::Conflict { expected, actual }),
+            _ => Ok(current),
+        }
+    }
+
+    fn write(&mut self, key: &Key, mut object: Value, kind: ChangeKind, previous: Option<Arc<Value>>) -> Arc<Value> {
+        self.revision += 1;
+        set_revision(&mut object, self.revision);
+        let object = Arc::new(object);
+        let collection = self.collections.entry(key.collection.clone()).or_default();
+        if kind == ChangeKind::Deleted {
+            if let Some(names) = collection.objects.get_mut(&key.namespace) {
+                names.remove(&key.name);
+                if names.is_empty() {
+                    collection.objects.remove(&key.namespace);
+                }
+            }
+        } else {
+            let names = collection.objects.entry(key.namespace.clone()).or_default();
+            names.insert(key.name.clone(), object.clone());
+        }
+        collection.publish(
+            Change {
+                revision: self.revision,
+                kind,
+                object: object.clone(),
+                previous,
+                namespace: key.namespace.as_str().into(),
+            },
+            self.limits.history,
+        );
+        object
+    }
+
+    pub(super) fn list(&self, collection: &CollectionKey, namespace: Option<&str>) -> Listed {
+        let items = match (self.collections.get(collection), namespace) {
+            (None, _) => Vec::new(),
+            (Some(collection), None) => collection
+                .objects
+                .values()
+                .flat_map(BTreeMap::values)
+                .cloned()
+                .collect(),
+            (Some(collection), Some(namespace)) => collection
+                .objects
+                .get(namespace)
+                .map(|names| names.values().cloned().collect())
+                .unwrap_or_default(),
+        };
+        Listed {
+            items,
+            revision: self.revision,
+        }
+    }
+
+    pub(super) fn collections_in(&self, namespace: &str) -> Vec<CollectionKey> {
+        let mut found: Vec<_> = self
+            .collections
+            .iter()
+            .filter(|(_, collection)| collection.objects.contains_key(namespace))
+            .map(|(key, _)| key.clone())
+            .collect();
+        found.sort();
+        found
+    }
+
+    pub(super) fn watch(
+        &mut self,
+        collection: &CollectionKey,
+        namespace: Option<&str>,
+        from: u64,
+    ) -> Result<(u64, Vec<Change>, mpsc::Receiver<WatchItem>), StoreError> {
+        if from > self.revision {
+            return Err(StoreError::TooLarge {
+                requested: from,
+                current: self.revision,
+            });
+        }
+        let entry = self.collections.entry(collection.clone()).or_default();
+        if from < entry.forgotten {
+            return Err(StoreError::Expired {
+                requested: from,
+                oldest: entry.forgotten,
+            });
+        }
+        let backlog = entry
+            .history
+            .iter()
+            .filter(|change| change.revision > from && in_namespace(namespace, &change.namespace))
+            .cloned()
+            .collect();
+        let (watcher, changes) = self.subscribe(collection, namespace);
+        Ok((watcher, backlog, changes))
+    }
+
+    pub(super) fn subscribe(
+        &mut self,
+        collection: &CollectionKey,
+        namespace: Option<&str>,
+    ) -> (u64, mpsc::Receiver<WatchItem>) {
+        self.next_watcher += 1;
+        let (sender, receiver) = mpsc::channel(self.limits.watcher_buffer);
+        let entry = self.collections.entry(collection.clone()).or_default();
+        entry.watchers.push(Watcher {
+            id: self.next_watcher,
+            namespace: namespace.map(str::to_owned),
+            changes: sender,
+        });
+        (self.next_watcher, receiver)
+    }
+
+    pub(super) fn unsubscribe(&mut self, collection: &CollectionKey, id: u64) {
+        if let Some(entry) = self.collections.get_mut(collection) {
+            entry.watchers.retain(|watcher| watcher.id != id);
+        }
+    }
+
+    pub(super) fn send_progress(&mut self, collection: &CollectionKey, id: u64) {
+        let revision = self.revision;
+        if let Some(entry) = self.collections.get_mut(collection) {
+            // A full buffer needs no progress mark: changes are waiting there, and the next tick asks again.
+            if let Some(watcher) = entry.watchers.iter().find(|watcher| watcher.id == id) {
+                let _ = watcher.changes.try_send(WatchItem::Progress(revision));
+            }
+        }
+    }
+}
+
+impl Collection {
+    fn publish(&mut self, change: Change, history: usize) {
+        // Dropping the sender of a watcher whose buffer is full ends its stream once it has read the rest.
+        self.watchers.retain(|watcher| {
+            !in_namespace(watcher.namespace.as_deref(), &change.namespace)
+                || watcher.changes.try_send(WatchItem::Change(change.clone())).is_ok()
+        });
+        self.history.push_back(change);
+        while self.history.len() > history {
+            if let Some(oldest) = self.history.pop_front() {
+                self.forgotten = oldest.revision;
+            }
+        }
+    }
+}
+
+fn in_namespace(wanted: Option<&str>, namespace: &str) -> bool {
+    wanted.is_none_or(|wanted| wanted == namespace)
+}
+
+fn set_revision(object: &mut Value, revision: u64) {
+    if let Value::Object(fields) = object
+        && let Value::Object(metadata) = fields
+            .entry("metadata")
+            .or_insert_with(|| Value::Object(Default::default()))
+    {
+        metadata.insert("resourceVersion".to_owned(), Value::String(revision.to_string()));
+    }
+}

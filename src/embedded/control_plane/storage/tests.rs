@@ -1,0 +1,213 @@
+use super::*;
+use serde_json::json;
+
+fn pods() -> CollectionKey {
+    CollectionKey::new("", "pods")
+}
+
+fn pod(name: &str, value: i64) -> Value {
+    json!({"metadata": {"name": name, "namespace": "a"}, "spec": {"value": value}})
+}
+
+async fn change(watch: &mut Watch) -> Change {
+    match watch.next().await {
+        Some(WatchItem::Change(change)) => change,
+        other => panic!("expected a change, got {other:?}"),
+    }
+}
+
+#[test]
+fn every_write_takes_the_next_revision() {
+    let store = Store::default();
+    let key = pods().object("a", "x");
+    let created = revision_of(&store.create(&key, pod("x", 1)).unwrap());
+    assert_eq!(store.create(&key, pod("x", 1)), Err(StoreError::AlreadyExists));
+    let updated = revision_of(&store.update(&key, Some(created), pod("x", 2)).unwrap());
+    let deleted = revision_of(&store.delete(&key, Some(updated)).unwrap());
+    assert_eq!([updated, deleted], [created + 1, created + 2]);
+    assert_eq!(store.revision(), deleted);
+    assert_eq!(store.get(&key), None);
+    assert_eq!(store.delete(&key, None), Err(StoreError::NotFound));
+    assert!(store.list(&pods(), None).items.is_empty());
+}
+
+#[test]
+fn a_stale_writer_is_refused() {
+    let store = Store::default();
+    let key = pods().object("a", "x");
+    let first = revision_of(&store.create(&key, pod("x", 1)).unwrap());
+    let second = revision_of(&store.update(&key, None, pod("x", 2)).unwrap());
+    let conflict = StoreError::Conflict {
+        expected: first,
+        actual: second,
+    };
+    assert_eq!(store.update(&key, Some(first), pod("x", 3)), Err(conflict.clone()));
+    assert_eq!(store.delete(&key, Some(first)), Err(conflict));
+}
+
+#[test]
+fn an_update_that_changes_nothing_makes_no_revision() {
+    let store = Store::default();
+    let key = pods().object("a", "x");
+    store.create(&key, pod("x", 1)).unwrap();
+    let before = store.revision();
+    store.update(&key, None, pod("x", 1)).unwrap();
+    assert_eq!(store.revision(), before);
+}
+
+#[tokio::test]
+async fn a_watch_replays_history_and_then_follows() {
+    let store = Store::default();
+    let start = store.revision();
+    let key = pods().object("a", "x");
+    store.create(&key, pod("x", 1)).unwrap();
+    store.create(&pods().object("b", "y"), pod("y", 1)).unwrap();
+    let mut watch = store.watch(&pods(), Some("a"), start).unwrap();
+    store.update(&key, None, pod("x", 2)).unwrap();
+    store.delete(&key, None).unwrap();
+    let seen = [
+        change(&mut watch).await,
+        change(&mut watch).await,
+        change(&mut watch).await,
+    ];
+    assert_eq!(
+        seen.each_ref().map(|change| change.kind),
+        [ChangeKind::Added, ChangeKind::Modified, ChangeKind::Deleted]
+    );
+    assert!(seen.windows(2).all(|pair| pair[0].revision < pair[1].revision));
+    assert_eq!(seen[1].previous.as_ref().unwrap()["spec"]["value"], 1);
+    assert_eq!(seen[2].object["spec"]["value"], 2);
+    assert_eq!(revision_of(&seen[2].object), seen[2].revision);
+}
+
+#[test]
+fn a_forgotten_revision_has_expired_and_a_future_one_is_too_large() {
+    let store = Store::new(Limits {
+        history: 2,
+        watcher_buffer: 8,
+    });
+    let start = store.revision();
+    for name in ["x", "y", "z"] {
+        store.create(&pods().object("a", name), pod(name, 1)).unwrap();
+    }
+    assert_eq!(
+        store.watch(&pods(), None, start).err(),
+        Some(StoreError::Expired {
+            requested: start,
+            oldest: start + 1
+        })
+    );
+    assert!(store.watch(&pods(), None, start + 1).is_ok());
+    let current = store.revision();
+    assert_eq!(
+        store.watch(&pods(), None, current + 1).err(),
+        Some(StoreError::TooLarge {
+            requested: current + 1,
+            current
+        })
+    );
+}
+
+#[test]
+fn one_collection_does_not_push_out_anothers_history() {
+    let store = Store::new(Limits {
+        history: 2,
+        watcher_buffer: 8,
+    });
+    let start = store.revision();
+    let events = CollectionKey::new("", "events");
+    for name in ["1", "2", "3", "4"] {
+        store.create(&events.object("a", name), pod(name, 1)).unwrap();
+    }
+    assert!(store.watch(&pods(), None, start).is_ok());
+}
+
+#[tokio::test]
+async fn a_slow_watcher_is_ended_and_others_go_on() {
+    let store = Store::new(Limits {
+        history: 100,
+        watcher_buffer: 2,
+    });
+    let mut slow = store.watch(&pods(), None, store.revision()).unwrap();
+    let mut quick = store.watch(&pods(), None, store.revision()).unwrap();
+    for name in ["1", "2", "3", "4"] {
+        store.create(&pods().object("a", name), pod(name, 1)).unwrap();
+        assert_eq!(change(&mut quick).await.object["metadata"]["name"], name);
+    }
+    assert_eq!(change(&mut slow).await.object["metadata"]["name"], "1");
+    assert_eq!(change(&mut slow).await.object["metadata"]["name"], "2");
+    assert!(slow.next().await.is_none());
+}
+
+#[tokio::test]
+async fn progress_comes_behind_what_has_happened() {
+    let store = Store::default();
+    let mut watch = store.watch(&pods(), None, store.revision()).unwrap();
+    store.create(&pods().object("a", "x"), pod("x", 1)).unwrap();
+    store
+        .create(&CollectionKey::new("", "events").object("a", "e"), pod("e", 1))
+        .unwrap();
+    watch.request_progress();
+    change(&mut watch).await;
+    match watch.next().await {
+        Some(WatchItem::Progress(revision)) => assert_eq!(revision, store.revision()),
+        other => panic!("expected progress, got {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_lost_between_a_list_and_its_watch() {
+    let store = Store::default();
+    let writer = {
+        let store = store.clone();
+        std::thread::spawn(move || {
+            for n in 0..500 {
+                let name = format!("p{n}");
+                store.create(&pods().object("a", &name), pod(&name, n)).unwrap();
+            }
+        })
+    };
+    let (listed, mut watch) = store.list_and_watch(&pods(), None);
+    let mut names: Vec<String> = listed
+        .items
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().unwrap().to_owned())
+        .collect();
+    while names.len() < 500 {
+        names.push(
+            change(&mut watch).await.object["metadata"]["name"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
+    }
+    writer.join().unwrap();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 500);
+}
+
+#[test]
+fn concurrent_compare_and_swap_loses_no_increment() {
+    let store = Store::default();
+    let key = pods().object("a", "x");
+    store.create(&key, pod("x", 0)).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    loop {
+                        let current = store.get(&key).unwrap();
+                        let next = pod("x", current["spec"]["value"].as_i64().unwrap() + 1);
+                        match store.update(&key, Some(revision_of(&current)), next) {
+                            Ok(_) => break,
+                            Err(StoreError::Conflict { .. }) => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(store.get(&key).unwrap()["spec"]["value"], 400);
+}
