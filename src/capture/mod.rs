@@ -1,8 +1,20 @@
 //! Live capture from inside a pod's network namespace.
+//!
+//! A pod that is observed gets one long-lived ephemeral container, the [`observer`], that runs this same binary.
+//! A capture is an exec into it: libpcap there, filtered there, streamed back as a pcap file that never ends.
+//! [`start`] gives the packets, [`traffic`] gives what was said, with the names of the pods that said it.
 
-use std::{ffi::OsString, process::ExitCode};
+mod error;
+mod live;
+mod names;
+pub mod observer;
+mod request;
+mod stage;
+mod traffic;
 
-/// The observer's side, inside the pod: `probe` or `capture`.
-pub fn observe_stage(_args: Vec<OsString>) -> ExitCode {
-    ExitCode::from(2)
-}
+pub use error::CaptureError;
+pub use live::{CaptureStream, start};
+pub use names::Names;
+pub use request::{CaptureEvent, CaptureRequest, EndReason, Interface, Packet};
+pub use stage::observe_stage;
+pub use traffic::{TrafficEvent, TrafficStream, traffic};

@@ -1,0 +1,307 @@
+//! What one party said to another.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use super::Leak;
+
+/// The transport a message came over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// TCP, RFC 9293.
+    Tcp,
+    /// UDP, RFC 768.
+    Udp,
+}
+
+/// What a message was recognised as, by its bytes and not by its port alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Protocol {
+    /// HTTP/1.0 and HTTP/1.1, RFC 9112.
+    Http,
+    /// The PostgreSQL frontend/backend protocol, version 3.
+    #[serde(alias = "postgresql")]
+    Postgres,
+    /// DNS, RFC 1035.
+    Dns,
+    /// TLS: what is inside is encrypted, RFC 8446 and RFC 5246.
+    Tls,
+    /// TCP that no decoder recognised, and events of the connection itself (opened, refused, reset, closed).
+    Tcp,
+    /// UDP that no decoder recognised.
+    Udp,
+}
+
+impl Protocol {
+    /// Every protocol, in the order a reader would list them.
+    pub const ALL: [Protocol; 6] = [
+        Protocol::Http,
+        Protocol::Postgres,
+        Protocol::Dns,
+        Protocol::Tls,
+        Protocol::Tcp,
+        Protocol::Udp,
+    ];
+
+    /// The name used in lab files, filters and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Http => "http",
+            Protocol::Postgres => "postgres",
+            Protocol::Dns => "dns",
+            Protocol::Tls => "tls",
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What kind of Kubernetes object an address belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhoKind {
+    /// A pod's own address.
+    Pod,
+    /// A Service's cluster address: seen at the client, before DNAT.
+    Service,
+    /// The node: the kubelet's probes, DNS, and whatever else runs there.
+    Node,
+}
+
+/// The Kubernetes name behind an address at the time of the packet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Who {
+    /// Pod, Service or node.
+    pub kind: WhoKind,
+    /// Namespace; a node has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The object's own name (`payments-api-7c9f4d5b8-x2x7k`).
+    pub name: String,
+    /// The workload the object stands for (`payments-api`): a pod's controller, a Service's own name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+}
+
+impl Who {
+    /// The name people use: the workload where there is one, else the object's name.
+    pub fn label(&self) -> &str {
+        self.workload.as_deref().unwrap_or(&self.name)
+    }
+
+    /// Whether `name` means this: the workload's name or the object's.
+    pub fn is(&self, name: &str) -> bool {
+        self.label() == name || self.name == name
+    }
+}
+
+/// One end of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Peer {
+    /// Address and port as they stood in the packet.
+    pub addr: SocketAddr,
+    /// Whose address that was, where the cluster's API knew it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<Arc<Who>>,
+}
+
+impl Peer {
+    /// An end whose name is not known.
+    pub const fn unnamed(addr: SocketAddr) -> Self {
+        Self { addr, who: None }
+    }
+
+    /// The name to show: workload, node, or the bare address.
+    pub fn label(&self) -> String {
+        match &self.who {
+            Some(who) => who.label().to_owned(),
+            None => self.addr.ip().to_string(),
+        }
+    }
+
+    /// Whether this end is the workload, pod, Service or node called `name`.
+    pub fn is(&self, name: &str) -> bool {
+        self.who.as_ref().is_some_and(|who| who.is(name))
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.who {
+            Some(who) => write!(f, "{}:{}", who.label(), self.addr.port()),
+            None => write!(f, "{}", self.addr),
+        }
+    }
+}
+
+/// Which side of its conversation a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// From the party that opened the conversation.
+    Request,
+    /// From the party that was asked.
+    Response,
+    /// Neither: an event of the connection, or the opening was not seen.
+    Event,
+}
+
+/// Where a packet was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CapturePoint {
+    /// Namespace of the pod whose network namespace was listened to.
+    pub namespace: String,
+    /// That pod.
+    pub pod: String,
+    /// The interface (`eth0`: on the wire; `lo`: inside the pod, which nobody else can see), where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+}
+
+/// The facts of a message that checks and filters ask for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum Detail {
+    /// An HTTP request.
+    HttpRequest {
+        /// `GET`, `POST` …
+        method: String,
+        /// The request target as sent.
+        target: String,
+        /// The `Host` header.
+        host: Option<String>,
+    },
+    /// An HTTP response.
+    HttpResponse {
+        /// The status code.
+        status: u16,
+    },
+    /// A PostgreSQL message that opens a session or authenticates it.
+    PostgresLogin {
+        /// What the message does: `startup`, `ssl-request`, `cancel`, `password-asked`, `password`, `accepted`, `sasl`.
+        step: String,
+        /// The method in play: `cleartext`, `md5`, `scram-sha-256`, or as the server named it.
+        method: Option<String>,
+        /// The user, once known.
+        user: Option<String>,
+        /// The database, once known.
+        database: Option<String>,
+    },
+    /// A PostgreSQL statement (`Query`, `Parse`).
+    PostgresQuery {
+        /// The SQL text.
+        sql: String,
+    },
+    /// A PostgreSQL answer.
+    PostgresResult {
+        /// Rows seen.
+        rows: u64,
+        /// The server's command tag (`SELECT 3`).
+        tag: Option<String>,
+        /// The server's error, as `SQLSTATE: message`.
+        error: Option<String>,
+    },
+    /// A DNS query or answer.
+    Dns {
+        /// The name asked.
+        name: String,
+        /// The record type asked (`A`, `AAAA` …).
+        kind: String,
+        /// The response code of an answer (`No Error`, `Non-Existent Domain`); `None` in a query.
+        code: Option<String>,
+        /// The records answered, in text form.
+        answers: Vec<String>,
+    },
+    /// A TLS record: what can be seen of it from outside.
+    Tls {
+        /// `client-hello`, `server-hello`, `alert`, `application-data` …
+        record: String,
+        /// The server name the client asked for, in clear (RFC 6066 §3).
+        sni: Option<String>,
+        /// The protocol version negotiated or offered (`1.2`, `1.3`).
+        version: Option<String>,
+        /// For an alert in clear: its description (RFC 8446 §6).
+        alert: Option<String>,
+    },
+    /// An event of a TCP connection: `opened`, `refused`, `reset`, `closed`.
+    Connection {
+        /// Which one.
+        event: String,
+    },
+    /// Nothing typed: the text says it all.
+    Other,
+}
+
+/// One thing said by one party to another: an HTTP request, a DNS answer, a login.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Number of this message within its capture, from 1, in the order in which messages became complete.
+    pub seq: u64,
+    /// When its first byte was seen, in nanoseconds since the Unix epoch.
+    pub ts_ns: u64,
+    /// When its last byte was seen, in nanoseconds since the Unix epoch.
+    pub end_ts_ns: u64,
+    /// Number of the conversation (connection, or pair of UDP ports) within its capture, from 1.
+    pub flow: u64,
+    /// Who said it.
+    pub from: Peer,
+    /// To whom.
+    pub to: Peer,
+    /// TCP or UDP.
+    pub transport: Transport,
+    /// What it was recognised as.
+    pub protocol: Protocol,
+    /// Which side of the conversation it is.
+    pub role: Role,
+    /// For a response, the `seq` of its request, where that was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_reply_to: Option<u64>,
+    /// One line, safe for a terminal.
+    pub summary: String,
+    /// The message in full (up to a limit), lines separated by `\n`, safe for a terminal: other control characters,
+    /// and bytes that are not UTF-8, are shown escaped.
+    pub text: String,
+    /// Whether `text` was cut at the limit.
+    #[serde(default)]
+    pub truncated: bool,
+    /// Whether bytes of this message were never seen by the capture.
+    #[serde(default)]
+    pub incomplete: bool,
+    /// The facts.
+    pub detail: Detail,
+    /// Value of `x-ztlab-probe`, where this is (or answers) a request of ztlab's own probes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<String>,
+    /// Numbers of the frames that carried it, from 1, as Wireshark counts them (up to a limit).
+    pub frames: Vec<u64>,
+    /// Secrets that this message showed to whoever could see it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaks: Vec<Leak>,
+    /// Interface index of the first frame, where the capture recorded it (SLL2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifindex: Option<u32>,
+    /// Where it was captured; `None` in a file that does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<CapturePoint>,
+}
+
+impl Message {
+    /// Whether it went between these two, in either direction, by workload, pod, Service or node name.
+    pub fn between(&self, one: &str, other: &str) -> bool {
+        (self.from.is(one) && self.to.is(other)) || (self.from.is(other) && self.to.is(one))
+    }
+
+    /// `orders-api → payments-api`.
+    pub fn route(&self) -> String {
+        format!("{} → {}", self.from.label(), self.to.label())
+    }
+}
