@@ -10,7 +10,7 @@
 //! | 3 cluster | [`cluster`] |
 //! | 2 embedded | [`embedded`] |
 //! | 1 instruments | [`catalog`] |
-//! | 0 vocabulary | [`lab`] [`evidence`] [`verdict`] [`score`] [`packet`] [`paths`] |
+//! | 0 vocabulary | [`lab`] [`evidence`] [`verdict`] [`score`] [`packet`] [`paths`] [`text`] |
 //! | side | [`standins`] |
 //!
 //! The way of the data: a lab file becomes a validated [`lab`] model; [`session`] runs its checks by asking
@@ -38,6 +38,7 @@ pub mod report;
 pub mod score;
 pub mod session;
 pub mod standins;
+pub mod text;
 pub mod tui;
 pub mod verdict;
 
@@ -65,6 +66,8 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         "__node" => embedded::rootless::node_stage(stage_args, images::registry()),
         #[cfg(target_os = "linux")]
         "__exec" => embedded::node::runtime::exec_stage(stage_args),
+        #[cfg(target_os = "linux")]
+        "__doctor" => embedded::doctor::doctor_stage(stage_args),
         "__observe" => capture::observe_stage(stage_args),
         "__session-host" => session::host_stage(stage_args),
         "__standin" => match stage_args.split_first() {

@@ -17,7 +17,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (3, &["cluster"]),
     (2, &["embedded"]),
     (1, &["catalog", "identity", "policy"]),
-    (0, &["lab", "evidence", "verdict", "score", "packet", "paths"]),
+    (0, &["lab", "evidence", "verdict", "score", "packet", "paths", "text"]),
 ];
 
 /// The side room: what runs inside pods. It may use these; only faces that list it may use it.

@@ -1,8 +1,82 @@
-//! The command line.
+//! The command line: parses the arguments, sends commands to the session, prints what comes back.
+//!
+//! Knows no lab logic. Results go to standard output, everything else to standard error; the exit status is
+//! 0 for passed, 1 for not passed, 2 for an error.
 
-use std::{ffi::OsString, process::ExitCode};
+pub mod args;
+pub mod doctor;
+pub mod error;
+mod images;
+pub mod output;
+
+use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
+
+use clap::{CommandFactory, Parser};
+
+use args::{Cli, Command};
+use error::{CliError, ERROR};
+use output::Output;
 
 /// Parses the arguments and runs the command.
-pub fn main(_args: Vec<OsString>) -> ExitCode {
-    ExitCode::from(2)
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let failed = error.use_stderr();
+            // A reader that went away (`--help | head`) is nothing to report.
+            let _ = error.print();
+            return if failed {
+                ExitCode::from(ERROR)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let out = Output::new(cli.json);
+    match dispatch(cli.command, &out) {
+        Ok(code) => code,
+        Err(error) => {
+            out.clear_progress();
+            error.report()
+        }
+    }
+}
+
+fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError> {
+    match command {
+        None => interface(out),
+        Some(Command::Images) => images::run(out),
+        Some(Command::Doctor) => doctor::run(out),
+        Some(Command::Completions { shell }) => completions(shell),
+        Some(Command::Lab(_) | Command::Cluster(_) | Command::Capture(_) | Command::Shell(_)) => {
+            Err(CliError::new("not built yet"))
+        }
+    }
+}
+
+fn interface(out: &Output) -> Result<ExitCode, CliError> {
+    if out.json() {
+        return Err(CliError::with_hint(
+            "--json needs a command",
+            "`ztlab lab list --json`, `ztlab lab status --json`; `ztlab --help` shows the others",
+        ));
+    }
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        return Err(CliError::with_hint(
+            "the terminal interface needs a terminal, and standard input or output is none",
+            "headless: `ztlab lab list`, `ztlab lab start ID`, `ztlab lab check`; `ztlab --help` shows the others",
+        ));
+    }
+    Err(CliError::new("not built yet"))
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<ExitCode, CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "ztlab", &mut script);
+    use std::io::Write;
+    std::io::stdout()
+        .lock()
+        .write_all(&script)
+        .map_err(CliError::from_stdout)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -4,6 +4,7 @@
 
 pub mod control_plane;
 pub mod dns;
+pub mod doctor;
 pub mod image;
 pub mod informer;
 pub mod kubelet_api;

@@ -1,0 +1,373 @@
+//! The command line's grammar: what clap parses, and nothing that runs.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Where the commands of the whole program are described.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ztlab",
+    version,
+    about = "Zero-trust labs in a terminal",
+    long_about = "Zero-trust labs in a terminal: from a flat Kubernetes network to identity-aware authorisation, \
+                  measured at every step.\n\nWithout a command, ztlab opens its terminal interface.",
+    after_help = "Examples:\n  ztlab                        open the terminal interface\n  \
+                  ztlab lab start wiretap      the same lab, headless\n  \
+                  ztlab lab check --json       every check, for a program to read\n  \
+                  ztlab doctor                 can this machine run the embedded cluster?\n\n\
+                  Exit status: 0 passed, 1 not passed, 2 error.\n\
+                  NO_COLOR=1 turns colours off.",
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+pub struct Cli {
+    /// Print JSON on standard output
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do; nothing opens the terminal interface.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Take a lab, headless
+    #[command(subcommand)]
+    Lab(Lab),
+    /// Make, list and remove clusters
+    #[command(subcommand)]
+    Cluster(Cluster),
+    /// Watch the packets of a pod
+    Capture(Capture),
+    /// List the stand-in images built into this program
+    #[command(after_help = "Examples:\n  ztlab images\n  ztlab images --json")]
+    Images,
+    /// Try what the embedded cluster needs of this machine, and explain what is missing
+    #[command(after_help = "Examples:\n  ztlab doctor\n  ztlab doctor --json\n\n\
+                            Exit status: 0 when the embedded cluster can run here, 1 when it cannot.")]
+    Doctor,
+    /// Open a shell with KUBECONFIG set to the lab's cluster
+    #[command(after_help = "Examples:\n  ztlab shell\n  ztlab shell --cluster demo\n  ztlab shell -- kubectl get pods")]
+    Shell(Shell),
+    /// Print a completion script
+    #[command(
+        after_help = "Examples:\n  ztlab completions bash > ~/.local/share/bash-completion/completions/ztlab\n  \
+                            ztlab completions zsh > ~/.zfunc/_ztlab"
+    )]
+    Completions {
+        /// The shell to complete for
+        shell: clap_complete::Shell,
+    },
+}
+
+/// `ztlab lab …`
+#[derive(Debug, Subcommand)]
+pub enum Lab {
+    /// List the labs
+    #[command(after_help = "Examples:\n  ztlab lab list\n  ztlab lab list --json")]
+    List,
+    /// Start a lab and return when its pods are ready
+    #[command(after_help = "Examples:\n  ztlab lab start wiretap\n  ztlab lab start wiretap --fresh")]
+    Start {
+        /// The lab's id, as `ztlab lab list` shows it
+        id: String,
+        /// Forget earlier progress in this lab
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// Show the steps, the checks and the score
+    #[command(after_help = "Examples:\n  ztlab lab status\n  ztlab lab status --json\n\n\
+                            Exit status: 0 when every step is passed, 1 when not.")]
+    Status,
+    /// Run the checks of a step, or of every open step
+    #[command(after_help = "Examples:\n  ztlab lab check\n  ztlab lab check listen\n\n\
+                            Exit status: 0 when every check asked for passed, 1 when not.")]
+    Check {
+        /// The step's id; without it, every open step
+        step: Option<String>,
+    },
+    /// Apply the solution of a step, or of every step
+    #[command(after_help = "Examples:\n  ztlab lab solve listen\n  ztlab lab solve")]
+    Solve {
+        /// The step's id; without it, every step
+        step: Option<String>,
+    },
+    /// Answer a step's question
+    #[command(
+        after_help = "Examples:\n  ztlab lab answer listen \"you found the card number\" \"4111 1111 1111 1111\"\n  \
+                            ztlab lab answer gaps \"what is missing\" encryption identity"
+    )]
+    Answer {
+        /// The step's id
+        step: String,
+        /// The check that asks, by its name
+        check: String,
+        /// The answer; several for a question with several right choices
+        #[arg(required = true, allow_hyphen_values = true)]
+        value: Vec<String>,
+    },
+    /// Open the next hint of a step; some cost points
+    #[command(after_help = "Examples:\n  ztlab lab hint listen")]
+    Hint {
+        /// The step's id
+        step: String,
+    },
+    /// Put the lab back as it was when a step began, or when the lab began
+    #[command(after_help = "Examples:\n  ztlab lab reset\n  ztlab lab reset replay")]
+    Reset {
+        /// The step's id; without it, the whole lab
+        step: Option<String>,
+    },
+    /// Leave the lab; its cluster stays for the next time
+    #[command(after_help = "Examples:\n  ztlab lab stop\n  ztlab lab stop --delete")]
+    Stop {
+        /// Delete the lab's cluster and its progress too
+        #[arg(long)]
+        delete: bool,
+    },
+    /// Prove a lab: untouched 0, wrong attempts fail, solved full, reset 0
+    #[command(after_help = "Examples:\n  ztlab lab verify wiretap\n\n\
+                            It makes a cluster of its own for this and deletes it afterwards.")]
+    Verify {
+        /// The lab's id
+        id: String,
+    },
+    /// Check a lab file without running it
+    #[command(after_help = "Examples:\n  ztlab lab lint labs/wiretap/lab.yaml")]
+    Lint {
+        /// The lab's file, or the directory that holds `lab.yaml`
+        path: PathBuf,
+    },
+}
+
+/// `ztlab cluster …`
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// List the clusters
+    #[command(after_help = "Examples:\n  ztlab cluster list\n  ztlab cluster list --json")]
+    List,
+    /// Create a cluster and return when it answers
+    #[command(after_help = "Examples:\n  ztlab cluster create demo\n  \
+                            KUBECONFIG=$(ztlab cluster kubeconfig demo) kubectl get pods -A")]
+    Create {
+        /// The cluster's name: lower-case letters, digits and dashes
+        name: String,
+    },
+    /// Delete a cluster and everything in it
+    #[command(after_help = "Examples:\n  ztlab cluster delete demo")]
+    Delete {
+        /// The cluster's name
+        name: String,
+    },
+    /// Print the path of a cluster's kubeconfig
+    #[command(after_help = "Examples:\n  export KUBECONFIG=$(ztlab cluster kubeconfig demo)")]
+    Kubeconfig {
+        /// The cluster's name
+        name: String,
+    },
+    /// Stop a cluster's node; its objects stay on disk
+    #[command(after_help = "Examples:\n  ztlab cluster stop demo")]
+    Stop {
+        /// The cluster's name
+        name: String,
+    },
+    /// Start a stopped cluster
+    #[command(after_help = "Examples:\n  ztlab cluster start demo")]
+    Start {
+        /// The cluster's name
+        name: String,
+    },
+}
+
+/// `ztlab capture …`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  ztlab capture --pod payments-api --follow\n  \
+                  ztlab capture --pod payments-api --for 5s --filter 'tcp port 8080'\n  \
+                  ztlab capture --pod ledger --for 10s -w ledger.pcap\n\n\
+                  In a running lab the capture goes through the session and counts as evidence.\n\
+                  The filter is pcap-filter(7); a file written with -w opens in Wireshark.")]
+pub struct Capture {
+    /// The pod, or the workload it belongs to
+    #[arg(long)]
+    pub pod: String,
+    /// The pod's namespace; the lab's when a lab runs
+    #[arg(short, long)]
+    pub namespace: Option<String>,
+    /// Keep on until interrupted
+    #[arg(long, conflicts_with = "duration")]
+    pub follow: bool,
+    /// How long to capture: 5s, 500ms, 2m
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    pub duration: Option<Duration>,
+    /// A pcap filter expression
+    #[arg(long, value_name = "BPF")]
+    pub filter: Option<String>,
+    /// Write the packets to a pcap file
+    #[arg(short, long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// The cluster; the lab's when a lab runs
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+}
+
+/// `ztlab shell …`
+#[derive(Debug, Args)]
+pub struct Shell {
+    /// The cluster; the lab's when a lab runs
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// A command to run in place of the shell
+    #[arg(last = true)]
+    pub command: Vec<std::ffi::OsString>,
+}
+
+/// The longest time a capture may be asked for.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Reads `5s`, `500ms`, `2m`, `1h`; a bare number means seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let expected = || format!("`{text}` is not a time: expected a number and ms, s, m or h, such as 5s");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    let milliseconds = match unit {
+        "ms" => number,
+        "" | "s" => number.saturating_mul(1000),
+        "m" => number.saturating_mul(60 * 1000),
+        "h" => number.saturating_mul(60 * 60 * 1000),
+        _ => return Err(expected()),
+    };
+    let duration = Duration::from_millis(milliseconds);
+    if duration.is_zero() {
+        return Err("a capture of no time sees nothing: give more than 0".to_owned());
+    }
+    if duration > LONGEST {
+        return Err("a capture may last a day at most: use --follow and stop it with ctrl-c".to_owned());
+    }
+    Ok(duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_leaf_command_has_an_example() {
+        fn walk(command: &clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name());
+            if command.get_subcommands().next().is_some() {
+                command.get_subcommands().for_each(|sub| walk(sub, &path));
+                return;
+            }
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.starts_with("Examples:\n"), "{path} has no examples");
+        }
+        walk(&Cli::command(), "");
+    }
+
+    #[test]
+    fn examples_in_the_help_parse() {
+        fn walk(command: &clap::Command, failures: &mut Vec<String>) {
+            command.get_subcommands().for_each(|sub| walk(sub, failures));
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for line in help.lines().map(str::trim).filter(|line| line.starts_with("ztlab ")) {
+                let line = line.split("  ").next().unwrap_or(line);
+                let line = line.split(" > ").next().unwrap_or(line);
+                if let Err(error) = Cli::try_parse_from(words(line)) {
+                    failures.push(format!("{line}: {error}"));
+                }
+            }
+        }
+        let mut failures = Vec::new();
+        walk(&Cli::command(), &mut failures);
+        assert!(failures.is_empty(), "{failures:#?}");
+    }
+
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut quote = None;
+        for c in line.chars() {
+            match (quote, c) {
+                (Some(q), c) if c == q => quote = None,
+                (None, '"' | '\'') => quote = Some(c),
+                (None, ' ') => words.push(String::new()),
+                (_, c) => words.last_mut().unwrap().push(c),
+            }
+        }
+        words
+    }
+
+    #[test]
+    fn no_command_is_the_terminal_interface() {
+        assert!(parse("ztlab").unwrap().command.is_none());
+    }
+
+    #[test]
+    fn json_is_understood_before_and_after_the_command() {
+        for line in [
+            "ztlab --json lab list",
+            "ztlab lab --json list",
+            "ztlab lab list --json",
+        ] {
+            assert!(parse(line).unwrap().json, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused() {
+        for line in [
+            "ztlab lab",
+            "ztlab lab start",
+            "ztlab lab answer listen",
+            "ztlab lab answer listen check",
+            "ztlab capture",
+            "ztlab capture --pod a --follow --for 5s",
+            "ztlab capture --pod a --for soon",
+            "ztlab capture --pod a --for 0s",
+            "ztlab capture --pod a --for 99999999999999999999s",
+            "ztlab capture --pod a --for 25h",
+            "ztlab labs",
+            "ztlab completions cmd",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn times_are_read() {
+        for (text, milliseconds) in [
+            ("5s", 5000),
+            ("500ms", 500),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("3", 3000),
+        ] {
+            assert_eq!(duration(text).unwrap(), Duration::from_millis(milliseconds), "{text}");
+        }
+        for text in ["", "s", "-1s", "5 s", "5d", "1.5s", "５s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_answer_may_begin_with_a_dash_and_have_several_values() {
+        let cli = parse("ztlab lab answer gaps missing -1 two").unwrap();
+        let Some(Command::Lab(Lab::Answer { value, .. })) = cli.command else {
+            panic!("not an answer")
+        };
+        assert_eq!(value, ["-1", "two"]);
+    }
+}

@@ -1,0 +1,493 @@
+//! Whether this machine can run the embedded cluster: every need is tried by doing it, in a child process that
+//! throws its namespaces away, and what failed is explained from the error and from what the kernel's settings say.
+//!
+//! Trying and explaining are separate: [`try_out`] touches the kernel, [`explain`] is a pure table.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs, io,
+    process::{Command, ExitCode, Stdio},
+};
+
+use rustix::{
+    io::Errno,
+    mount::{MountFlags, MountPropagationFlags},
+    thread::UnshareFlags,
+};
+use serde::{Deserialize, Serialize};
+
+/// Something the embedded cluster needs of the machine, in the order it needs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// A user namespace of one's own.
+    UserNamespace,
+    /// Its user and group map.
+    IdMap,
+    /// A network namespace.
+    NetworkNamespace,
+    /// Mount, PID, UTS and IPC namespaces.
+    OtherNamespaces,
+    /// A new tmpfs, the root of every pod.
+    Tmpfs,
+    /// A bind mount made read-only recursively (`mount_setattr`, Linux 5.12).
+    ReadOnlyBind,
+    /// A new `/proc` in the PID namespace.
+    Proc,
+    /// A pair of virtual Ethernet devices.
+    Veth,
+    /// nftables with network address translation.
+    Nftables,
+    /// Reading packets from a device.
+    PacketSocket,
+}
+
+impl Need {
+    /// Every need, in order.
+    pub const ALL: [Need; 10] = [
+        Need::UserNamespace,
+        Need::IdMap,
+        Need::NetworkNamespace,
+        Need::OtherNamespaces,
+        Need::Tmpfs,
+        Need::ReadOnlyBind,
+        Need::Proc,
+        Need::Veth,
+        Need::Nftables,
+        Need::PacketSocket,
+    ];
+
+    /// What it is, for a table.
+    pub fn title(self) -> &'static str {
+        match self {
+            Need::UserNamespace => "user namespace",
+            Need::IdMap => "user and group map",
+            Need::NetworkNamespace => "network namespace",
+            Need::OtherNamespaces => "mount, PID, UTS and IPC namespaces",
+            Need::Tmpfs => "tmpfs mount",
+            Need::ReadOnlyBind => "recursive read-only bind mount",
+            Need::Proc => "new /proc",
+            Need::Veth => "virtual Ethernet pair",
+            Need::Nftables => "nftables with NAT",
+            Need::PacketSocket => "packet capture",
+        }
+    }
+
+    /// Whether a cluster can run, with less, where this is missing.
+    fn optional(self) -> bool {
+        matches!(self, Need::Proc)
+    }
+}
+
+/// How a try went, as the child tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Try {
+    /// What was tried.
+    pub need: Need,
+    /// The kernel's error number, or none where it worked.
+    pub errno: Option<i32>,
+    /// The error's text, where it has one beyond its number.
+    pub detail: Option<String>,
+}
+
+/// Settings and facts that explain a failure; read, never relied on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Facts {
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel: String,
+    /// `kernel.apparmor_restrict_unprivileged_userns` is 1.
+    pub apparmor_restricts: bool,
+    /// `user.max_user_namespaces`.
+    pub max_user_namespaces: Option<u64>,
+    /// `kernel.unprivileged_userns_clone`, a Debian patch.
+    pub unprivileged_userns_clone: Option<u64>,
+    /// A seccomp filter is on this process (`Seccomp: 2`).
+    pub seccomp: bool,
+    /// This program's path, for an AppArmor profile.
+    pub program: String,
+}
+
+/// What became of a need.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "outcome")]
+pub enum Outcome {
+    /// It was done, and worked.
+    Works,
+    /// It failed, and the cluster runs with less.
+    Degraded {
+        /// What the kernel said.
+        error: String,
+        /// Why, as far as the machine's settings tell.
+        cause: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// It failed, and no cluster can run.
+    Missing {
+        /// What the kernel said.
+        error: String,
+        /// Why, as far as the machine's settings tell.
+        cause: String,
+        /// What to do about it.
+        advice: String,
+    },
+    /// It could not be tried, since something before it failed.
+    NotTried,
+}
+
+/// A need and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The need.
+    pub need: Need,
+    /// What became of it.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// Tries every need in a child process and explains what failed.
+///
+/// # Errors
+/// When the child cannot be started or says nothing that can be read.
+pub fn examine() -> io::Result<(Facts, Vec<Finding>)> {
+    let facts = facts();
+    let tries = run_child()?;
+    let findings = Need::ALL
+        .into_iter()
+        .map(|need| Finding {
+            need,
+            outcome: tries
+                .iter()
+                .find(|tried| tried.need == need)
+                .map_or(Outcome::NotTried, |tried| explain(tried, &facts)),
+        })
+        .collect();
+    Ok((facts, findings))
+}
+
+fn run_child() -> io::Result<Vec<Try>> {
+    let output = Command::new(env::current_exe()?)
+        .arg("__doctor")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()?;
+    let tries: Vec<Try> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    if tries.is_empty() {
+        return Err(io::Error::other(format!(
+            "the trying process ended with {} and tried nothing",
+            output.status
+        )));
+    }
+    Ok(tries)
+}
+
+fn facts() -> Facts {
+    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    Facts {
+        kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        apparmor_restricts: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == Some(1),
+        max_user_namespaces: number("/proc/sys/user/max_user_namespaces"),
+        unprivileged_userns_clone: number("/proc/sys/kernel/unprivileged_userns_clone"),
+        seccomp: fs::read_to_string("/proc/self/status")
+            .is_ok_and(|status| status.lines().any(|line| line.replace('\t', " ") == "Seccomp: 2")),
+        program: env::current_exe().map_or_else(|_| "ztlab".to_owned(), |path| path.display().to_string()),
+    }
+}
+
+/// What a try means on a machine with these facts.
+pub fn explain(tried: &Try, facts: &Facts) -> Outcome {
+    let Some(errno) = tried.errno else {
+        return Outcome::Works;
+    };
+    let errno = Errno::from_raw_os_error(errno);
+    let (cause, advice) = cause(tried.need, errno, facts);
+    let error = match &tried.detail {
+        Some(detail) => format!("{detail}: {errno}"),
+        None => errno.to_string(),
+    };
+    if tried.need.optional() {
+        Outcome::Degraded { error, cause, advice }
+    } else {
+        Outcome::Missing { error, cause, advice }
+    }
+}
+
+fn cause(need: Need, errno: Errno, facts: &Facts) -> (String, String) {
+    let refused = matches!(errno, Errno::PERM | Errno::ACCESS);
+    let told = |cause: &str, advice: &str| (cause.to_owned(), advice.to_owned());
+    match need {
+        Need::UserNamespace if errno == Errno::NOSPC || facts.max_user_namespaces == Some(0) => told(
+            "user.max_user_namespaces allows no more user namespaces",
+            "sudo sysctl user.max_user_namespaces=15000",
+        ),
+        Need::UserNamespace if refused && facts.unprivileged_userns_clone == Some(0) => told(
+            "kernel.unprivileged_userns_clone=0 keeps user namespaces to root",
+            "sudo sysctl kernel.unprivileged_userns_clone=1",
+        ),
+        // Ubuntu lets the namespace be made and takes every capability in it away, so any later step may be the first to fail.
+        Need::PacketSocket => told(
+            "a packet socket in a network namespace of one's own was refused",
+            "load the module: sudo modprobe af_packet",
+        ),
+        Need::Veth | Need::Nftables if !refused => module(need),
+        _ if refused && facts.apparmor_restricts => (
+            "AppArmor keeps user namespaces from programs without a profile (Ubuntu 23.10 and later)".to_owned(),
+            apparmor_advice(&facts.program),
+        ),
+        _ if refused && facts.seccomp => told(
+            "a seccomp filter is on this process, as containers have it",
+            "start the container with --security-opt seccomp=unconfined --security-opt systempaths=unconfined",
+        ),
+        Need::UserNamespace if errno == Errno::INVAL => told(
+            "this kernel has no user namespaces",
+            "a kernel built with CONFIG_USER_NS",
+        ),
+        Need::Proc if refused => told(
+            "parts of /proc are masked here, as containers have it",
+            "start the container with --security-opt systempaths=unconfined; without it, pods see the outer /proc",
+        ),
+        Need::ReadOnlyBind if errno == Errno::NOSYS => (
+            format!("kernel {} is older than 5.12", facts.kernel),
+            "a kernel of 5.12 or later".to_owned(),
+        ),
+        Need::Veth | Need::Nftables => module(need),
+        _ => (
+            "no setting of this machine that ztlab knows explains it".to_owned(),
+            "a security module or a container may forbid it: see the kernel's log (sudo dmesg)".to_owned(),
+        ),
+    }
+}
+
+fn module(need: Need) -> (String, String) {
+    let modules = if need == Need::Veth {
+        "veth"
+    } else {
+        "nf_tables nft_chain_nat nf_nat nft_masq"
+    };
+    (
+        "a kernel module is not loaded, and a user namespace may not load it".to_owned(),
+        format!("sudo modprobe -a {modules}"),
+    )
+}
+
+/// The AppArmor profile that lets the program at `program` make user namespaces.
+pub fn apparmor_profile(program: &str) -> String {
+    format!(
+        "abi <abi/4.0>,\ninclude <tunables/global>\nprofile ztlab \"{program}\" flags=(unconfined) {{\n  userns,\n}}\n"
+    )
+}
+
+fn apparmor_advice(program: &str) -> String {
+    format!(
+        "write this to /etc/apparmor.d/ztlab, then sudo apparmor_parser -r /etc/apparmor.d/ztlab:\n{}",
+        apparmor_profile(program)
+    )
+}
+
+/// The child of [`examine`]: tries every need in order and prints a line of JSON for each.
+pub fn doctor_stage(args: Vec<OsString>) -> ExitCode {
+    if args.first().is_some_and(|arg| arg == "proc") {
+        return tell(Need::Proc, mount_proc());
+    }
+    try_out();
+    ExitCode::SUCCESS
+}
+
+fn tell(need: Need, result: Result<(), Failure>) -> ExitCode {
+    let (errno, detail) = match result {
+        Ok(()) => (None, None),
+        Err(Failure { errno, detail }) => (Some(errno.raw_os_error()), detail),
+    };
+    let worked = errno.is_none();
+    if let Ok(line) = serde_json::to_string(&Try { need, errno, detail }) {
+        use std::io::Write;
+        // The parent is the only reader; without it there is nobody to tell.
+        let _ = writeln!(io::stdout().lock(), "{line}");
+    }
+    if worked { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+struct Failure {
+    errno: Errno,
+    detail: Option<String>,
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Failure {
+        Failure { errno, detail: None }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        match Errno::from_io_error(&error) {
+            Some(errno) => errno.into(),
+            None => Failure {
+                errno: Errno::IO,
+                detail: Some(error.to_string()),
+            },
+        }
+    }
+}
+
+/// Tries, in this process, what a node does; stops where what follows cannot be tried.
+fn try_out() {
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let steps: [(Need, &dyn Fn() -> Result<(), Failure>); 6] = [
+        (Need::UserNamespace, &|| unshare(UnshareFlags::NEWUSER)),
+        (Need::IdMap, &|| map_ids(uid, gid)),
+        (Need::NetworkNamespace, &|| unshare(UnshareFlags::NEWNET)),
+        (Need::OtherNamespaces, &|| {
+            unshare(UnshareFlags::NEWNS | UnshareFlags::NEWPID | UnshareFlags::NEWUTS | UnshareFlags::NEWIPC)
+        }),
+        (Need::Tmpfs, &mount_tmpfs),
+        (Need::ReadOnlyBind, &bind_read_only),
+    ];
+    for (need, step) in steps {
+        if tell(need, step()) != ExitCode::SUCCESS {
+            return;
+        }
+    }
+    // The next child is PID 1 of the new PID namespace, which mounting its /proc takes.
+    if let Err(error) = env::current_exe().and_then(|exe| Command::new(exe).args(["__doctor", "proc"]).status()) {
+        tell(Need::Proc, Err(error.into()));
+    }
+}
+
+#[allow(deprecated)] // Deprecated for CLONE_FILES alone, which is not asked for; its successor is unsafe.
+fn unshare(flags: UnshareFlags) -> Result<(), Failure> {
+    Ok(rustix::thread::unshare(flags)?)
+}
+
+fn map_ids(uid: u32, gid: u32) -> Result<(), Failure> {
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
+    Ok(())
+}
+
+/// A directory every machine has, to mount over in a mount namespace that is thrown away.
+const PLACE: &str = "/tmp";
+
+fn mount_tmpfs() -> Result<(), Failure> {
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    Ok(rustix::mount::mount(
+        "tmpfs",
+        PLACE,
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NODEV,
+        None,
+    )?)
+}
+
+fn bind_read_only() -> Result<(), Failure> {
+    let target = format!("{PLACE}/usr");
+    fs::create_dir(&target)?;
+    rustix::mount::mount_bind_recursive("/usr", &target)?;
+    Ok(())
+}
+
+fn mount_proc() -> Result<(), Failure> {
+    Ok(rustix::mount::mount(
+        "proc",
+        "/proc",
+        "proc",
+        MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
+        None,
+    )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed(need: Need, errno: Errno) -> Try {
+        Try {
+            need,
+            errno: Some(errno.raw_os_error()),
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn failures_are_explained_from_the_facts() {
+        let plain = Facts {
+            program: "/opt/ztlab".to_owned(),
+            kernel: "5.10.0".to_owned(),
+            ..Facts::default()
+        };
+        let ubuntu = Facts {
+            apparmor_restricts: true,
+            ..plain.clone()
+        };
+        let container = Facts {
+            seccomp: true,
+            ..plain.clone()
+        };
+        let debian = Facts {
+            unprivileged_userns_clone: Some(0),
+            ..plain.clone()
+        };
+        for (tried, facts, advice) in [
+            (
+                failed(Need::UserNamespace, Errno::NOSPC),
+                &plain,
+                "user.max_user_namespaces",
+            ),
+            (
+                failed(Need::UserNamespace, Errno::PERM),
+                &debian,
+                "unprivileged_userns_clone=1",
+            ),
+            (
+                failed(Need::UserNamespace, Errno::PERM),
+                &container,
+                "seccomp=unconfined",
+            ),
+            (
+                failed(Need::IdMap, Errno::PERM),
+                &ubuntu,
+                "profile ztlab \"/opt/ztlab\"",
+            ),
+            (
+                failed(Need::NetworkNamespace, Errno::PERM),
+                &ubuntu,
+                "/etc/apparmor.d/ztlab",
+            ),
+            (failed(Need::ReadOnlyBind, Errno::NOSYS), &plain, "5.12"),
+            (failed(Need::Veth, Errno::OPNOTSUPP), &plain, "modprobe -a veth"),
+            (failed(Need::Nftables, Errno::NOENT), &plain, "nf_tables"),
+            (failed(Need::Nftables, Errno::PERM), &ubuntu, "/etc/apparmor.d/ztlab"),
+            (failed(Need::UserNamespace, Errno::PERM), &plain, "dmesg"),
+        ] {
+            match explain(&tried, facts) {
+                Outcome::Missing { advice: found, .. } => {
+                    assert!(found.contains(advice), "{tried:?}: {found}");
+                }
+                other => panic!("{tried:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_masked_proc_is_no_reason_to_give_up() {
+        assert!(matches!(
+            explain(&failed(Need::Proc, Errno::PERM), &Facts::default()),
+            Outcome::Degraded { .. }
+        ));
+    }
+
+    #[test]
+    fn what_worked_works() {
+        let tried = Try {
+            need: Need::Veth,
+            errno: None,
+            detail: None,
+        };
+        assert_eq!(explain(&tried, &Facts::default()), Outcome::Works);
+    }
+}
