@@ -1,37 +1,103 @@
-//! The programs that run inside pods as images.
+//! The programs that run inside pods as images: the payments shop and the tool box.
+//!
+//! Each answers the protocol, and the documented part of the command line, of what it stands for; anything else
+//! fails and names the stand-in, so that nobody takes it for the product. [`images`] lists them, and `ztlab images`
+//! prints that list.
+//!
+//! A program runs alone in a container, often as PID 1: it is single-threaded, starts at once, ends on SIGTERM, and
+//! is configured by its environment and arguments only. It knows nothing of clusters, labs or captures.
+
+mod http;
+mod images;
+mod log;
+mod process;
+mod settings;
+mod shop;
+mod tools;
 
 use std::{ffi::OsString, process::ExitCode};
 
-/// An image that this binary answers for.
-#[derive(Debug, Clone, Copy)]
-pub struct Image {
-    /// The stand-in's name, as `ztlab images` lists it.
-    pub name: &'static str,
-    /// Image repositories it answers for, without tag.
-    pub repositories: &'static [&'static str],
-    /// One line: what it stands for.
-    pub summary: &'static str,
-    /// What of the image's command line and protocol it supports, an item a line.
-    pub supports: &'static [&'static str],
-    /// The image's `ENTRYPOINT`.
-    pub entrypoint: &'static [&'static str],
-    /// The image's `CMD`.
-    pub cmd: &'static [&'static str],
-    /// The image's `ENV`.
-    pub env: &'static [(&'static str, &'static str)],
-    /// Programs in its `/usr/local/bin`, links to this binary.
-    pub programs: &'static [&'static str],
-}
+pub use images::{ALL, Image};
 
-/// Every stand-in.
-pub const ALL: &[Image] = &[];
+/// A program: its arguments without `argv[0]`, to its exit code.
+type Program = fn(Vec<OsString>) -> ExitCode;
+
+/// Every program by the name it is called by.
+const PROGRAMS: &[(&str, Program)] = &[
+    ("curl", tools::curl::main),
+    ("curl-entrypoint", tools::entrypoint::main),
+    ("dig", tools::dig::main),
+    ("frontend", shop::frontend::main),
+    ("hello", tools::hello::main),
+    ("idle", tools::idle::main),
+    ("ledger", shop::ledger::main),
+    ("nc", tools::nc::main),
+    ("nslookup", tools::nslookup::main),
+    ("orders-api", shop::orders_api::main),
+    ("payments-api", shop::payments_api::main),
+    ("psql", tools::psql::main),
+    ("sleep", tools::sleep::main),
+    ("ztls", tools::ztls::main),
+];
+
+/// The HTTP header by which a measurement of ztlab marks its own requests, so that access logs tell them from the
+/// student's.
+pub const PROBE_HEADER: &str = "x-ztlab-probe";
 
 /// Whether `program` is one of the programs of [`ALL`].
 pub fn knows(program: &str) -> bool {
-    ALL.iter().any(|image| image.programs.contains(&program))
+    PROGRAMS.iter().any(|(name, _)| *name == program)
 }
 
-/// Runs the program `program`.
-pub fn main(_program: &str, _args: Vec<OsString>) -> ExitCode {
-    ExitCode::from(2)
+/// Runs the program `program`; 127, as a shell says it, if there is none of that name.
+pub fn main(program: &str, args: Vec<OsString>) -> ExitCode {
+    match PROGRAMS.iter().find(|(name, _)| *name == program) {
+        Some((_, run)) => run(args),
+        None => {
+            let known: Vec<&str> = PROGRAMS.iter().map(|(name, _)| *name).collect();
+            process::complain(
+                "ztlab",
+                &format!("no stand-in named `{program}`; there are {}", known.join(", ")),
+            );
+            ExitCode::from(127)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_of_an_image_exists_and_every_program_is_in_an_image() {
+        for image in ALL {
+            for program in image.programs {
+                assert!(knows(program), "{} lists {program}", image.name);
+            }
+            let start = image.entrypoint.first().or(image.cmd.first());
+            let start = start.unwrap_or_else(|| panic!("{} has nothing to run", image.name));
+            assert!(image.programs.contains(start), "{} starts {start}", image.name);
+        }
+        for (program, _) in PROGRAMS {
+            assert!(
+                ALL.iter().any(|image| image.programs.contains(program)),
+                "no image has {program}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_two_images_answer_for_one_repository() {
+        let mut seen = std::collections::BTreeSet::new();
+        for repository in ALL.iter().flat_map(|image| image.repositories) {
+            assert!(seen.insert(*repository), "{repository} twice");
+        }
+    }
+
+    #[test]
+    fn an_unknown_program_is_refused() {
+        assert!(!knows("ztlab"));
+        let code = main("no-such-program", Vec::new());
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(127)));
+    }
 }

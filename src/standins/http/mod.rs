@@ -1,0 +1,4 @@
+//! HTTP as the services share it: a server with an access log, and a client that opens a connection per request.
+
+pub mod client;
+pub mod server;

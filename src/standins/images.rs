@@ -1,0 +1,149 @@
+//! The table of images that this binary answers for.
+
+/// An image that this binary answers for.
+#[derive(Debug, Clone, Copy)]
+pub struct Image {
+    /// The stand-in's name, as `ztlab images` lists it.
+    pub name: &'static str,
+    /// Image repositories it answers for, without tag.
+    pub repositories: &'static [&'static str],
+    /// One line: what it stands for.
+    pub summary: &'static str,
+    /// What of the image's command line and protocol it supports, an item a line.
+    pub supports: &'static [&'static str],
+    /// The image's `ENTRYPOINT`.
+    pub entrypoint: &'static [&'static str],
+    /// The image's `CMD`.
+    pub cmd: &'static [&'static str],
+    /// The image's `ENV`.
+    pub env: &'static [(&'static str, &'static str)],
+    /// Programs in its `/usr/local/bin`, links to this binary.
+    pub programs: &'static [&'static str],
+}
+
+const TOOLS: &[&str] = &["curl", "dig", "idle", "nc", "nslookup", "psql", "sleep", "ztls"];
+
+const TOOLS_SUPPORT: &[&str] = &[
+    "curl: HTTP/1.1 and HTTPS; `curl --help` lists the options, exit codes as curl's (6 7 22 28 35 52 56 60)",
+    "nc: TCP and UDP, -l -z -v -w -u -n -p, port ranges with -z",
+    "dig: [@server] name [type] -x -p +short +tcp +search +time= +tries=",
+    "nslookup: name [server], with the search list of /etc/resolv.conf",
+    "psql: -h -p -U -d -c -t -A, PGPASSWORD and the other PG variables, postgresql:// URLs; no backslash commands",
+    "ztls: facts of a TLS handshake and of every certificate in it, as text or --json",
+    "sleep: seconds, suffixes s m h d, infinity",
+    "idle: does nothing until SIGTERM (the default command)",
+    "the host's sh, openssl and tcpdump where the host has them in /usr/bin",
+];
+
+/// Every stand-in.
+pub const ALL: &[Image] = &[
+    Image {
+        name: "frontend",
+        repositories: &["ztlab.dev/shop/frontend"],
+        summary: "the shop's front door: places one order every second",
+        supports: &[
+            "GET /, a status as JSON; GET /healthz",
+            "env ORDERS_URL, LISTEN, INTERVAL_MS, CUSTOMER, CARD_NUMBER, AMOUNT",
+            "access log and outcome of every order as JSON lines on stdout",
+        ],
+        entrypoint: &["frontend"],
+        cmd: &[],
+        env: &[],
+        programs: &["frontend"],
+    },
+    Image {
+        name: "orders-api",
+        repositories: &["ztlab.dev/shop/orders-api"],
+        summary: "takes orders and has them paid, with a bearer token",
+        supports: &[
+            "POST /orders {customer, amount, card}; GET /orders; GET /healthz",
+            "env PAYMENTS_URL, PAYMENTS_TOKEN, LISTEN",
+            "access log as JSON lines on stdout",
+        ],
+        entrypoint: &["orders-api"],
+        cmd: &[],
+        env: &[],
+        programs: &["orders-api"],
+    },
+    Image {
+        name: "payments-api",
+        repositories: &["ztlab.dev/shop/payments-api"],
+        summary: "charges cards for whoever holds the token, and writes them to the ledger",
+        supports: &[
+            "POST /charge {amount, card?, customer?, order?}; GET /payments; both want the bearer token, else 401",
+            "GET /healthz",
+            "env PAYMENTS_TOKEN, LEDGER_URL, LEDGER_USER, LEDGER_PASSWORD, LISTEN",
+            "one database connection a payment; access log as JSON lines on stdout",
+        ],
+        entrypoint: &["payments-api"],
+        cmd: &[],
+        env: &[],
+        programs: &["payments-api"],
+    },
+    Image {
+        name: "ledger",
+        repositories: &["ztlab.dev/shop/ledger"],
+        summary: "the shop's database, PostgreSQL on the wire, in memory",
+        supports: &[
+            "PostgreSQL protocol 3 with cleartext password login; simple and extended query; no TLS",
+            "INSERT INTO payments (columns) VALUES (...) [RETURNING id]",
+            "SELECT columns | * | count(*) FROM payments [WHERE column = value [AND ...]] [ORDER BY column] [LIMIT n]",
+            "SELECT version() | current_user | current_database() | literals; psql's \\dt and \\d",
+            "env LEDGER_USER, LEDGER_PASSWORD, LEDGER_ROWS, LISTEN; logins and queries as JSON lines on stdout",
+        ],
+        entrypoint: &["ledger"],
+        cmd: &[],
+        env: &[],
+        programs: &["ledger"],
+    },
+    Image {
+        name: "toolbox",
+        repositories: &["ztlab.dev/toolbox"],
+        summary: "network clients of ztlab's own, and a pod to use them from",
+        supports: TOOLS_SUPPORT,
+        entrypoint: &[],
+        cmd: &["idle"],
+        env: &[],
+        programs: TOOLS,
+    },
+    Image {
+        name: "observer",
+        repositories: &["ztlab.dev/observer"],
+        summary: "ztlab's own eyes in a pod: probes and captures are run in it",
+        supports: &[
+            "as an ephemeral container: waits until SIGTERM",
+            "the tool box's programs",
+        ],
+        entrypoint: &[],
+        cmd: &["idle"],
+        env: &[],
+        programs: TOOLS,
+    },
+    Image {
+        name: "hello",
+        repositories: &["nginxdemos/hello"],
+        summary: "stands in for nginxdemos/hello: a web server that says which pod answered",
+        supports: &[
+            "HTTP on port 80: server address, server name, date, URI, request id",
+            "every tag answers an HTML page, and plain text to a client that does not ask for HTML",
+            "no nginx: no configuration, modules or files",
+        ],
+        entrypoint: &["hello"],
+        cmd: &[],
+        env: &[],
+        programs: &["hello"],
+    },
+    Image {
+        name: "curl",
+        repositories: &["curlimages/curl"],
+        summary: "stands in for curlimages/curl",
+        supports: &[
+            "arguments are curl's; a first argument that is a program runs that instead, as in the image",
+            "HTTP/1.1 and HTTPS; `curl --help` lists the options, exit codes as curl's (6 7 22 28 35 52 56 60)",
+        ],
+        entrypoint: &["curl-entrypoint"],
+        cmd: &["curl"],
+        env: &[],
+        programs: &["curl-entrypoint", "curl", "sleep"],
+    },
+];

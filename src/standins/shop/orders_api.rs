@@ -1,0 +1,11 @@
+//! `orders-api`.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use crate::standins::process;
+
+/// Not built yet.
+pub fn main(_args: Vec<OsString>) -> ExitCode {
+    process::complain("orders-api", "not built yet");
+    ExitCode::from(2)
+}

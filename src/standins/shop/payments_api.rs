@@ -1,0 +1,11 @@
+//! `payments-api`.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use crate::standins::process;
+
+/// Not built yet.
+pub fn main(_args: Vec<OsString>) -> ExitCode {
+    process::complain("payments-api", "not built yet");
+    ExitCode::from(2)
+}

@@ -1,0 +1,12 @@
+//! The tool box: clients to look at a network with, and the small images around them.
+
+pub mod curl;
+pub mod dig;
+pub mod entrypoint;
+pub mod hello;
+pub mod idle;
+pub mod nc;
+pub mod nslookup;
+pub mod psql;
+pub mod sleep;
+pub mod ztls;

@@ -1,0 +1,11 @@
+//! `psql`.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use crate::standins::process;
+
+/// Not built yet.
+pub fn main(_args: Vec<OsString>) -> ExitCode {
+    process::complain("psql", "not built yet");
+    ExitCode::from(2)
+}
