@@ -3,32 +3,26 @@
 //! [`spawn_node`] (in a front end) binds the API server's port and re-executes this binary as the node; [`node_stage`]
 //! (in that process, before any thread) detaches, enters a user, network, mount, PID, UTS and IPC namespace, and runs the
 //! cluster as PID 1 of its own PID namespace: when it dies, however it dies, the kernel ends every pod.
+//!
+//! The node's standard input is the API server's listener, its standard output the control socket it reports on, its
+//! standard error the log: three descriptors that survive the re-execution without further ado.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+mod control;
+mod namespaces;
+mod refusal;
+mod spawn;
+mod stage;
 
-use super::{NodeConfig, image::Registry};
+pub use namespaces::enter_namespaces;
+pub use spawn::{NodeHandle, SpawnOptions, running_node, spawn_node, stop_node};
+pub use stage::node_stage;
 
-/// A node process that is up.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NodeHandle {
-    /// Its process, as the host sees it.
-    pub pid: u32,
-    /// The loopback port of the API server.
-    pub port: u16,
-}
+use std::path::{Path, PathBuf};
 
-/// How a node is started.
-#[derive(Debug, Clone)]
-pub struct SpawnOptions {
-    /// The cluster; port 0 takes a free one.
-    pub config: NodeConfig,
-    /// The program to re-execute; `None` is this one.
-    pub program: Option<PathBuf>,
+/// Where a cluster's own node mounts memory for what must not outlive it (volumes, the runtime's mounts). Outside the node
+/// the directory is empty.
+pub fn run_dir(cluster_dir: &Path) -> PathBuf {
+    cluster_dir.join("run")
 }
 
 /// Why there is no node.
@@ -49,7 +43,7 @@ pub enum RootlessError {
         name: String,
     },
     /// The remembered port is taken.
-    #[error("port {port} of 127.0.0.1 is taken by another program: {source}")]
+    #[error("port {port} of 127.0.0.1 cannot be used: {source}")]
     Port {
         /// The port.
         port: u16,
@@ -79,37 +73,16 @@ impl RootlessError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { hint, .. } => Some(hint.clone()),
-            Self::Port { .. } => Some("end that program, or delete and create the cluster".to_owned()),
+            Self::Port { port, .. } => Some(format!(
+                "end the program that listens on 127.0.0.1:{port}, or delete the cluster and create it again"
+            )),
+            Self::Died { .. } => Some("`ztlab cluster logs` shows the node's log".to_owned()),
             _ => None,
         }
     }
-}
 
-/// Starts a node and waits until it is ready. Blocks: call it from a blocking thread.
-///
-/// # Errors
-/// Why there is no node.
-pub fn spawn_node(options: &SpawnOptions) -> Result<NodeHandle, RootlessError> {
-    Err(RootlessError::Died {
-        name: options.config.name.clone(),
-        reason: "not built yet".to_owned(),
-    })
-}
-
-/// The node of the cluster in `dir`, if it is alive.
-pub fn running_node(_dir: &Path) -> Option<NodeHandle> {
-    None
-}
-
-/// Ends the node of the cluster in `dir` (SIGTERM, after `grace` SIGKILL) and waits until all of it is gone. Blocks.
-///
-/// # Errors
-/// When it does not end.
-pub fn stop_node(_dir: &Path, _grace: std::time::Duration) -> Result<(), RootlessError> {
-    Ok(())
-}
-
-/// The node process: enters its namespaces, then runs the cluster.
-pub fn node_stage(_args: Vec<OsString>, _images: Arc<dyn Registry>) -> ExitCode {
-    ExitCode::from(2)
+    fn io(step: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let step = step.into();
+        move |source| Self::Io { step, source }
+    }
 }

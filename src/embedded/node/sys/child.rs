@@ -1,0 +1,365 @@
+//! Making a process in other namespaces.
+//!
+//! The node has many threads, so a child of it may neither allocate nor take a lock before it executes its program:
+//! another thread may hold the allocator's lock at the moment of the clone, for ever. Everything the child needs is
+//! therefore laid out beforehand as a [`Program`], a list of [`Step`]s over C strings that the child works off with plain
+//! system calls. What fails is told over a socket, as the step's number and the error; end of file says that the program
+//! runs.
+
+use std::{
+    ffi::{CStr, CString},
+    io::{self, IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    ptr,
+    sync::Arc,
+};
+
+use rustix::{
+    fs::{CWD, Mode, OFlags},
+    mount::{MountFlags, MoveMountFlags, UnmountFlags},
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+        SendFlags, SocketFlags, SocketType,
+    },
+    process::Pid,
+    pty::OpenptFlags,
+    termios::Winsize,
+    thread::{ThreadNameSpaceType, UnshareFlags},
+};
+
+use super::own;
+
+/// One thing a child does before it executes its program.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// setns(2) into the namespaces of a namespace file or a process.
+    Enter(Arc<OwnedFd>, ThreadNameSpaceType),
+    /// mount(2).
+    Mount {
+        /// Device, directory or name.
+        source: CString,
+        /// Where.
+        target: CString,
+        /// File system; empty for binds and remounts.
+        kind: CString,
+        /// `MS_*`.
+        flags: MountFlags,
+        /// Options of the file system.
+        options: CString,
+    },
+    /// A recursive bind.
+    Bind(CString, CString),
+    /// Makes an existing mount read-only (`MS_REMOUNT | MS_BIND | MS_RDONLY`).
+    ReadOnly(CString),
+    /// move_mount(2) of a detached mount.
+    Attach(Arc<OwnedFd>, CString),
+    /// mkdir(2); one that exists is fine.
+    Mkdir(CString, u32),
+    /// symlink(2): target, link.
+    Symlink(CString, CString),
+    /// Writes a whole file, made with this mode if missing.
+    Write(CString, Vec<u8>, u32),
+    /// pivot_root(2) into a directory, leaving nothing of the old root.
+    PivotRoot(CString),
+    /// chdir(2).
+    Chdir(CString),
+    /// Becomes a session leader with these three as standard streams.
+    Streams([Arc<OwnedFd>; 3]),
+    /// Becomes a session leader with a new terminal, whose other side is sent over the socket.
+    Terminal(Winsize),
+    /// A user namespace of its own, in which it is this user and group.
+    User {
+        /// `uid_map`.
+        uid_map: Vec<u8>,
+        /// `gid_map`.
+        gid_map: Vec<u8>,
+    },
+    /// Takes every capability out of the bounding set whose bit is not here.
+    KeepCapabilities(u64),
+    /// `PR_SET_NO_NEW_PRIVS`.
+    NoNewPrivileges,
+}
+
+/// What a child does and becomes.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Done in order.
+    pub steps: Vec<Step>,
+    /// Where to look for the program, in order.
+    pub candidates: Vec<CString>,
+    /// Its arguments.
+    pub argv: Vec<CString>,
+    /// Its environment as `NAME=value`.
+    pub env: Vec<CString>,
+}
+
+/// Why a program does not run.
+#[derive(Debug)]
+pub enum Failure {
+    /// A step failed.
+    Step(usize, io::Error),
+    /// execve(2) failed for every candidate; `NotFound` where none exists.
+    Exec(io::Error),
+    /// The child died without a word.
+    Silent,
+}
+
+/// A child on its way to its program.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid as the calling process sees it.
+    pub pid: Pid,
+    /// Its process file descriptor.
+    pub pidfd: OwnedFd,
+    status: OwnedFd,
+}
+
+const EXEC_FAILED: u32 = u32::MAX;
+const TERMINAL: u8 = b'T';
+
+impl Child {
+    /// Waits until the program runs. Blocks; a step's work is what it waits for.
+    ///
+    /// # Errors
+    /// Why it does not run. Its end is still to be waited for.
+    pub fn executed(self) -> Result<(Pid, OwnedFd, Option<OwnedFd>), (OwnedFd, Failure)> {
+        let mut terminal = None;
+        loop {
+            let mut bytes = [0_u8; 8];
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut slices = [IoSliceMut::new(&mut bytes)];
+            let received = rustix::net::recvmsg(&self.status, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC);
+            let length = match received {
+                Ok(message) => message.bytes,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err((self.pidfd, Failure::Exec(error.into()))),
+            };
+            for message in control.drain() {
+                if let RecvAncillaryMessage::ScmRights(fds) = message {
+                    terminal = fds.into_iter().next().or(terminal);
+                }
+            }
+            match length {
+                0 => return Ok((self.pid, self.pidfd, terminal)),
+                8 => {
+                    let [a, b, c, d, e, f, g, h] = bytes;
+                    let step = u32::from_ne_bytes([a, b, c, d]);
+                    let error = io::Error::from_raw_os_error(i32::from_ne_bytes([e, f, g, h]));
+                    let failure = match step {
+                        EXEC_FAILED => Failure::Exec(error),
+                        step => Failure::Step(step as usize, error),
+                    };
+                    return Err((self.pidfd, failure));
+                }
+                1 if bytes.first() == Some(&TERMINAL) => {}
+                _ => return Err((self.pidfd, Failure::Silent)),
+            }
+        }
+    }
+}
+
+/// Makes a child in new namespaces of the kinds in `namespaces`, as a child of the calling thread that dies with it.
+///
+/// # Errors
+/// The kernel's answer to clone3(2).
+pub fn spawn(program: &Program, namespaces: UnshareFlags) -> io::Result<Child> {
+    let (status, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let argv = pointers(&program.argv);
+    let env = pointers(&program.env);
+    let mut pidfd: RawFd = -1;
+    let arguments = libc::clone_args {
+        flags: u64::from(namespaces.bits()) | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
+        pidfd: (&raw mut pidfd) as u64,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: 0,
+        set_tid_size: 0,
+        cgroup: 0,
+    };
+    // SAFETY: a clone without CLONE_VM and without a stack behaves as fork. The child touches only memory laid out above,
+    // makes only system calls, and never returns.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
+    if pid == 0 {
+        run(program, &argv, &env, theirs.as_fd());
+    }
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor for us.
+    let pidfd = unsafe { own(pidfd) };
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    Ok(Child {
+        pid: pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?,
+        pidfd,
+        status,
+    })
+}
+
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
+}
+
+/// The child's whole life before its program. No allocation, no lock, no panic.
+fn run(program: &Program, argv: &[*const libc::c_char], env: &[*const libc::c_char], status: BorrowedFd<'_>) -> ! {
+    reset_signals();
+    for (number, step) in program.steps.iter().enumerate() {
+        if let Err(error) = take(step, status) {
+            fail(status, number as u32, error);
+        }
+    }
+    // SAFETY: a plain system call; whatever the node left open closes at the exec.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let mut answer = rustix::io::Errno::NOENT;
+    for candidate in &program.candidates {
+        // SAFETY: both arrays end with a null pointer and point to C strings that outlive the call.
+        unsafe { libc::execve(candidate.as_ptr(), argv.as_ptr(), env.as_ptr()) };
+        let error = last_errno();
+        if error != rustix::io::Errno::NOENT && error != rustix::io::Errno::NOTDIR {
+            answer = error;
+        }
+    }
+    fail(status, EXEC_FAILED, answer)
+}
+
+fn last_errno() -> rustix::io::Errno {
+    // SAFETY: the thread's own errno.
+    rustix::io::Errno::from_raw_os_error(unsafe { *libc::__errno_location() })
+}
+
+fn reset_signals() {
+    // SAFETY: plain system calls on local memory. CLONE_CLEAR_SIGHAND leaves ignored signals ignored, and Rust ignores
+    // SIGPIPE.
+    unsafe {
+        for signal in 1..32 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    }
+}
+
+fn fail(status: BorrowedFd<'_>, step: u32, error: rustix::io::Errno) -> ! {
+    let [a, b, c, d] = step.to_ne_bytes();
+    let [e, f, g, h] = error.raw_os_error().to_ne_bytes();
+    let _ = rustix::net::send(status, &[a, b, c, d, e, f, g, h], SendFlags::NOSIGNAL);
+    // SAFETY: ends the process without running anything of the parent's.
+    unsafe { libc::_exit(127) }
+}
+
+fn take(step: &Step, status: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    match step {
+        Step::Enter(fd, kinds) => rustix::thread::move_into_thread_name_spaces(fd.as_fd(), *kinds),
+        Step::Mount {
+            source,
+            target,
+            kind,
+            flags,
+            options,
+        } => rustix::mount::mount(&**source, &**target, &**kind, *flags, Some(&**options)),
+        Step::Bind(source, target) => rustix::mount::mount_bind_recursive(&**source, &**target),
+        Step::ReadOnly(target) => {
+            let flags = MountFlags::BIND | MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+            rustix::mount::mount_remount(&**target, flags, c"")
+        }
+        Step::Attach(fd, target) => {
+            rustix::mount::move_mount(fd, c"", CWD, &**target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        }
+        Step::Mkdir(path, mode) => match rustix::fs::mkdir(&**path, Mode::from_raw_mode(*mode)) {
+            Err(rustix::io::Errno::EXIST) => Ok(()),
+            answer => answer,
+        },
+        Step::Symlink(target, link) => rustix::fs::symlink(&**target, &**link),
+        Step::Write(path, bytes, mode) => write(path, bytes, *mode),
+        Step::PivotRoot(path) => pivot(path),
+        Step::Chdir(path) => rustix::process::chdir(&**path),
+        Step::Streams([stdin, stdout, stderr]) => {
+            rustix::process::setsid()?;
+            streams(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())
+        }
+        Step::Terminal(size) => terminal(*size, status),
+        Step::User { uid_map, gid_map } => user(uid_map, gid_map),
+        Step::KeepCapabilities(kept) => keep(*kept),
+        Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true),
+    }
+}
+
+fn write(path: &CStr, bytes: &[u8], mode: u32) -> rustix::io::Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(mode))?;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = rustix::io::write(&file, rest)?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Stacks the new root on the old one and unmounts the lower: pivot_root(2), "pivot_root(".", ".")".
+fn pivot(path: &CStr) -> rustix::io::Result<()> {
+    rustix::process::chdir(path)?;
+    rustix::process::pivot_root(c".", c".")?;
+    rustix::mount::unmount(c".", UnmountFlags::DETACH)?;
+    rustix::process::chdir(c"/")
+}
+
+fn streams(stdin: BorrowedFd<'_>, stdout: BorrowedFd<'_>, stderr: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    for (from, onto) in [(stdin, 0), (stdout, 1), (stderr, 2)] {
+        // SAFETY: the child has no owner for its three standard descriptors.
+        if unsafe { libc::dup2(from.as_raw_fd(), onto) } < 0 {
+            return Err(last_errno());
+        }
+    }
+    Ok(())
+}
+
+fn terminal(size: Winsize, status: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let ours = rustix::fs::open(c"/dev/ptmx", flags, Mode::empty())?;
+    rustix::pty::unlockpt(&ours)?;
+    let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+    rustix::termios::tcsetwinsize(&theirs, size)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [ours.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    rustix::net::sendmsg(status, &[IoSlice::new(&[TERMINAL])], &mut control, SendFlags::NOSIGNAL)?;
+    rustix::process::setsid()?;
+    rustix::process::ioctl_tiocsctty(&theirs)?;
+    streams(theirs.as_fd(), theirs.as_fd(), theirs.as_fd())
+}
+
+fn user(uid_map: &[u8], gid_map: &[u8]) -> rustix::io::Result<()> {
+    // SAFETY: only CLONE_FILES would be a danger.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) }?;
+    write(c"/proc/self/setgroups", b"deny", 0)?;
+    write(c"/proc/self/uid_map", uid_map, 0)?;
+    write(c"/proc/self/gid_map", gid_map, 0)
+}
+
+fn keep(kept: u64) -> rustix::io::Result<()> {
+    for number in 0..64_u32 {
+        if kept & (1 << number) != 0 {
+            continue;
+        }
+        // SAFETY: a plain system call.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(number), 0, 0, 0) } != 0 {
+            return match last_errno() {
+                // past the last capability this kernel knows
+                rustix::io::Errno::INVAL => Ok(()),
+                error => Err(error),
+            };
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! The front end's side: starting, finding and ending a node.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    io::{self, BufRead, BufReader},
+    net::{Ipv4Addr, TcpListener},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::OpenOptionsExt, net::UnixStream, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec},
+    fs::FlockOperation,
+    process::{Pid, PidfdFlags, Signal},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{embedded::NodeConfig, paths};
+
+use super::{RootlessError, control::Message};
+
+/// The file whose lock says that the node is alive, and whose content is its [`NodeHandle`].
+pub(super) const LOCK_FILE: &str = "lock";
+/// A node that has not said it is ready by then is given up.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A node process that is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeHandle {
+    /// Its process, as the host sees it.
+    pub pid: u32,
+    /// The loopback port of the API server.
+    pub port: u16,
+}
+
+/// How a node is started.
+#[derive(Debug, Clone)]
+pub struct SpawnOptions {
+    /// The cluster; port 0 takes a free one.
+    pub config: NodeConfig,
+    /// The program to re-execute; `None` is this one.
+    pub program: Option<PathBuf>,
+}
+
+/// Starts a node and waits until it is ready. Blocks: call it from a blocking thread.
+///
+/// # Errors
+/// Why there is no node.
+pub fn spawn_node(options: &SpawnOptions) -> Result<NodeHandle, RootlessError> {
+    let mut config = options.config.clone();
+    let dir = paths::private_dir(config.dir.clone()).map_err(RootlessError::io("make the cluster's directory"))?;
+    if running_node(&dir).is_some() {
+        return Err(RootlessError::Running { name: config.name });
+    }
+    let port_error = |port| move |source| RootlessError::Port { port, source };
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port)).map_err(port_error(config.port))?;
+    config.port = listener.local_addr().map_err(port_error(config.port))?.port();
+    let config_file = dir.join("node.json");
+    let text = serde_json::to_vec_pretty(&config).map_err(|error| RootlessError::Io {
+        step: "write the node's configuration".to_owned(),
+        source: error.into(),
+    })?;
+    write_private(&config_file, &text).map_err(RootlessError::io(format!("write {}", config_file.display())))?;
+    let log_file = dir.join("node.log");
+    let _ = fs::rename(&log_file, dir.join("node.log.1"));
+    let log = private_file(&log_file).map_err(RootlessError::io(format!("make {}", log_file.display())))?;
+    let (ours, theirs) = UnixStream::pair().map_err(RootlessError::io("make the control socket"))?;
+    let program = options
+        .program
+        .as_deref()
+        .map_or(OsStr::new("/proc/self/exe"), Path::as_os_str);
+    let mut outer = Command::new(program)
+        .arg0("ztlab")
+        .arg("__node")
+        .arg(&config_file)
+        .stdin(Stdio::from(OwnedFd::from(listener)))
+        .stdout(Stdio::from(OwnedFd::from(theirs)))
+        .stderr(Stdio::from(log))
+        .spawn()
+        .map_err(RootlessError::io("start the node"))?;
+    let answer = wait_ready(&config, ours, &log_file);
+    if answer.is_err() {
+        let _ = outer.kill();
+        let _ = stop_node(&dir, Duration::ZERO);
+    }
+    // the outer process ends as soon as the node proper is forked
+    let _ = outer.wait();
+    answer
+}
+
+fn wait_ready(config: &NodeConfig, control: UnixStream, log: &Path) -> Result<NodeHandle, RootlessError> {
+    let name = || config.name.clone();
+    let deadline = Instant::now() + START_LIMIT;
+    let mut lines = BufReader::new(control);
+    let (mut pid, mut ready) = (None, false);
+    loop {
+        if let (Some(pid), true) = (pid, ready) {
+            let port = config.port;
+            return Ok(NodeHandle { pid, port });
+        }
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1));
+        let _ = lines.get_ref().set_read_timeout(Some(left));
+        let mut line = String::new();
+        match lines.read_line(&mut line) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+                let reason = format!("not ready after {} s\n{}", START_LIMIT.as_secs(), tail(log));
+                return Err(RootlessError::Died { name: name(), reason });
+            }
+            Err(error) => return Err(RootlessError::io("read what the node says")(error)),
+        }
+        match serde_json::from_str(&line) {
+            Ok(Message::Pid(number)) => pid = Some(number),
+            Ok(Message::Ready) => ready = true,
+            Ok(Message::Running) => return Err(RootlessError::Running { name: name() }),
+            Ok(Message::Refused { reason, hint }) => return Err(RootlessError::Refused { reason, hint }),
+            Ok(Message::Failed(reason)) => return Err(RootlessError::Died { name: name(), reason }),
+            Err(_) => break,
+        }
+    }
+    let reason = tail(log);
+    Err(RootlessError::Died { name: name(), reason })
+}
+
+/// The last lines of a log.
+fn tail(path: &Path) -> String {
+    let text = fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().rev().take(10).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    File::options()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
+    io::Write::write_all(&mut private_file(path)?, text)
+}
+
+/// The node of the cluster in `dir`, if it is alive.
+pub fn running_node(dir: &Path) -> Option<NodeHandle> {
+    let file = File::open(dir.join(LOCK_FILE)).ok()?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(rustix::io::Errno::WOULDBLOCK) => serde_json::from_reader(file).ok(),
+        _ => None,
+    }
+}
+
+/// Ends the node of the cluster in `dir` (SIGTERM, after `grace` SIGKILL) and waits until all of it is gone. Blocks. No
+/// node is no error.
+///
+/// # Errors
+/// When it cannot be signalled or does not end.
+pub fn stop_node(dir: &Path, grace: Duration) -> Result<(), RootlessError> {
+    let Some(node) = running_node(dir) else {
+        return Ok(());
+    };
+    let step = || format!("end the node (process {})", node.pid);
+    let Some(pid) = i32::try_from(node.pid).ok().and_then(Pid::from_raw) else {
+        return Ok(());
+    };
+    let pidfd = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(error) => return Err(RootlessError::io(step())(error.into())),
+    };
+    // the pid is the node's only while the node holds the lock
+    if running_node(dir) != Some(node) {
+        return Ok(());
+    }
+    for (signal, patience) in [(Signal::TERM, grace), (Signal::KILL, Duration::from_secs(10))] {
+        match rustix::process::pidfd_send_signal(&pidfd, signal) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::SRCH) => return Ok(()),
+            Err(error) => return Err(RootlessError::io(step())(error.into())),
+        }
+        if ended(&pidfd, patience).map_err(RootlessError::io(step()))? {
+            return Ok(());
+        }
+    }
+    Err(RootlessError::io(step())(io::ErrorKind::TimedOut.into()))
+}
+
+/// Waits for a process to end; as PID 1 of its namespace it ends after everything in it.
+fn ended(pidfd: &OwnedFd, patience: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        match rustix::event::poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The node process, from its first instruction to the cluster's last.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+};
+
+use rustix::{
+    fs::FlockOperation,
+    mount::MountFlags,
+    process::{Resource, Rlimit},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::embedded::{NodeConfig, NodeContext, image::Registry, node::sys};
+
+use super::{
+    RootlessError, control,
+    control::Message,
+    enter_namespaces, run_dir,
+    spawn::{LOCK_FILE, NodeHandle},
+};
+
+/// The node process: enters its namespaces, then runs the cluster. `args` is the path of its [`NodeConfig`] as JSON.
+pub fn node_stage(args: Vec<OsString>, images: Arc<dyn Registry>) -> ExitCode {
+    let (listener, control) = match (sys::inherit(0), sys::inherit(1)) {
+        (Ok(listener), Ok(control)) => (TcpListener::from(listener), UnixStream::from(control)),
+        _ => return ExitCode::from(2),
+    };
+    match start(&args, listener, &control, images) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("{error}");
+            let message = match error {
+                RootlessError::Refused { reason, hint } => Message::Refused { reason, hint },
+                RootlessError::Running { .. } => Message::Running,
+                other => Message::Failed(other.to_string()),
+            };
+            control::send(&control, &message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(
+    args: &[OsString],
+    listener: TcpListener,
+    control: &UnixStream,
+    images: Arc<dyn Registry>,
+) -> Result<ExitCode, RootlessError> {
+    let config = read_config(args)?;
+    detach().map_err(RootlessError::io("detach from the terminal"))?;
+    let lock = lock(&config)?;
+    raise_open_files();
+    let outer_control = control
+        .try_clone()
+        .map_err(RootlessError::io("copy the control socket"))?;
+    let (outer_lock, port) = (lock.try_clone(), config.port);
+    enter_namespaces(move |pid| {
+        let pid = pid.as_raw_nonzero().get().unsigned_abs();
+        let written = outer_lock.and_then(|lock| write_handle(&lock, NodeHandle { pid, port }));
+        if let Err(error) = written {
+            control::send(
+                &outer_control,
+                &Message::Failed(format!("write the lock file: {error}")),
+            );
+            return 1;
+        }
+        control::send(&outer_control, &Message::Pid(pid));
+        0
+    })?;
+    prepare(&config)?;
+    serve(config, listener, control, images, lock)
+}
+
+fn read_config(args: &[OsString]) -> Result<NodeConfig, RootlessError> {
+    let path = args.first().map(Path::new).unwrap_or(Path::new(""));
+    let text = fs::read(path).map_err(RootlessError::io(format!("read {}", path.display())))?;
+    serde_json::from_slice(&text).map_err(|error| RootlessError::Io {
+        step: format!("read {}", path.display()),
+        source: error.into(),
+    })
+}
+
+/// Leaves the terminal's session and lets go of the two streams that were handed down.
+fn detach() -> io::Result<()> {
+    let _ = rustix::process::setsid();
+    let nothing = File::options().read(true).write(true).open("/dev/null")?;
+    sys::replace_stdio(&nothing, 0)?;
+    sys::replace_stdio(io::stderr(), 1)?;
+    std::env::set_current_dir("/")
+}
+
+/// Takes the cluster's lock, which lives exactly as long as the node: every copy of it closes with the node's processes.
+fn lock(config: &NodeConfig) -> Result<File, RootlessError> {
+    let path = config.dir.join(LOCK_FILE);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(RootlessError::io(format!("open {}", path.display())))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(RootlessError::Running {
+            name: config.name.clone(),
+        }),
+        Err(error) => Err(RootlessError::io(format!("lock {}", path.display()))(error.into())),
+    }
+}
+
+fn write_handle(mut lock: &File, handle: NodeHandle) -> io::Result<()> {
+    use io::{Seek, Write};
+    lock.set_len(0)?;
+    lock.rewind()?;
+    lock.write_all(&serde_json::to_vec(&handle)?)
+}
+
+/// A pod costs a handful of descriptors.
+fn raise_open_files() {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
+        eprintln!("the limit of open files stays as it is: {error}");
+    }
+}
+
+/// What the node needs of its own namespaces before the cluster starts: a name, and memory that nobody else sees.
+fn prepare(config: &NodeConfig) -> Result<(), RootlessError> {
+    let name: String = config.name.chars().take(63).collect();
+    rustix::system::sethostname(name.as_bytes())
+        .map_err(|error| RootlessError::io("set the host name")(error.into()))?;
+    let dir = run_dir(&config.dir);
+    fs::create_dir_all(&dir).map_err(RootlessError::io(format!("make {}", dir.display())))?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV;
+    rustix::mount::mount("ztlab", &dir, "tmpfs", flags, Some(c"mode=0700"))
+        .map_err(|error| RootlessError::io(format!("mount memory on {}", dir.display()))(error.into()))
+}
+
+fn serve(
+    config: NodeConfig,
+    listener: TcpListener,
+    control: &UnixStream,
+    images: Arc<dyn Registry>,
+    lock: File,
+) -> Result<ExitCode, RootlessError> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ZTLAB_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(RootlessError::io("start the asynchronous runtime"))?;
+    let ready = control
+        .try_clone()
+        .map_err(RootlessError::io("copy the control socket"))?;
+    let name = config.name.clone();
+    let answer = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_on_signals(&stop).map_err(RootlessError::io("listen for signals"))?;
+        let context = NodeContext {
+            config,
+            listener,
+            images,
+            ready: Box::new(move || {
+                control::send(&ready, &Message::Ready);
+                // the front end reads to the end of the stream, and nothing more is to come
+                let _ = ready.shutdown(std::net::Shutdown::Both);
+            }),
+            stop,
+        };
+        crate::embedded::run(context)
+            .await
+            .map_err(|error| RootlessError::Died {
+                name,
+                reason: error.to_string(),
+            })
+    });
+    // connections that are still open must not keep a node that was told to stop
+    runtime.shutdown_background();
+    let _lock: OwnedFd = lock.into();
+    answer.map(|()| ExitCode::SUCCESS)
+}
+
+fn stop_on_signals(stop: &CancellationToken) -> io::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind)?;
+        let stop = stop.clone();
+        tokio::spawn(async move {
+            if signals.recv().await.is_some() {
+                stop.cancel();
+            }
+        });
+    }
+    Ok(())
+}

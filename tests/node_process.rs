@@ -1,0 +1,79 @@
+//! The node process: it starts for an ordinary user, is found, ends on demand, and leaves nothing when it is killed.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
+
+use ztlab::embedded::{
+    NodeConfig,
+    rootless::{NodeHandle, RootlessError, SpawnOptions, running_node, spawn_node, stop_node},
+};
+
+/// A node's whole life is in namespaces that this machine may refuse: then the test says so and is skipped, except in CI.
+fn started(dir: &Path) -> Option<NodeHandle> {
+    let options = SpawnOptions {
+        config: NodeConfig {
+            name: "test".to_owned(),
+            dir: dir.to_owned(),
+            port: 0,
+        },
+        program: Some(env!("CARGO_BIN_EXE_ztlab").into()),
+    };
+    match spawn_node(&options) {
+        Ok(node) => Some(node),
+        Err(RootlessError::Refused { reason, hint }) if std::env::var_os("CI").is_none() => {
+            eprintln!("SKIPPED: {reason}; {hint}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn dir() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    dir
+}
+
+#[test]
+fn a_node_starts_is_found_and_stops() {
+    let dir = dir();
+    let Some(node) = started(dir.path()) else { return };
+    assert_eq!(running_node(dir.path()), Some(node));
+    assert!(fs::read_dir(dir.path().join("run")).unwrap().next().is_none());
+    stop_node(dir.path(), Duration::from_secs(10)).unwrap();
+    assert_eq!(running_node(dir.path()), None);
+    assert!(!Path::new(&format!("/proc/{}", node.pid)).join("exe").exists());
+}
+
+#[test]
+fn a_second_node_of_a_cluster_is_refused() {
+    let dir = dir();
+    let Some(node) = started(dir.path()) else { return };
+    let options = SpawnOptions {
+        config: NodeConfig {
+            name: "test".to_owned(),
+            dir: dir.path().to_owned(),
+            port: 0,
+        },
+        program: Some(env!("CARGO_BIN_EXE_ztlab").into()),
+    };
+    assert!(matches!(spawn_node(&options), Err(RootlessError::Running { .. })));
+    assert_eq!(running_node(dir.path()), Some(node));
+    stop_node(dir.path(), Duration::from_secs(10)).unwrap();
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let dir = dir();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let options = SpawnOptions {
+        config: NodeConfig {
+            name: "test".to_owned(),
+            dir: dir.path().to_owned(),
+            port: taken.local_addr().unwrap().port(),
+        },
+        program: Some(env!("CARGO_BIN_EXE_ztlab").into()),
+    };
+    assert!(matches!(spawn_node(&options), Err(RootlessError::Port { .. })));
+}
