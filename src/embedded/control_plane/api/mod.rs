@@ -18,6 +18,8 @@ mod resources;
 pub mod schema;
 pub mod selector;
 pub mod table;
+#[cfg(test)]
+mod test_json;
 pub mod validate;
 
 pub use registry::{Registry, Resource, Subresource};

@@ -2,7 +2,10 @@
 
 mod json;
 mod merge;
+mod order;
 mod strategic;
+#[cfg(test)]
+mod tests;
 
 pub use json::json;
 pub use merge::merge;

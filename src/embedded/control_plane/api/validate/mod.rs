@@ -6,5 +6,5 @@ pub mod names;
 mod object;
 
 pub use error::{Cause, FieldError, invalid_status};
-pub use fields::{Problem, fields, normalize, strict_error};
+pub use fields::{Problem, fields, is_quantity, normalize, of_type, strict_error};
 pub use object::object;

@@ -1,5 +1,7 @@
 //! OpenAPI documents.
 
+pub(crate) mod source;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 
