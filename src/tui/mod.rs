@@ -1,1 +1,9 @@
-//! The room `tui`.
+//! The terminal interface: draws the session's snapshots and sends it commands.
+//!
+//! The session owns the state. Here, [`update`](update::update) is a pure function from a model and a message to
+//! effects, the [`views`] are pure functions of frame, area and model, and the loop in `run` does the effects.
+
+pub mod markdown;
+pub mod terminal;
+pub mod theme;
+pub mod wrap;
