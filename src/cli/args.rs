@@ -83,7 +83,7 @@ pub enum Lab {
     Status,
     /// Run the checks of a step, or of every open step
     #[command(after_help = "Examples:\n  ztlab lab check\n  ztlab lab check listen\n\n\
-                            Exit status: 0 when every check asked for passed, 1 when not.")]
+                            Exit status: 0 when every check of the step, or of the lab, passed; 1 when not.")]
     Check {
         /// The step's id; without it, every open step
         step: Option<String>,
@@ -114,7 +114,7 @@ pub enum Lab {
         /// The step's id
         step: String,
     },
-    /// Put the lab back as it was when a step began, or when the lab began
+    /// Put the lab back as it was when it began, or when a step began
     #[command(after_help = "Examples:\n  ztlab lab reset\n  ztlab lab reset replay")]
     Reset {
         /// The step's id; without it, the whole lab
@@ -198,7 +198,7 @@ pub struct Capture {
     /// Keep on until interrupted
     #[arg(long, conflicts_with = "duration")]
     pub follow: bool,
-    /// How long to capture: 5s, 500ms, 2m
+    /// How long to capture: 5s, 500ms, 2m [default: 10s]
     #[arg(long = "for", value_name = "TIME", value_parser = duration)]
     pub duration: Option<Duration>,
     /// A pcap filter expression

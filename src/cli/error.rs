@@ -1,8 +1,17 @@
 //! The error of a command: what went wrong, what to do next, and the exit status that says so.
 
-use std::{fmt, io, process::ExitCode};
+use std::{
+    fmt,
+    io::{self, Write},
+    process::ExitCode,
+};
 
-use crate::text;
+use crate::{
+    capture::CaptureError,
+    cluster::ClusterError,
+    session::{client::ClientError, command::Refusal},
+    text,
+};
 
 /// A lab, or a check, is not passed.
 pub const NOT_PASSED: u8 = 1;
@@ -49,25 +58,78 @@ impl CliError {
         }
     }
 
-    /// Prints the error on standard error, `hint:` on a line of its own, and gives the exit status.
-    pub fn report(&self) -> ExitCode {
+    /// Prints the error on standard error, `hint:` on a line of its own or as one JSON object, and gives the exit
+    /// status.
+    pub fn report(&self, json: bool) -> ExitCode {
         match self {
             CliError::Closed => ExitCode::SUCCESS,
             CliError::Told { message, hint } => {
+                let mut err = io::stderr().lock();
                 // Nowhere to report a failure to report.
-                let _ = self.write(&mut io::stderr().lock(), message, hint.as_deref());
+                let _ = if json {
+                    writeln!(err, "{}", serde_json::json!({ "error": message, "hint": hint }))
+                } else {
+                    Self::write(&mut err, message, hint.as_deref())
+                };
                 ExitCode::from(ERROR)
             }
         }
     }
 
-    fn write(&self, err: &mut impl io::Write, message: &str, hint: Option<&str>) -> io::Result<()> {
+    fn write(err: &mut impl io::Write, message: &str, hint: Option<&str>) -> io::Result<()> {
         writeln!(err, "error: {}", text::clean(message))?;
         if let Some(hint) = hint {
             writeln!(err, "hint: {}", text::clean(hint))?;
         }
         Ok(())
     }
+}
+
+impl From<ClientError> for CliError {
+    fn from(error: ClientError) -> CliError {
+        CliError::Told {
+            message: error.to_string(),
+            hint: error.hint(),
+        }
+    }
+}
+
+impl From<ClusterError> for CliError {
+    fn from(error: ClusterError) -> CliError {
+        CliError::Told {
+            message: chain(&error),
+            hint: error.hint(),
+        }
+    }
+}
+
+impl From<CaptureError> for CliError {
+    fn from(error: CaptureError) -> CliError {
+        CliError::with_hint(chain(&error), error.hint())
+    }
+}
+
+impl From<Refusal> for CliError {
+    fn from(refusal: Refusal) -> CliError {
+        CliError::Told {
+            message: refusal.message,
+            hint: refusal.hint,
+        }
+    }
+}
+
+/// An error with what it came from, each told once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !message.contains(&cause_text) {
+            message = format!("{message}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    message
 }
 
 #[cfg(test)]
@@ -81,7 +143,7 @@ mod tests {
             panic!()
         };
         let mut out = Vec::new();
-        error.write(&mut out, message, hint.as_deref()).unwrap();
+        CliError::write(&mut out, message, hint.as_deref()).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "error: no lab `x␛[2J`\nhint: `ztlab lab list` shows them\n"

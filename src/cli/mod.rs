@@ -4,10 +4,15 @@
 //! 0 for passed, 1 for not passed, 2 for an error.
 
 pub mod args;
+mod author;
+mod cluster;
 pub mod doctor;
 pub mod error;
 mod images;
+mod lab;
 pub mod output;
+mod session;
+pub mod shell;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
@@ -37,7 +42,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             out.clear_progress();
-            error.report()
+            error.report(out.json())
         }
     }
 }
@@ -48,9 +53,10 @@ fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError
         Some(Command::Images) => images::run(out),
         Some(Command::Doctor) => doctor::run(out),
         Some(Command::Completions { shell }) => completions(shell),
-        Some(Command::Lab(_) | Command::Cluster(_) | Command::Capture(_) | Command::Shell(_)) => {
-            Err(CliError::new("not built yet"))
-        }
+        Some(Command::Lab(command)) => lab::run(command, out),
+        Some(Command::Cluster(command)) => cluster::run(command, out),
+        Some(Command::Shell(args)) => shell::run(&args, out),
+        Some(Command::Capture(_)) => Err(CliError::new("capturing is not built yet")),
     }
 }
 

@@ -10,6 +10,35 @@ use serde::Serialize;
 use super::error::CliError;
 use crate::text;
 
+const BOLD: &str = "\x1b[1m";
+const GOOD: &str = "\x1b[32m";
+const BAD: &str = "\x1b[31m";
+const UNSURE: &str = "\x1b[33m";
+const QUIET: &str = "\x1b[2m";
+const LEAK: &str = "\x1b[1;7m";
+const RESET: &str = "\x1b[0m";
+
+/// `line` with every control character made visible, but for the styles of this module.
+fn safe(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some(at) = rest.find('\x1b') {
+        out.push_str(&text::clean(&rest[..at]));
+        rest = &rest[at..];
+        let own = [BOLD, GOOD, BAD, UNSURE, QUIET, LEAK, RESET]
+            .into_iter()
+            .find(|style| rest.starts_with(style));
+        let taken = own.map_or(1, str::len);
+        match own {
+            Some(style) => out.push_str(style),
+            None => out.push(text::visible('\x1b')),
+        }
+        rest = &rest[taken..];
+    }
+    out.push_str(&text::clean(rest));
+    out
+}
+
 /// Where a command's results and progress go.
 pub struct Output {
     json: bool,
@@ -36,11 +65,15 @@ impl Output {
         self.json
     }
 
-    /// Prints a line of a result.
+    /// Prints a line of a result. What it quotes of labs and packets cannot reach the terminal as an escape sequence.
     ///
     /// # Errors
     /// [`CliError::Closed`] when nobody reads any more.
     pub fn line(&self, line: impl fmt::Display) -> Result<(), CliError> {
+        self.raw(&safe(&line.to_string()))
+    }
+
+    fn raw(&self, line: &str) -> Result<(), CliError> {
         self.clear_progress();
         let mut out = io::stdout().lock();
         writeln!(out, "{line}")
@@ -55,7 +88,7 @@ impl Output {
     pub fn value(&self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string_pretty(value)
             .map_err(|error| CliError::new(format!("the result does not become JSON: {error}")))?;
-        self.line(text)
+        self.raw(&text)
     }
 
     /// Prints `value` as one line of JSON, for streams.
@@ -65,7 +98,7 @@ impl Output {
     pub fn value_line(&self, value: &impl Serialize) -> Result<(), CliError> {
         let text = serde_json::to_string(value)
             .map_err(|error| CliError::new(format!("the result does not become JSON: {error}")))?;
-        self.line(text)
+        self.raw(&text)
     }
 
     /// Says on standard error what goes on: over the same line on a terminal, a line each elsewhere.
@@ -94,12 +127,12 @@ impl Output {
     /// Says something on standard error that is no result and no error.
     pub fn note(&self, message: impl fmt::Display) {
         self.clear_progress();
-        let _ = writeln!(io::stderr().lock(), "{message}");
+        let _ = writeln!(io::stderr().lock(), "{}", safe(&message.to_string()));
     }
 
     /// `text` in bold, where colours are on.
     pub fn bold(&self, text: &str) -> String {
-        self.styled(text, "1")
+        self.styled(text, BOLD)
     }
 
     /// `text` in the manner of a verdict or a warning, where colours are on.
@@ -107,18 +140,18 @@ impl Output {
         self.styled(
             text,
             match tint {
-                Tint::Good => "32",
-                Tint::Bad => "31",
-                Tint::Unsure => "33",
-                Tint::Quiet => "2",
-                Tint::Leak => "1;7",
+                Tint::Good => GOOD,
+                Tint::Bad => BAD,
+                Tint::Unsure => UNSURE,
+                Tint::Quiet => QUIET,
+                Tint::Leak => LEAK,
             },
         )
     }
 
     fn styled(&self, text: &str, code: &str) -> String {
         if self.colour && !text.is_empty() {
-            format!("\x1b[{code}m{text}\x1b[0m")
+            format!("{code}{text}{RESET}")
         } else {
             text.to_owned()
         }
@@ -180,4 +213,16 @@ pub enum Tint {
     Quiet,
     /// Bytes that leaked.
     Leak,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_styles_pass() {
+        assert_eq!(safe("a\x1b[32mok\x1b[0m"), "a\x1b[32mok\x1b[0m");
+        assert_eq!(safe("\x1b[2J\x1b]0;title\x07"), "␛[2J␛]0;title␇");
+        assert_eq!(safe("\x1b"), "␛");
+    }
 }

@@ -83,12 +83,13 @@ impl Renderer {
             }
             Tag::Paragraph => {
                 self.flush();
-                if self.item.is_none() {
+                if self.item.is_none() && self.quote == 0 {
                     self.blank();
                 }
             }
             Tag::BlockQuote(_) => {
                 self.flush();
+                self.blank();
                 self.quote += 1;
             }
             Tag::List(first) => {
@@ -198,25 +199,33 @@ impl Renderer {
         }
     }
 
-    /// Code keeps its lines; a `run` block, which is for the student to type, is marked as a prompt.
+    /// Code keeps its lines, but for those that do not fit; a `run` block, which is for the student to type, is marked
+    /// as a prompt and broken as a shell reads it.
     fn code_block(&mut self) {
         let Some((language, code)) = self.code.take() else {
             return;
         };
         let indent = self.indent();
-        let mark = if language.trim() == "run" { "$ " } else { "  " };
+        let run = language.trim() == "run";
         let style = self.theme.code();
         let prefix = format!("{indent}  ");
         let room = self.width.saturating_sub(text::width(&prefix) + 2).max(1);
         for line in text::clean(&code).trim_end_matches('\n').split('\n') {
-            for (at, piece) in chop(&[(line.to_owned(), style)], room).into_iter().enumerate() {
-                let mark = if at == 0 { mark } else { "  " };
-                let mut spans = vec![
-                    Span::raw(prefix.clone()),
-                    Span::styled(mark.to_owned(), self.theme.quiet()),
-                ];
-                spans.extend(piece.spans);
-                self.lines.push(Line::from(spans));
+            let pieces = if run {
+                commands(line, room)
+            } else {
+                vec![line.to_owned()]
+            };
+            for (at, piece) in pieces.into_iter().enumerate() {
+                let mark = if run && at == 0 { "$ " } else { "  " };
+                for piece in chop(&[(piece, style)], room) {
+                    let mut spans = vec![
+                        Span::raw(prefix.clone()),
+                        Span::styled(mark.to_owned(), self.theme.quiet()),
+                    ];
+                    spans.extend(piece.spans);
+                    self.lines.push(Line::from(spans));
+                }
             }
         }
         self.item = None;
@@ -230,6 +239,46 @@ impl Renderer {
         }
         self.lines
     }
+}
+
+/// A command in pieces of at most `room` columns, each but the last ending in a backslash: copied, it runs as written.
+fn commands(line: &str, room: usize) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let mut rest = line;
+    while text::width(rest) > room {
+        let Some(at) = rest
+            .char_indices()
+            .filter(|&(at, c)| c == ' ' && text::width(&rest[..at]) + 2 <= room)
+            .map(|(at, _)| at)
+            .filter(|&at| !rest[..at].trim().is_empty() && quotes_closed(&rest[..at]))
+            .last()
+        else {
+            break;
+        };
+        pieces.push(format!("{} \\", rest[..at].trim_end()));
+        rest = rest[at..].trim_start();
+        if text::width(rest) + 2 <= room {
+            break;
+        }
+    }
+    pieces.push(rest.to_owned());
+    for piece in pieces.iter_mut().skip(1) {
+        piece.insert_str(0, "  ");
+    }
+    pieces
+}
+
+/// Whether a shell would read what follows `part` outside of quotes.
+fn quotes_closed(part: &str) -> bool {
+    let mut quote = None;
+    for c in part.chars() {
+        match quote {
+            Some(open) if open == c => quote = None,
+            None if c == '\'' || c == '"' => quote = Some(c),
+            _ => {}
+        }
+    }
+    quote.is_none()
 }
 
 #[cfg(test)]
@@ -256,7 +305,17 @@ mod tests {
 
         Every second the frontend makes a
         payment. Start a capture on
-        `payments-api`:
+        payments-api:
+
+          $ ztlab capture --pod payments-api \
+              --follow
+
+        1. read it
+        2. find
+           • the card
+           • the token
+
+        │ Nobody warned you.
         ");
     }
 

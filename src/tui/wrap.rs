@@ -188,14 +188,21 @@ mod tests {
     fn long_words_are_broken_and_prefixes_counted() {
         assert_eq!(plain("abcdefgh", 4, "", ""), ["abcd", "efgh"]);
         assert_eq!(plain("one two", 6, "- ", "  "), ["- one", "  two"]);
-        assert_eq!(plain("one two", 3, "- ", "  ").concat().replace([' ', '-'], ""), "onetwo");
+        assert_eq!(
+            plain("one two", 3, "- ", "  ").concat().replace([' ', '-'], ""),
+            "onetwo"
+        );
     }
 
     #[test]
     fn a_word_of_two_styles_is_one_word() {
         let bold = Style::new().bold();
         let lines = wrap(
-            &[("see ab".to_owned(), Style::new()), ("cd".to_owned(), bold), (".".to_owned(), Style::new())],
+            &[
+                ("see ab".to_owned(), Style::new()),
+                ("cd".to_owned(), bold),
+                (".".to_owned(), Style::new()),
+            ],
             7,
             "",
             "",
