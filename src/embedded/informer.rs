@@ -10,6 +10,11 @@ use std::{
 };
 
 use futures::StreamExt;
+use k8s_openapi::api::{
+    apps::v1::{Deployment, ReplicaSet},
+    core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount},
+    discovery::v1::EndpointSlice,
+};
 use kube::{
     Api, Resource, ResourceExt,
     runtime::{WatchStreamExt, watcher},
@@ -296,6 +301,70 @@ where
 
     fn lock(&self) -> MutexGuard<'_, State<K>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The caches that the components of a node share.
+#[derive(Clone)]
+pub struct Informers {
+    /// Namespaces.
+    pub namespaces: Informer<Namespace>,
+    /// Nodes.
+    pub nodes: Informer<Node>,
+    /// Pods.
+    pub pods: Informer<Pod>,
+    /// Deployments.
+    pub deployments: Informer<Deployment>,
+    /// ReplicaSets.
+    pub replica_sets: Informer<ReplicaSet>,
+    /// Services.
+    pub services: Informer<Service>,
+    /// EndpointSlices.
+    pub endpoint_slices: Informer<EndpointSlice>,
+    /// ConfigMaps.
+    pub config_maps: Informer<ConfigMap>,
+    /// Secrets.
+    pub secrets: Informer<Secret>,
+    /// ServiceAccounts.
+    pub service_accounts: Informer<ServiceAccount>,
+}
+
+impl Informers {
+    /// Starts one watch per kind.
+    pub fn start(client: &kube::Client, stop: &CancellationToken) -> Self {
+        macro_rules! informer {
+            () => {
+                Informer::start(client.clone(), stop.clone())
+            };
+        }
+        Self {
+            namespaces: informer!(),
+            nodes: informer!(),
+            pods: informer!(),
+            deployments: informer!(),
+            replica_sets: informer!(),
+            services: informer!(),
+            endpoint_slices: informer!(),
+            config_maps: informer!(),
+            secrets: informer!(),
+            service_accounts: informer!(),
+        }
+    }
+
+    /// Waits until every first list is in.
+    pub async fn synced(&self) {
+        futures::join!(
+            self.namespaces.synced(),
+            self.nodes.synced(),
+            self.pods.synced(),
+            self.deployments.synced(),
+            self.replica_sets.synced(),
+            self.services.synced(),
+            self.endpoint_slices.synced(),
+            self.config_maps.synced(),
+            self.secrets.synced(),
+            self.service_accounts.synced(),
+        );
     }
 }
 

@@ -5,6 +5,7 @@
 pub mod control_plane;
 pub mod dns;
 pub mod doctor;
+pub mod events;
 pub mod image;
 pub mod informer;
 pub mod kubelet_api;
