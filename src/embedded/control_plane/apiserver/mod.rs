@@ -1,1 +1,119 @@
 //! The API server.
+//!
+//! One request's way: [`server`] (TLS, HTTP, who asks) → [`dispatch`] (what is asked, may they) → [`rest`] (objects:
+//! decode, validate, admit, store) or [`pods`] and friends (subresources that are not objects) → [`reply`] (the form
+//! the client reads). Components inside the node take the same way through [`ApiServer::client`], without TLS.
+//!
+//! Source: Kubernetes' "API concepts" and "API access control".
+
+mod admission;
+mod authn;
+mod authz;
+mod bootstrap;
+mod discovery;
+mod dispatch;
+mod meta;
+mod negotiate;
+mod pods;
+mod reply;
+mod request;
+mod rest;
+mod reviews;
+mod scale;
+mod server;
+mod services;
+mod status;
+mod streams;
+mod watch;
+
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+
+pub use authn::UserInfo;
+pub use status::ApiError;
+
+use super::{api::Registry, pki::TokenKey, storage::Store};
+use crate::embedded::kubelet_api::KubeletApi;
+
+/// A response's body.
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+/// Largest request body, as kube-apiserver has it.
+pub const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// What the API server is made of.
+pub struct ApiServerConfig {
+    /// Where objects are kept.
+    pub store: Store,
+    /// Signs and checks service-account tokens.
+    pub token_key: Arc<TokenKey>,
+    /// The cluster CA's certificate as PEM; every namespace gets it as the ConfigMap `kube-root-ca.crt`.
+    pub ca_certificate: String,
+    /// The address at which clients reach the server, `host:port`.
+    pub address: String,
+}
+
+/// The API server. A clone is another handle on the same server.
+#[derive(Clone)]
+pub struct ApiServer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    registry: Registry,
+    kubelet: RwLock<Option<Arc<dyn KubeletApi>>>,
+    token_key: Arc<TokenKey>,
+    ca_certificate: String,
+    address: String,
+    /// Held while an address or port of a Service is chosen and stored, so that none is given twice.
+    allocating: Mutex<()>,
+}
+
+impl ApiServer {
+    /// A server with the objects that every cluster has: its namespaces with their service accounts, and the Service
+    /// `kubernetes`.
+    pub fn new(config: ApiServerConfig) -> Self {
+        let server = Self {
+            inner: Arc::new(Inner {
+                store: config.store,
+                registry: Registry::builtin(),
+                kubelet: RwLock::new(None),
+                token_key: config.token_key,
+                ca_certificate: config.ca_certificate,
+                address: config.address,
+                allocating: Mutex::new(()),
+            }),
+        };
+        server.bootstrap();
+        server
+    }
+
+    /// Sets whom to ask for logs, exec and attach.
+    pub fn set_kubelet(&self, kubelet: Arc<dyn KubeletApi>) {
+        *self.inner.kubelet.write().unwrap_or_else(PoisonError::into_inner) = Some(kubelet);
+    }
+
+    fn kubelet(&self) -> Result<Arc<dyn KubeletApi>, ApiError> {
+        let kubelet = self.inner.kubelet.read().unwrap_or_else(PoisonError::into_inner);
+        kubelet
+            .clone()
+            .ok_or_else(|| ApiError::unavailable("the node is not ready to stream yet"))
+    }
+
+    fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! Admission: what the server adds to an object, and when it refuses one.
+//!
+//! Source: Kubernetes' "Admission control" (NamespaceLifecycle, ServiceAccount, DefaultTolerationSeconds).
+
+use std::sync::MutexGuard;
+
+use serde_json::{Value, json};
+
+use super::{ApiServer, UserInfo, meta, pods, services, status::ApiError};
+use crate::embedded::control_plane::{api::Resource, storage::CollectionKey};
+
+/// Held while a Service's address is chosen and stored.
+pub type Allocating<'a> = Option<MutexGuard<'a, ()>>;
+
+impl ApiServer {
+    /// Refuses objects in a namespace that is not there, or is going.
+    pub(super) fn admit_namespace(&self, resource: &Resource, namespace: &str, name: &str) -> Result<(), ApiError> {
+        if !resource.namespaced {
+            return Ok(());
+        }
+        let found = self
+            .store()
+            .get(&CollectionKey::new("", "namespaces").object("", namespace));
+        let Some(found) = found else {
+            return Err(ApiError::core_not_found("namespaces", namespace));
+        };
+        if !meta::is_terminating(&found) {
+            return Ok(());
+        }
+        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        let mut error = ApiError::forbidden(resource, name, why);
+        let details = error.0.details.get_or_insert_default();
+        details.causes = Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause {
+            reason: Some("NamespaceTerminating".to_owned()),
+            message: Some(format!("namespace {namespace} is being terminated")),
+            field: Some("metadata.namespace".to_owned()),
+        }]);
+        Err(error)
+    }
+
+    /// Completes a new object.
+    pub(super) fn admit_create(
+        &self,
+        _user: &UserInfo,
+        resource: &Resource,
+        namespace: &str,
+        object: &mut Value,
+    ) -> Result<Allocating<'_>, ApiError> {
+        match (resource.group.as_str(), resource.kind.as_str()) {
+            ("", "Namespace") => complete_namespace(object),
+            ("", "Pod") => pods::admit(self, resource, namespace, object)?,
+            ("", "Service") => return services::admit_create(self, resource, object).map(Some),
+            ("", "Secret") => merge_string_data(object),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// Completes a changed object.
+    pub(super) fn admit_update(
+        &self,
+        resource: &Resource,
+        current: &Value,
+        next: &mut Value,
+    ) -> Result<Allocating<'_>, ApiError> {
+        match (resource.group.as_str(), resource.kind.as_str()) {
+            ("", "Service") => return services::admit_update(self, resource, current, next).map(Some),
+            ("", "Secret") => merge_string_data(next),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    /// What follows from a new object at once.
+    pub(super) fn after_create(&self, resource: &Resource, object: &Value) {
+        if resource.group.is_empty() && resource.kind == "Namespace" {
+            self.furnish(meta::name(object));
+        }
+    }
+
+    /// What follows from a deletion at once.
+    pub(super) fn after_delete(&self, resource: &Resource, last: &Value) {
+        tracing::debug!(
+            kind = resource.kind,
+            namespace = meta::namespace(last),
+            name = meta::name(last),
+            "deleted"
+        );
+    }
+}
+
+fn complete_namespace(object: &mut Value) {
+    let name = meta::name(object).to_owned();
+    let labels = meta::child(meta::metadata(object), "labels");
+    labels.insert("kubernetes.io/metadata.name".to_owned(), json!(name));
+    let fields = meta::fields(object);
+    let spec = meta::child(fields, "spec");
+    spec.entry("finalizers").or_insert_with(|| json!(["kubernetes"]));
+    fields.insert("status".to_owned(), json!({"phase": "Active"}));
+}
+
+/// `stringData` is write-only: it is stored as `data`.
+fn merge_string_data(object: &mut Value) {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let fields = meta::fields(object);
+    let Some(Value::Object(plain)) = fields.remove("stringData") else {
+        return;
+    };
+    let data = meta::child(fields, "data");
+    for (key, value) in plain {
+        if let Value::String(text) = value {
+            data.insert(key, json!(STANDARD.encode(text)));
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! The objects that every cluster has from the start.
+
+use std::net::Ipv4Addr;
+
+use serde_json::{Value, json};
+
+use super::{ApiServer, UserInfo, meta, rest::WriteOptions, services};
+
+const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
+impl ApiServer {
+    pub(super) fn bootstrap(&self) {
+        for name in NAMESPACES {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            self.ensure("namespaces", "", namespace);
+        }
+        let api = Ipv4Addr::from(services::FIRST_ADDRESS).to_string();
+        let service = json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "kubernetes", "namespace": "default",
+                "labels": {"component": "apiserver", "provider": "kubernetes"}},
+            "spec": {"clusterIP": api, "clusterIPs": [api], "type": "ClusterIP",
+                "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]},
+        });
+        self.ensure("services", "default", service);
+    }
+
+    /// What a new namespace has before anything else can be made in it: its service account and the cluster's CA.
+    /// kube-controller-manager makes them a moment later; here no pod can come too early.
+    pub(super) fn furnish(&self, namespace: &str) {
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}});
+        self.ensure("serviceaccounts", namespace, account);
+        let roots = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "kube-root-ca.crt", "namespace": namespace, "annotations": {"kubernetes.io/description":
+                "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."}},
+            "data": {"ca.crt": self.inner.ca_certificate},
+        });
+        self.ensure("configmaps", namespace, roots);
+    }
+
+    fn ensure(&self, plural: &str, namespace: &str, object: Value) {
+        let Some(resource) = self.registry().find("", "v1", plural).cloned() else {
+            return;
+        };
+        if self.read(&resource, namespace, meta::name(&object)).is_ok() {
+            return;
+        }
+        let user = UserInfo::component("system:apiserver");
+        if let Err(error) = self.create(&user, &resource, namespace, object, &WriteOptions::internal()) {
+            tracing::error!(plural, namespace, error = ?error.0.message, "creating one of the cluster's own objects");
+        }
+    }
+}

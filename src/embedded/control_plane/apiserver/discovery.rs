@@ -1,0 +1,84 @@
+//! Everything that is not an object: what is served, its schemas, health, version.
+
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use serde_json::json;
+
+use super::{ApiServer, Body, negotiate::Form, reply, status::ApiError};
+use crate::embedded::control_plane::api::{discovery, openapi};
+
+const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+
+/// Answers a request for a path that names no resource.
+///
+/// # Errors
+/// 404 for a path nobody serves, 405 for another method than GET.
+pub fn answer(
+    server: &ApiServer,
+    method: &Method,
+    segments: &[String],
+    form: Form,
+    headers: &HeaderMap,
+) -> Result<Response<Body>, ApiError> {
+    if !matches!(method, &Method::GET | &Method::HEAD) {
+        return Err(ApiError::method_not_allowed());
+    }
+    let registry = server.registry();
+    let aggregated = form == Form::AggregatedDiscovery;
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    let found = match segments.as_slice() {
+        ["healthz" | "livez" | "readyz", ..] => return Ok(reply::with_type(StatusCode::OK, "text/plain", "ok")),
+        ["version"] => Some(discovery::version()),
+        ["api"] if aggregated => return Ok(aggregate(&discovery::aggregated_core(registry))),
+        ["apis"] if aggregated => return Ok(aggregate(&discovery::aggregated_groups(registry))),
+        ["api"] => Some(discovery::api_versions(&server.inner.address)),
+        ["apis"] => Some(discovery::api_group_list(registry)),
+        ["api", version] => discovery::api_resource_list(registry, "", version),
+        ["apis", group] => discovery::api_group(registry, group),
+        ["apis", group, version] => discovery::api_resource_list(registry, group, version),
+        ["openapi", "v2"] => {
+            return Ok(reply::with_type(StatusCode::OK, OPENAPI_V2, openapi::v2()));
+        }
+        ["openapi", "v3"] => Some(openapi::v3_index(registry)),
+        ["openapi", "v3", "api", version] => return schemas(server, "", version, headers),
+        ["openapi", "v3", "apis", group, version] => return schemas(server, group, version, headers),
+        [] => Some(
+            json!({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}),
+        ),
+        _ => None,
+    };
+    let found = found.ok_or_else(ApiError::no_such_path)?;
+    Ok(reply::json(StatusCode::OK, &found))
+}
+
+fn aggregate(document: &serde_json::Value) -> Response<Body> {
+    let mut response = reply::json(StatusCode::OK, document);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(discovery::AGGREGATED_V2));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+/// A document under a URL with its hash never changes, so the client may keep it for good.
+fn schemas(server: &ApiServer, group: &str, version: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
+    let (document, hash) = openapi::v3(server.registry(), group, version).ok_or_else(ApiError::no_such_path)?;
+    let etag = format!("\"{hash}\"");
+    let unchanged = headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|value| value.as_bytes() == etag.as_bytes());
+    let mut response = if unchanged {
+        reply::with_type(StatusCode::NOT_MODIFIED, "application/json", "")
+    } else {
+        reply::with_type(StatusCode::OK, "application/json", document)
+    };
+    let next_year = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(365 * 24);
+    let expires = next_year.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    for (name, value) in [(header::ETAG, etag), (header::EXPIRES, expires)] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    Ok(response)
+}

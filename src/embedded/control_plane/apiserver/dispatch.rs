@@ -1,0 +1,250 @@
+//! From a request to whoever answers it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode, request::Parts};
+
+use super::{
+    ApiServer, Body, UserInfo,
+    authz::{self, Attributes},
+    discovery,
+    negotiate::{self, Form},
+    pods, reply,
+    request::{Query, ResourcePath, Target},
+    rest, reviews, scale, services,
+    status::ApiError,
+    watch,
+};
+use crate::embedded::control_plane::api::{Resource, table::IncludeObject};
+
+/// A request for a resource.
+pub struct Call {
+    pub server: ApiServer,
+    pub user: UserInfo,
+    pub method: Method,
+    pub headers: HeaderMap,
+    pub extensions: http::Extensions,
+    pub path: ResourcePath,
+    pub query: Query,
+    pub resource: Arc<Resource>,
+    pub form: Form,
+    pub include: IncludeObject,
+    pub body: Bytes,
+}
+
+impl Call {
+    /// The namespace in the path; empty for the cluster.
+    pub fn namespace(&self) -> &str {
+        self.path.namespace.as_deref().unwrap_or_default()
+    }
+
+    /// The name in the path.
+    ///
+    /// # Errors
+    /// 405 where the path has none.
+    pub fn name(&self) -> Result<&str, ApiError> {
+        self.path.name.as_deref().ok_or_else(ApiError::method_not_allowed)
+    }
+
+    /// The media type of the body, without parameters.
+    pub fn content_type(&self) -> &str {
+        let value = self
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok());
+        value
+            .and_then(|value| value.split(';').next())
+            .unwrap_or_default()
+            .trim()
+    }
+}
+
+/// Whether a path is answered to anybody, as kube-apiserver does for health and version.
+pub fn is_public(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    matches!(first, "healthz" | "livez" | "readyz" | "version")
+}
+
+/// Answers a request.
+///
+/// # Errors
+/// Whatever the client did wrong, as a `Status`.
+pub async fn answer(server: &ApiServer, parts: Parts, body: Bytes, user: UserInfo) -> Result<Response<Body>, ApiError> {
+    let path = match Target::parse(parts.uri.path())? {
+        Target::Resource(path) => path,
+        Target::Other(segments) => {
+            authorize_path(&user, &parts)?;
+            let form = negotiate::form(&parts.headers).unwrap_or(Form::Object);
+            return discovery::answer(server, &parts.method, &segments, form, &parts.headers);
+        }
+    };
+    let resource = server
+        .registry()
+        .find(&path.group, &path.version, &path.resource)
+        .cloned()
+        .ok_or_else(ApiError::no_such_path)?;
+    if !resource.namespaced && path.namespace.is_some() || resource.namespaced && is_unplaced(&path) {
+        return Err(ApiError::no_such_path());
+    }
+    let query = Query::parse(parts.uri.query())?;
+    let verb = verb(&parts.method, &path, &query)?;
+    authorize(&user, &resource, &path, verb)?;
+    let include = match query.get("includeObject") {
+        None => IncludeObject::default(),
+        Some(text) => IncludeObject::parse(text)
+            .ok_or_else(|| ApiError::bad_request(format!("unrecognized includeObject value: {text:?}")))?,
+    };
+    // Streams and upgrades answer in their own media types.
+    let form = match path.subresource.as_deref() {
+        Some("log" | "exec" | "attach" | "portforward" | "proxy") => Form::Object,
+        _ => negotiate::form(&parts.headers)?,
+    };
+    let call = Call {
+        server: server.clone(),
+        user,
+        method: parts.method,
+        headers: parts.headers,
+        extensions: parts.extensions,
+        path,
+        query,
+        resource,
+        form,
+        include,
+        body,
+    };
+    route(call, verb).await
+}
+
+/// A namespaced object can only be addressed within a namespace; lists over all namespaces have no name.
+fn is_unplaced(path: &ResourcePath) -> bool {
+    path.namespace.is_none() && path.name.is_some()
+}
+
+async fn route(call: Call, verb: &str) -> Result<Response<Body>, ApiError> {
+    let group = call.resource.group.as_str();
+    if group == "authentication.k8s.io" || group == "authorization.k8s.io" {
+        return reviews::answer(&call);
+    }
+    if let Some(subresource) = call.path.subresource.clone() {
+        return route_subresource(call, &subresource, verb).await;
+    }
+    if !call.resource.serves(verb) {
+        return Err(ApiError::method_not_allowed());
+    }
+    match verb {
+        "create" if call.resource.kind == "Binding" => pods::bind(&call, None),
+        "get" => rest::get(&call),
+        "list" => rest::list(&call),
+        "watch" => watch::answer(&call),
+        "create" => rest::create(&call),
+        "update" => rest::replace(&call, rest::Part::Main),
+        "patch" => rest::patch(&call, rest::Part::Main),
+        "delete" => rest::delete(&call),
+        "deletecollection" => rest::delete_collection(&call),
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn route_subresource(call: Call, subresource: &str, verb: &str) -> Result<Response<Body>, ApiError> {
+    let known = call
+        .resource
+        .subresource(subresource)
+        .ok_or_else(ApiError::no_such_path)?;
+    if !known.verbs.iter().any(|served| served == verb) {
+        return Err(ApiError::method_not_allowed());
+    }
+    let part = match subresource {
+        "status" => rest::Part::Status,
+        "finalize" => rest::Part::Finalize,
+        "ephemeralcontainers" => rest::Part::EphemeralContainers,
+        "resize" => rest::Part::Resize,
+        "scale" => return scale::answer(&call, verb),
+        "token" => return services::token(&call),
+        "binding" => return pods::bind(&call, Some(call.name()?)),
+        "eviction" => return pods::evict(&call),
+        "log" => return pods::log(&call).await,
+        "exec" => return pods::exec(call, pods::Join::Exec).await,
+        "attach" => return pods::exec(call, pods::Join::Attach).await,
+        _ => {
+            return Err(ApiError::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "NotImplemented",
+                format!(
+                    "{}/{subresource} is not implemented by this server",
+                    call.resource.plural
+                ),
+            ));
+        }
+    };
+    match verb {
+        "get" => rest::get(&call),
+        "update" => rest::replace(&call, part),
+        "patch" => rest::patch(&call, part),
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Result<&'static str, ApiError> {
+    Ok(match (method, path.name.is_some()) {
+        (&Method::GET | &Method::HEAD, true) => "get",
+        (&Method::GET | &Method::HEAD, false) if query.flag("watch") => "watch",
+        (&Method::GET | &Method::HEAD, false) => "list",
+        (&Method::POST, _) => "create",
+        (&Method::PUT, true) => "update",
+        (&Method::PATCH, true) => "patch",
+        (&Method::DELETE, true) => "delete",
+        (&Method::DELETE, false) => "deletecollection",
+        _ => return Err(ApiError::method_not_allowed()),
+    })
+}
+
+fn authorize(user: &UserInfo, resource: &Resource, path: &ResourcePath, verb: &str) -> Result<(), ApiError> {
+    let attributes = Attributes {
+        verb: verb.to_owned(),
+        group: resource.group.clone(),
+        resource: resource.plural.clone(),
+        subresource: path.subresource.clone().unwrap_or_default(),
+        namespace: path.namespace.clone().unwrap_or_default(),
+        name: path.name.clone().unwrap_or_default(),
+        path: String::new(),
+    };
+    if authz::authorize(user, &attributes).allowed {
+        return Ok(());
+    }
+    let scope = match &path.namespace {
+        Some(namespace) => format!("in the namespace \"{namespace}\""),
+        None => "at the cluster scope".to_owned(),
+    };
+    let why = format!(
+        "User \"{}\" cannot {verb} resource \"{}\" in API group \"{}\" {scope}",
+        user.name, resource.plural, resource.group
+    );
+    Err(ApiError::forbidden(
+        resource,
+        path.name.as_deref().unwrap_or_default(),
+        why,
+    ))
+}
+
+fn authorize_path(user: &UserInfo, parts: &Parts) -> Result<(), ApiError> {
+    let path = parts.uri.path();
+    let attributes = Attributes {
+        verb: parts.method.as_str().to_ascii_lowercase(),
+        path: path.to_owned(),
+        ..Attributes::default()
+    };
+    if is_public(path) || authz::authorize(user, &attributes).allowed {
+        return Ok(());
+    }
+    let message = format!(
+        "forbidden: User \"{}\" cannot {} path \"{path}\"",
+        user.name, attributes.verb
+    );
+    Err(ApiError::new(StatusCode::FORBIDDEN, "Forbidden", message))
+}
+
+/// An object as the answer, in the form the client wants.
+pub fn object(call: &Call, code: StatusCode, object: &Arc<serde_json::Value>) -> Response<Body> {
+    reply::json(code, &reply::in_form(&call.resource, call.form, call.include, object))
+}

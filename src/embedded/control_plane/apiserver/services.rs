@@ -1,0 +1,365 @@
+//! Services get addresses and ports; service accounts get tokens.
+//!
+//! Source: Kubernetes' "Service ClusterIP allocation", "NodePort", "TokenRequest".
+
+use std::{
+    collections::HashSet,
+    net::Ipv4Addr,
+    sync::{MutexGuard, PoisonError},
+};
+
+use http::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use super::{
+    ApiServer, Body, authn,
+    dispatch::Call,
+    meta, reply,
+    rest::{WriteOptions, decode_as},
+    status::{ApiError, collection},
+};
+use crate::embedded::control_plane::{
+    api::{Resource, validate::FieldError},
+    pki::TokenClaims,
+    storage::CollectionKey,
+};
+
+/// 10.96.0.0/16.
+const RANGE: u32 = u32::from_be_bytes([10, 96, 0, 0]);
+const RANGE_SIZE: u32 = 1 << 16;
+/// The address of the Service `kubernetes`.
+pub const FIRST_ADDRESS: u32 = RANGE + 1;
+/// Addresses below this are given only to Services that name them (Kubernetes' lower band), such as the DNS server.
+const DYNAMIC: u32 = RANGE + 256;
+const NODE_PORTS: std::ops::RangeInclusive<i64> = 30000..=32767;
+
+const MIN_LIFETIME: i64 = 600;
+const MAX_LIFETIME: i64 = 86_400;
+const DEFAULT_LIFETIME: i64 = 3600;
+
+/// Gives a new Service its address and ports.
+///
+/// # Errors
+/// 422 for an address that is taken or out of range.
+pub fn admit_create<'a>(
+    server: &'a ApiServer,
+    resource: &Resource,
+    object: &mut Value,
+) -> Result<MutexGuard<'a, ()>, ApiError> {
+    let guard = server.inner.allocating.lock().unwrap_or_else(PoisonError::into_inner);
+    let taken = Taken::of(server, resource, object);
+    assign(resource, object, &taken)?;
+    Ok(guard)
+}
+
+/// Keeps a Service's address, and gives ports and an address that it newly needs.
+///
+/// # Errors
+/// 422.
+pub fn admit_update<'a>(
+    server: &'a ApiServer,
+    resource: &Resource,
+    current: &Value,
+    next: &mut Value,
+) -> Result<MutexGuard<'a, ()>, ApiError> {
+    let guard = server.inner.allocating.lock().unwrap_or_else(PoisonError::into_inner);
+    let spec = meta::child(meta::fields(next), "spec");
+    if spec.get("type").and_then(Value::as_str) != Some("ExternalName") {
+        // kubectl replace sends objects without what the server had filled in.
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            let empty = spec.get(field).is_none_or(|value| value.is_null() || value == "");
+            if let Some(old) = current.get("spec").and_then(|spec| spec.get(field)).filter(|_| empty) {
+                spec.insert(field.to_owned(), old.clone());
+            }
+        }
+        keep_node_ports(spec, current);
+    }
+    let taken = Taken::of(server, resource, next);
+    assign(resource, next, &taken)?;
+    Ok(guard)
+}
+
+fn keep_node_ports(spec: &mut Map<String, Value>, current: &Value) {
+    let kind = spec
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or("ClusterIP")
+        .to_owned();
+    let old = current
+        .pointer("/spec/ports")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else {
+        return;
+    };
+    for port in ports {
+        let fields = meta::fields(port);
+        if !wants_node_port(&kind) {
+            fields.remove("nodePort");
+        } else if fields.get("nodePort").and_then(Value::as_i64).unwrap_or(0) == 0 {
+            let same = old
+                .iter()
+                .find(|old| old.get("port") == fields.get("port") && old.get("protocol") == fields.get("protocol"));
+            meta::set(fields, "nodePort", same.and_then(|port| port.get("nodePort")).cloned());
+        }
+    }
+}
+
+fn wants_node_port(kind: &str) -> bool {
+    matches!(kind, "NodePort" | "LoadBalancer")
+}
+
+/// What other Services have.
+struct Taken {
+    addresses: HashSet<u32>,
+    ports: HashSet<i64>,
+}
+
+impl Taken {
+    fn of(server: &ApiServer, resource: &Resource, except: &Value) -> Self {
+        let listed = server.store().list(&collection(resource), None);
+        let others = listed.items.iter().filter(|other| {
+            (meta::namespace(other), meta::name(other)) != (meta::namespace(except), meta::name(except))
+        });
+        let mut taken = Self {
+            addresses: HashSet::new(),
+            ports: HashSet::new(),
+        };
+        for service in others {
+            let spec = service.get("spec");
+            let address = spec.and_then(|spec| spec.get("clusterIP")).and_then(Value::as_str);
+            taken
+                .addresses
+                .extend(address.and_then(|text| text.parse::<Ipv4Addr>().ok()).map(u32::from));
+            let ports = spec.and_then(|spec| spec.get("ports")).and_then(Value::as_array);
+            taken.ports.extend(
+                ports
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|port| port.get("nodePort")?.as_i64()),
+            );
+        }
+        taken
+    }
+
+    fn free_address(&self) -> Option<u32> {
+        (DYNAMIC..RANGE + RANGE_SIZE - 1).find(|address| !self.addresses.contains(address))
+    }
+
+    fn free_port(&self) -> Option<i64> {
+        NODE_PORTS.into_iter().find(|port| !self.ports.contains(port))
+    }
+}
+
+fn assign(resource: &Resource, object: &mut Value, taken: &Taken) -> Result<(), ApiError> {
+    let name = meta::name(object).to_owned();
+    let spec = meta::child(meta::fields(object), "spec");
+    let kind = spec
+        .get("type")
+        .and_then(Value::as_str)
+        .unwrap_or("ClusterIP")
+        .to_owned();
+    if kind == "ExternalName" {
+        for field in [
+            "clusterIP",
+            "clusterIPs",
+            "ipFamilies",
+            "ipFamilyPolicy",
+            "internalTrafficPolicy",
+        ] {
+            spec.remove(field);
+        }
+        return Ok(());
+    }
+    let given = spec
+        .get("clusterIP")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    let first = spec
+        .get("clusterIPs")
+        .and_then(|list| list.get(0))
+        .and_then(Value::as_str);
+    let given = if given.is_empty() {
+        first.unwrap_or_default().to_owned()
+    } else {
+        given
+    };
+    let address = match given.as_str() {
+        "None" => "None".to_owned(),
+        "" => Ipv4Addr::from(
+            taken
+                .free_address()
+                .ok_or_else(|| ApiError::internal("the Service range is full"))?,
+        )
+        .to_string(),
+        wanted => {
+            check_address(wanted, taken).map_err(|why| {
+                let field = FieldError::invalid("spec.clusterIPs", &json!([wanted]), why);
+                ApiError::invalid(resource, &name, &[field])
+            })?;
+            wanted.to_owned()
+        }
+    };
+    spec.insert("clusterIP".to_owned(), json!(address));
+    spec.insert("clusterIPs".to_owned(), json!([address]));
+    spec.entry("ipFamilies").or_insert_with(|| json!(["IPv4"]));
+    spec.entry("ipFamilyPolicy").or_insert_with(|| json!("SingleStack"));
+    if wants_node_port(&kind) {
+        assign_ports(resource, &name, spec, taken)?;
+    }
+    Ok(())
+}
+
+fn check_address(wanted: &str, taken: &Taken) -> Result<(), String> {
+    let Ok(address) = wanted.parse::<Ipv4Addr>().map(u32::from) else {
+        return Err("must be a valid IPv4 address".to_owned());
+    };
+    if !(RANGE + 1..RANGE + RANGE_SIZE - 1).contains(&address) {
+        return Err(
+            "failed to allocate IP: the provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/16"
+                .to_owned(),
+        );
+    }
+    if taken.addresses.contains(&address) {
+        return Err(format!(
+            "failed to allocate IP {wanted}: provided IP is already allocated"
+        ));
+    }
+    Ok(())
+}
+
+fn assign_ports(resource: &Resource, name: &str, spec: &mut Map<String, Value>, taken: &Taken) -> Result<(), ApiError> {
+    let mut taken = Taken {
+        addresses: HashSet::new(),
+        ports: taken.ports.clone(),
+    };
+    let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else {
+        return Ok(());
+    };
+    for (index, port) in ports.iter_mut().enumerate() {
+        let fields = meta::fields(port);
+        let given = fields.get("nodePort").and_then(Value::as_i64).unwrap_or(0);
+        let chosen = if given == 0 { taken.free_port() } else { Some(given) };
+        let chosen = chosen.ok_or_else(|| ApiError::internal("the node port range is full"))?;
+        let why = if !NODE_PORTS.contains(&chosen) {
+            Some("provided port is not in the valid range. The range of valid ports is 30000-32767")
+        } else if taken.ports.contains(&chosen) {
+            Some("provided port is already allocated")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            let field = FieldError::invalid(format!("spec.ports[{index}].nodePort"), &json!(chosen), why);
+            return Err(ApiError::invalid(resource, name, &[field]));
+        }
+        taken.ports.insert(chosen);
+        fields.insert("nodePort".to_owned(), json!(chosen));
+    }
+    Ok(())
+}
+
+/// Answers `serviceaccounts/token`.
+///
+/// # Errors
+/// 400, 404, 409, 422.
+pub fn token(call: &Call) -> Result<Response<Body>, ApiError> {
+    let (namespace, name) = (call.namespace(), call.name()?);
+    let account = call.server.read(&call.resource, namespace, name)?;
+    let options = WriteOptions::of(call)?;
+    let mut request = decode_as(call.content_type(), &call.body)?.value;
+    let spec = request.get("spec").cloned().unwrap_or_default();
+    let lifetime = spec
+        .get("expirationSeconds")
+        .and_then(Value::as_i64)
+        .unwrap_or(DEFAULT_LIFETIME);
+    if lifetime < MIN_LIFETIME {
+        let why = "may not specify a duration less than 10 minutes";
+        let field = FieldError::invalid("spec.expirationSeconds", &json!(lifetime), why);
+        return Err(ApiError::invalid(&call.resource, name, &[field]));
+    }
+    let audiences: Vec<String> = spec
+        .get("audiences")
+        .and_then(Value::as_array)
+        .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+        .unwrap_or_default();
+    let audiences = if audiences.is_empty() {
+        vec![authn::ISSUER.to_owned()]
+    } else {
+        audiences
+    };
+    let now = jiff::Timestamp::now();
+    let expires = now + jiff::SignedDuration::from_secs(lifetime.min(MAX_LIFETIME));
+    let mut bound = json!({
+        "namespace": namespace,
+        "serviceaccount": {"name": name, "uid": meta::text(&account, "uid")},
+    });
+    bind_to_pod(call, &spec, name, &mut bound)?;
+    let claims = TokenClaims {
+        iss: authn::ISSUER.to_owned(),
+        sub: format!("system:serviceaccount:{namespace}:{name}"),
+        aud: audiences.clone(),
+        exp: expires.as_second(),
+        iat: now.as_second(),
+        nbf: now.as_second(),
+        kubernetes: bound,
+    };
+    let token = call.server.inner.token_key.sign(&claims).map_err(ApiError::internal)?;
+    let fields = meta::fields(&mut request);
+    fields.insert("kind".to_owned(), json!("TokenRequest"));
+    fields.insert("apiVersion".to_owned(), json!("authentication.k8s.io/v1"));
+    let metadata = json!({"name": name, "namespace": namespace, "creationTimestamp": meta::time(now)});
+    fields.insert("metadata".to_owned(), metadata);
+    let spec = meta::child(fields, "spec");
+    spec.insert("audiences".to_owned(), json!(audiences));
+    spec.insert("expirationSeconds".to_owned(), json!(lifetime.min(MAX_LIFETIME)));
+    let shown = if options.dry_run { String::new() } else { token };
+    fields.insert(
+        "status".to_owned(),
+        json!({"token": shown, "expirationTimestamp": meta::time(expires)}),
+    );
+    Ok(reply::json(StatusCode::CREATED, &request))
+}
+
+/// A token bound to a pod ends with it.
+fn bind_to_pod(call: &Call, spec: &Value, account: &str, bound: &mut Value) -> Result<(), ApiError> {
+    let Some(reference) = spec.get("boundObjectRef").filter(|reference| reference.is_object()) else {
+        return Ok(());
+    };
+    let text = |field: &str| reference.get(field).and_then(Value::as_str).unwrap_or_default();
+    if text("kind") != "Pod" {
+        return Err(ApiError::bad_request(format!(
+            "cannot bind token to object of type {}",
+            text("kind")
+        )));
+    }
+    let pod = CollectionKey::new("", "pods").object(call.namespace(), text("name"));
+    let pod = call
+        .server
+        .store()
+        .get(&pod)
+        .ok_or_else(|| ApiError::core_not_found("pods", text("name")))?;
+    let uid = meta::text(&pod, "uid");
+    if !text("uid").is_empty() && text("uid") != uid {
+        let why = format!(
+            "the UID in the bound object reference ({}) does not match the UID in record",
+            text("uid")
+        );
+        return Err(ApiError::conflict(&call.resource, account, why));
+    }
+    let owner = pod
+        .pointer("/spec/serviceAccountName")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    if owner != account {
+        return Err(ApiError::bad_request(format!(
+            "cannot bind token for serviceaccount \"{account}\" to pod running with different serviceaccount name."
+        )));
+    }
+    bound["pod"] = json!({"name": text("name"), "uid": uid});
+    if let Some(node) = pod.pointer("/spec/nodeName") {
+        bound["node"] = json!({"name": node});
+    }
+    Ok(())
+}

@@ -1,0 +1,348 @@
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
+    runtime::watcher,
+};
+use serde_json::json;
+
+use super::*;
+
+fn server() -> ApiServer {
+    ApiServer::new(ApiServerConfig {
+        store: Store::default(),
+        token_key: Arc::new(TokenKey::generate().unwrap()),
+        ca_certificate: "the CA".to_owned(),
+        address: "127.0.0.1:6443".to_owned(),
+    })
+}
+
+fn client(server: &ApiServer) -> kube::Client {
+    server.client(UserInfo::component("test"))
+}
+
+fn code(error: kube::Error) -> u16 {
+    match error {
+        kube::Error::Api(status) => status.code,
+        other => panic!("{other}"),
+    }
+}
+
+fn config_map(name: &str) -> ConfigMap {
+    serde_json::from_value(json!({"metadata": {"name": name, "labels": {"app": name}}, "data": {"a": "1"}})).unwrap()
+}
+
+#[tokio::test]
+async fn a_new_cluster_has_its_namespaces_and_their_objects() {
+    let client = client(&server());
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let names: Vec<String> = namespaces
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .iter()
+        .map(ResourceExt::name_any)
+        .collect();
+    assert_eq!(names, ["default", "kube-node-lease", "kube-public", "kube-system"]);
+    let kubernetes: Service = Api::default_namespaced(client.clone()).get("kubernetes").await.unwrap();
+    assert_eq!(kubernetes.spec.unwrap().cluster_ip.as_deref(), Some("10.96.0.1"));
+    let roots: ConfigMap = Api::namespaced(client, "kube-system")
+        .get("kube-root-ca.crt")
+        .await
+        .unwrap();
+    assert_eq!(roots.data.unwrap()["ca.crt"], "the CA");
+}
+
+#[tokio::test]
+async fn objects_live_through_their_verbs() {
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server()));
+    let created = api.create(&PostParams::default(), &config_map("x")).await.unwrap();
+    assert!(created.uid().is_some() && created.creation_timestamp().is_some());
+    assert_eq!(
+        code(api.create(&PostParams::default(), &config_map("x")).await.unwrap_err()),
+        409
+    );
+    let patch = json!({"data": {"a": null, "b": "2"}});
+    let patched = api
+        .patch("x", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    assert_eq!(
+        patched.data.clone().unwrap().into_iter().collect::<Vec<_>>(),
+        [("b".to_owned(), "2".to_owned())]
+    );
+    // The first revision is stale now.
+    assert_eq!(
+        code(api.replace("x", &PostParams::default(), &created).await.unwrap_err()),
+        409
+    );
+    api.replace("x", &PostParams::default(), &patched).await.unwrap();
+    api.delete("x", &DeleteParams::default()).await.unwrap();
+    assert_eq!(code(api.get("x").await.unwrap_err()), 404);
+    let nowhere: Api<ConfigMap> = Api::namespaced(api.into_client(), "nowhere");
+    assert_eq!(
+        code(
+            nowhere
+                .create(&PostParams::default(), &config_map("x"))
+                .await
+                .unwrap_err()
+        ),
+        404
+    );
+}
+
+#[tokio::test]
+async fn a_dry_run_stores_nothing() {
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server()));
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    api.create(&dry, &config_map("x")).await.unwrap();
+    assert_eq!(code(api.get("x").await.unwrap_err()), 404);
+}
+
+#[tokio::test]
+async fn pages_hold_everything_once() {
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server()));
+    for n in 0..7 {
+        api.create(&PostParams::default(), &config_map(&format!("page-{n}")))
+            .await
+            .unwrap();
+    }
+    let mut names = Vec::new();
+    let mut params = ListParams::default().limit(3);
+    loop {
+        let page = api.list(&params).await.unwrap();
+        names.extend(page.items.iter().map(ResourceExt::name_any));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params.continue_token = Some(token),
+            None => break,
+        }
+    }
+    let expected: Vec<String> = std::iter::once("kube-root-ca.crt".to_owned())
+        .chain((0..7).map(|n| format!("page-{n}")))
+        .collect();
+    assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn a_watch_with_a_selector_sees_objects_come_and_go() {
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server()));
+    let params = WatchParams::default().labels("app=x");
+    let start = api
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .metadata
+        .resource_version
+        .unwrap();
+    let mut events = api.watch(&params, &start).await.unwrap().boxed();
+    api.create(&PostParams::default(), &config_map("x")).await.unwrap();
+    api.create(&PostParams::default(), &config_map("y")).await.unwrap();
+    for label in ["other", "x"] {
+        let patch = json!({"metadata": {"labels": {"app": label}}});
+        api.patch("x", &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .unwrap();
+    }
+    api.delete("x", &DeleteParams::default()).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        seen.push(match events.try_next().await.unwrap().unwrap() {
+            WatchEvent::Added(object) => format!("+{}", object.name_any()),
+            WatchEvent::Modified(object) => format!("~{}", object.name_any()),
+            WatchEvent::Deleted(object) => format!("-{}", object.name_any()),
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(seen, ["+x", "-x", "+x", "-x"]);
+}
+
+#[tokio::test]
+async fn kubes_watcher_works_in_both_of_its_ways() {
+    for config in [watcher::Config::default(), watcher::Config::default().streaming_lists()] {
+        let api: Api<ConfigMap> = Api::default_namespaced(client(&server()));
+        api.create(&PostParams::default(), &config_map("x")).await.unwrap();
+        let mut events = watcher(api.clone(), config).boxed();
+        let mut initial = Vec::new();
+        loop {
+            match events.try_next().await.unwrap().unwrap() {
+                watcher::Event::Init => {}
+                watcher::Event::InitApply(object) => initial.push(object.name_any()),
+                watcher::Event::InitDone => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(initial, ["kube-root-ca.crt", "x"]);
+        api.delete("x", &DeleteParams::default()).await.unwrap();
+        match events.try_next().await.unwrap().unwrap() {
+            watcher::Event::Delete(object) => assert_eq!(object.name_any(), "x"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_from_a_forgotten_revision_is_told_so() {
+    let server = ApiServer::new(ApiServerConfig {
+        store: Store::new(crate::embedded::control_plane::storage::Limits {
+            history: 2,
+            watcher_buffer: 16,
+        }),
+        token_key: Arc::new(TokenKey::generate().unwrap()),
+        ca_certificate: String::new(),
+        address: String::new(),
+    });
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server));
+    let mut events = api.watch(&WatchParams::default(), "1").await.unwrap().boxed();
+    match events.try_next().await.unwrap().unwrap() {
+        WatchEvent::Error(status) => assert_eq!((status.code, status.reason.as_str()), (410, "Expired")),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn pod(name: &str) -> Pod {
+    serde_json::from_value(json!({
+        "metadata": {"name": name},
+        "spec": {"containers": [{"name": "c", "image": "i"}]},
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_pod_is_admitted_bound_and_deleted_with_grace() {
+    let client = client(&server());
+    let api: Api<Pod> = Api::default_namespaced(client.clone());
+    let created = api.create(&PostParams::default(), &pod("x")).await.unwrap();
+    let spec = created.spec.unwrap();
+    assert_eq!(spec.service_account_name.as_deref(), Some("default"));
+    assert_eq!(spec.volumes.unwrap().len(), 1);
+    assert_eq!(
+        spec.containers[0].volume_mounts.as_ref().unwrap()[0].mount_path,
+        "/var/run/secrets/kubernetes.io/serviceaccount"
+    );
+    assert_eq!(created.status.unwrap().phase.as_deref(), Some("Pending"));
+    let binding = json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "x"}, "target": {"kind": "Node", "name": "n"}});
+    let bind = || {
+        let request = http::Request::post("/api/v1/namespaces/default/pods/x/binding")
+            .body(binding.to_string().into_bytes())
+            .unwrap();
+        client.request::<serde_json::Value>(request)
+    };
+    bind().await.unwrap();
+    assert_eq!(code(bind().await.unwrap_err()), 409);
+    let bound = api.get("x").await.unwrap();
+    assert_eq!(bound.spec.unwrap().node_name.as_deref(), Some("n"));
+    assert_eq!(bound.status.unwrap().conditions.unwrap()[0].type_, "PodScheduled");
+    let deleted = api.delete("x", &DeleteParams::default()).await.unwrap().left().unwrap();
+    assert_eq!(deleted.metadata.deletion_grace_period_seconds, Some(30));
+    api.delete("x", &DeleteParams::default().grace_period(0)).await.unwrap();
+    assert_eq!(code(api.get("x").await.unwrap_err()), 404);
+}
+
+#[tokio::test]
+async fn finalizers_hold_an_object_until_they_are_gone() {
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server()));
+    let mut held = config_map("x");
+    held.metadata.finalizers = Some(vec!["example.com/hold".to_owned()]);
+    api.create(&PostParams::default(), &held).await.unwrap();
+    let params = DeleteParams::foreground();
+    let pending = api.delete("x", &params).await.unwrap().left().unwrap();
+    assert!(pending.metadata.deletion_timestamp.is_some());
+    assert_eq!(pending.finalizers(), ["example.com/hold", "foregroundDeletion"]);
+    let patch = json!({"metadata": {"finalizers": null}});
+    api.patch("x", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    assert_eq!(code(api.get("x").await.unwrap_err()), 404);
+}
+
+#[tokio::test]
+async fn nothing_new_enters_a_namespace_that_is_going() {
+    let client = client(&server());
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let shop: Namespace = serde_json::from_value(json!({"metadata": {"name": "shop"}})).unwrap();
+    namespaces.create(&PostParams::default(), &shop).await.unwrap();
+    namespaces.delete("shop", &DeleteParams::default()).await.unwrap();
+    let inside: Api<ConfigMap> = Api::namespaced(client.clone(), "shop");
+    assert_eq!(
+        code(
+            inside
+                .create(&PostParams::default(), &config_map("x"))
+                .await
+                .unwrap_err()
+        ),
+        403
+    );
+    let mut going = namespaces.get("shop").await.unwrap();
+    assert_eq!(going.status.as_ref().unwrap().phase.as_deref(), Some("Terminating"));
+    going.spec.as_mut().unwrap().finalizers = None;
+    let body = serde_json::to_vec(&going).unwrap();
+    let request = http::Request::put("/api/v1/namespaces/shop/finalize")
+        .body(body)
+        .unwrap();
+    client.request::<serde_json::Value>(request).await.unwrap();
+    assert_eq!(code(namespaces.get("shop").await.unwrap_err()), 404);
+    assert_eq!(
+        code(
+            namespaces
+                .delete("default", &DeleteParams::default())
+                .await
+                .unwrap_err()
+        ),
+        403
+    );
+}
+
+#[tokio::test]
+async fn services_get_addresses_that_nobody_has() {
+    let api: Api<Service> = Api::default_namespaced(client(&server()));
+    let service = |name: &str, address: Option<&str>| -> Service {
+        serde_json::from_value(
+            json!({"metadata": {"name": name}, "spec": {"clusterIP": address, "ports": [{"port": 80}]}}),
+        )
+        .unwrap()
+    };
+    let address = |service: Service| service.spec.unwrap().cluster_ip.unwrap();
+    let first = address(api.create(&PostParams::default(), &service("a", None)).await.unwrap());
+    let second = address(api.create(&PostParams::default(), &service("b", None)).await.unwrap());
+    assert!(first.starts_with("10.96.") && second.starts_with("10.96.") && first != second);
+    for bad in [first.as_str(), "10.97.0.1", "nonsense"] {
+        assert_eq!(
+            code(
+                api.create(&PostParams::default(), &service("c", Some(bad)))
+                    .await
+                    .unwrap_err()
+            ),
+            422,
+            "{bad}"
+        );
+    }
+    assert_eq!(
+        address(
+            api.create(&PostParams::default(), &service("d", Some("10.96.0.10")))
+                .await
+                .unwrap()
+        ),
+        "10.96.0.10"
+    );
+    assert_eq!(
+        address(
+            api.create(&PostParams::default(), &service("e", Some("None")))
+                .await
+                .unwrap()
+        ),
+        "None"
+    );
+    api.delete("a", &DeleteParams::default()).await.unwrap();
+    assert_eq!(
+        address(
+            api.create(&PostParams::default(), &service("f", Some(&first)))
+                .await
+                .unwrap()
+        ),
+        first
+    );
+}
