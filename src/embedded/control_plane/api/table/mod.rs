@@ -1,7 +1,19 @@
 //! Tables: the columns and cells that `kubectl get` prints.
+//!
+//! Source: Kubernetes' `pkg/printers/internalversion`; meta.k8s.io/v1 `Table`.
+
+mod cluster;
+mod config;
+mod network;
+mod pod;
+mod text;
+mod workloads;
+
+pub use text::human_duration;
 
 use serde_json::{Value, json};
 
+use self::text::{Object, created, name};
 use super::Resource;
 
 /// How much of each object a row carries.
@@ -28,6 +40,43 @@ impl IncludeObject {
     }
 }
 
+/// How one kind is printed.
+#[derive(Clone, Copy)]
+struct Layout {
+    /// Columns separated by `|`; `*` in front means only in wide output, `#` behind an integer.
+    columns: &'static str,
+    /// The cells of one object, at a point in time.
+    row: fn(Object<'_>, jiff::Timestamp) -> Vec<Value>,
+}
+
+fn layout(resource: &Resource) -> Layout {
+    let found = match resource.group.as_str() {
+        "" | "events.k8s.io" => match resource.kind.as_str() {
+            "Pod" => Some(pod::LAYOUT),
+            other => config::core(other)
+                .or_else(|| cluster::core(other))
+                .or_else(|| network::core(other)),
+        },
+        "apps" | "batch" | "autoscaling" | "policy" => workloads::layout(&resource.kind),
+        "networking.k8s.io" | "discovery.k8s.io" => network::layout(&resource.kind),
+        "rbac.authorization.k8s.io" => config::rbac(&resource.kind),
+        "coordination.k8s.io" | "scheduling.k8s.io" | "storage.k8s.io" => cluster::layout(&resource.kind),
+        _ => None,
+    };
+    let plain = if resource.builtin {
+        Layout {
+            columns: "Name|Created At",
+            row: |o, _| vec![name(o), created(o)],
+        }
+    } else {
+        Layout {
+            columns: "Name|Age",
+            row: |o, now| vec![name(o), o.age(now)],
+        }
+    };
+    found.or_else(|| workloads::core(resource)).unwrap_or(plain)
+}
+
 /// A `meta.k8s.io/v1` Table of these objects. `list_metadata` is the list's `metadata` (resourceVersion, continue);
 /// `columns` is whether to send the column definitions (in a watch only the first event has them).
 pub fn table(
@@ -38,6 +87,54 @@ pub fn table(
     list_metadata: Value,
     columns: bool,
 ) -> Value {
-    let _ = (resource, items, include_object, now, columns);
-    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": list_metadata, "columnDefinitions": [], "rows": []})
+    let layout = layout(resource);
+    let rows: Vec<Value> = items
+        .iter()
+        .map(|item| row(resource, layout, item, include_object, now))
+        .collect();
+    let mut table = json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": if list_metadata.is_object() { list_metadata } else { json!({}) },
+        "columnDefinitions": null,
+        "rows": rows,
+    });
+    if columns {
+        table["columnDefinitions"] = layout.columns.split('|').map(column).collect();
+    }
+    table
 }
+
+fn column(text: &str) -> Value {
+    let (wide, title) = text.strip_prefix('*').map_or((false, text), |title| (true, title));
+    let (integer, title) = title.strip_suffix('#').map_or((false, title), |title| (true, title));
+    json!({
+        "name": title,
+        "type": if integer { "integer" } else { "string" },
+        "format": if title == "Name" { "name" } else { "" },
+        "description": "",
+        "priority": i32::from(wide),
+    })
+}
+
+fn row(resource: &Resource, layout: Layout, item: &Value, include: IncludeObject, now: jiff::Timestamp) -> Value {
+    let mut row = json!({"cells": (layout.row)(Object(item), now)});
+    row["object"] = match include {
+        IncludeObject::None => Value::Null,
+        IncludeObject::Metadata => json!({
+            "kind": "PartialObjectMetadata",
+            "apiVersion": "meta.k8s.io/v1",
+            "metadata": item.get("metadata"),
+        }),
+        IncludeObject::Object => item.clone(),
+    };
+    if resource.kind == "Pod"
+        && let Some(condition) = pod::completed(Object(item))
+    {
+        row["conditions"] = json!([condition]);
+    }
+    row
+}
+
+#[cfg(test)]
+mod tests;
