@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{ApiServer, Body, negotiate::Form, reply, status::ApiError};
 use crate::embedded::control_plane::api::{discovery, openapi};
 
-const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// Answers a request for a path that names no resource.
 ///

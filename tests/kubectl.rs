@@ -1,0 +1,405 @@
+//! The API server under the real, unmodified kubectl. There is no node: what is tested is the API alone.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    io::Write,
+    process::{Command, Output, Stdio},
+    sync::Arc,
+};
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use ztlab::embedded::control_plane::{
+    apiserver::{ApiServer, ApiServerConfig, UserInfo},
+    pki::Pki,
+    storage::Store,
+};
+
+/// A server on a loopback port, and a home directory for kubectl's cache.
+struct Cluster {
+    home: TempDir,
+    server: ApiServer,
+    runtime: Runtime,
+}
+
+impl Cluster {
+    /// `None` where there is no kubectl, loudly; in CI that is a failure.
+    fn start() -> Option<Self> {
+        if Command::new("kubectl").arg("help").output().is_err() {
+            assert!(std::env::var("CI").is_err(), "CI must have kubectl");
+            eprintln!("SKIPPED: no kubectl on this machine");
+            return None;
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let pki = Pki::create().unwrap();
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = ApiServer::new(ApiServerConfig {
+            store: Store::default(),
+            token_key: pki.token_key(),
+            ca_certificate: pki.ca_certificate().to_owned(),
+            address: address.clone(),
+        });
+        let tls = pki.server_config().unwrap();
+        let serving = server.clone();
+        runtime.spawn(async move { serving.serve(listener, tls).await });
+        let kubeconfig = pki.kubeconfig("test", &format!("https://{address}"), None);
+        kubeconfig.write(&home.path().join("kubeconfig")).unwrap();
+        Some(Self { home, server, runtime })
+    }
+
+    fn command(&self, args: &str) -> Command {
+        let mut command = Command::new("kubectl");
+        command
+            .args(shell_words(args))
+            .env("HOME", self.home.path())
+            .env("KUBECONFIG", self.home.path().join("kubeconfig"))
+            .current_dir(self.home.path())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &str, input: Option<&str>) -> Output {
+        let mut command = self.command(args);
+        let Some(input) = input else {
+            return command.output().unwrap();
+        };
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    /// Standard output of a command that must succeed.
+    #[track_caller]
+    fn ok(&self, args: &str) -> String {
+        self.ok_with(args, None)
+    }
+
+    #[track_caller]
+    fn ok_with(&self, args: &str, input: Option<&str>) -> String {
+        let output = self.run(args, input);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let stdout = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+        assert!(output.status.success(), "kubectl {args}\n{stdout}\n{stderr}");
+        stdout
+    }
+
+    /// Standard error of a command that must fail.
+    #[track_caller]
+    fn fails(&self, args: &str, input: Option<&str>) -> String {
+        let output = self.run(args, input);
+        assert!(
+            !output.status.success(),
+            "kubectl {args}\n{}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+        String::from_utf8_lossy(&output.stderr).trim_end().to_owned()
+    }
+
+    fn client(&self) -> kube::Client {
+        let _inside = self.runtime.enter();
+        self.server.client(UserInfo::component("test"))
+    }
+}
+
+/// Splits at spaces outside single quotes.
+fn shell_words(text: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut quoted = false;
+    for c in text.chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(String::new()),
+            c => words.last_mut().unwrap().push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
+#[track_caller]
+fn contains(text: &str, part: &str) {
+    assert!(text.contains(part), "no {part:?} in:\n{text}");
+}
+
+const WEB: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: a, image: nginx}
+      - {name: b, image: busybox}
+"#;
+
+#[test]
+fn what_is_served_can_be_discovered() {
+    let Some(cluster) = Cluster::start() else { return };
+    contains(&cluster.ok("version"), "Server Version: v1.33.");
+    let resources = cluster.ok("api-resources");
+    for line in ["deployments", "networkpolicies", "endpointslices"] {
+        contains(&resources, line);
+    }
+    contains(&cluster.ok("api-versions"), "apps/v1");
+    assert_eq!(cluster.ok("get --raw /readyz"), "ok");
+    contains(&cluster.ok("explain deploy.spec.replicas"), "Number of desired pods");
+    contains(
+        &cluster.fails("get nonsense", None),
+        "the server doesn't have a resource type \"nonsense\"",
+    );
+}
+
+#[test]
+fn tables_selectors_and_pages() {
+    let Some(cluster) = Cluster::start() else { return };
+    let namespaces = cluster.ok("get ns");
+    contains(&namespaces, "STATUS");
+    contains(&namespaces, "kube-system       Active");
+    for (name, label) in [("a", "x"), ("b", "x"), ("c", "y")] {
+        cluster.ok(&format!("create cm {name} --from-literal=k={name}"));
+        cluster.ok(&format!("label cm {name} app={label}"));
+    }
+    assert_eq!(
+        cluster.ok("get cm -l 'app in (x),!z' -o name"),
+        "configmap/a\nconfigmap/b"
+    );
+    assert_eq!(
+        cluster.ok("get cm --field-selector metadata.name=c -o name"),
+        "configmap/c"
+    );
+    assert_eq!(cluster.ok("get cm --chunk-size=1 --no-headers").lines().count(), 4);
+    assert_eq!(cluster.ok("get cm c -o jsonpath='{.data.k}'"), "c");
+    contains(&cluster.ok("get cm a -o yaml"), "k: a");
+    assert_eq!(
+        cluster.fails("get cm nothing", None),
+        "Error from server (NotFound): configmaps \"nothing\" not found"
+    );
+    contains(&cluster.ok("get cm -A --sort-by=.metadata.name"), "kube-root-ca.crt");
+}
+
+#[test]
+fn apply_creates_keeps_changes_and_refuses() {
+    let Some(cluster) = Cluster::start() else { return };
+    let apply = |text: &str| cluster.ok_with("apply -f -", Some(text));
+    assert_eq!(apply(WEB), "deployment.apps/web created");
+    assert_eq!(apply(WEB), "deployment.apps/web unchanged");
+    let one = WEB.replace("      - {name: b, image: busybox}\n", "");
+    assert_eq!(cluster.run("diff -f -", Some(&one)).status.code(), Some(1));
+    assert_eq!(
+        cluster.ok_with("apply --dry-run=server -f -", Some(&one)),
+        "deployment.apps/web configured (server dry run)"
+    );
+    assert_eq!(
+        cluster.ok("get deploy web -o jsonpath='{.spec.template.spec.containers[*].name}'"),
+        "a b"
+    );
+    assert_eq!(apply(&one), "deployment.apps/web configured");
+    assert_eq!(
+        cluster.ok("get deploy web -o jsonpath='{.spec.template.spec.containers[*].name}'"),
+        "a"
+    );
+    assert_eq!(cluster.run("diff -f -", Some(&one)).status.code(), Some(0));
+    contains(
+        &cluster.fails("apply -f -", Some(&WEB.replace("replicas", "replica"))),
+        "strict decoding error: unknown field \"spec.replica\"",
+    );
+    contains(
+        &cluster.fails("apply -f -", Some(&WEB.replace("replicas: 2", "replicas: two"))),
+        "cannot unmarshal",
+    );
+    assert_eq!(
+        cluster.ok_with("delete -f -", Some(WEB)),
+        "deployment.apps \"web\" deleted"
+    );
+}
+
+#[test]
+fn create_makes_the_usual_kinds() {
+    let Some(cluster) = Cluster::start() else { return };
+    for (args, created) in [
+        ("create ns shop", "namespace/shop created"),
+        (
+            "create deployment d --image=x --replicas=0",
+            "deployment.apps/d created",
+        ),
+        ("create cm c --from-literal=a=1", "configmap/c created"),
+        ("create secret generic s --from-literal=password=p", "secret/s created"),
+        ("create svc clusterip v --tcp=80:8080", "service/v created"),
+        ("create sa robot", "serviceaccount/robot created"),
+        (
+            "create role r --verb=get --resource=pods",
+            "role.rbac.authorization.k8s.io/r created",
+        ),
+        (
+            "create rolebinding rb --role=r --serviceaccount=default:robot",
+            "rolebinding.rbac.authorization.k8s.io/rb created",
+        ),
+    ] {
+        assert_eq!(cluster.ok(args), created);
+    }
+    assert_eq!(cluster.ok("get deploy d -o jsonpath='{.spec.replicas}'"), "0");
+    assert_eq!(cluster.ok("get secret s -o jsonpath='{.data.password}'"), "cA==");
+    contains(&cluster.ok("get svc v -o jsonpath='{.spec.clusterIP}'"), "10.96.");
+    contains(
+        &cluster.fails("create ns shop", None),
+        "namespaces \"shop\" already exists",
+    );
+    contains(
+        &cluster.fails("create cm x -n nowhere", None),
+        "namespaces \"nowhere\" not found",
+    );
+    assert_eq!(cluster.ok("create token robot").split('.').count(), 3);
+}
+
+#[test]
+fn label_annotate_patch_scale_and_edit() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.ok_with("create -f -", Some(WEB));
+    assert_eq!(cluster.ok("label deploy web tier=front"), "deployment.apps/web labeled");
+    contains(
+        &cluster.fails("label deploy web tier=back", None),
+        "--overwrite is false",
+    );
+    cluster.ok("label deploy web tier=back --overwrite");
+    cluster.ok("label deploy web tier-");
+    cluster.ok("annotate deploy web note=hello");
+    for patch in [
+        r#"patch deploy web -p '{"spec":{"template":{"spec":{"containers":[{"name":"b","image":"c"}]}}}}'"#,
+        r#"patch deploy web --type=merge -p '{"spec":{"replicas":3}}'"#,
+        r#"patch deploy web --type=json -p '[{"op":"replace","path":"/spec/replicas","value":4}]'"#,
+    ] {
+        assert_eq!(cluster.ok(patch), "deployment.apps/web patched");
+    }
+    assert_eq!(
+        cluster.ok("get deploy web -o jsonpath='{.spec.template.spec.containers[*].image}'"),
+        "nginx c"
+    );
+    let warned = cluster.run(r#"patch deploy web -p '{"spec":{"replica":1}}'"#, None);
+    contains(
+        &String::from_utf8_lossy(&warned.stderr),
+        "Warning: unknown field \"spec.replica\"",
+    );
+    assert_eq!(
+        cluster.ok("scale deploy web --replicas=7"),
+        "deployment.apps/web scaled"
+    );
+    assert_eq!(
+        cluster.ok("get deploy web -o jsonpath='{.spec.replicas} {.metadata.generation}'"),
+        "7 5"
+    );
+    cluster.ok("set image deploy/web a=httpd");
+    cluster.ok("set env deploy/web K=v");
+    cluster.ok("rollout restart deploy/web");
+    let edited = cluster
+        .command("edit deploy web")
+        .env("KUBE_EDITOR", "sed -i s/httpd/caddy/")
+        .output()
+        .unwrap();
+    assert!(edited.status.success(), "{}", String::from_utf8_lossy(&edited.stderr));
+    contains(&cluster.ok("get deploy web -o yaml"), "image: caddy");
+    cluster.ok_with("replace -f -", Some(WEB));
+    contains(&cluster.ok("describe deploy web"), "Image:        nginx");
+}
+
+#[test]
+fn wait_and_watch_follow_changes() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.ok_with("create -f -", Some(WEB));
+    let waiting = cluster
+        .command("wait --for=jsonpath='{.status.replicas}'=2 deploy/web --timeout=60s")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let streaming = cluster
+        .command("wait --for=delete deploy/web --timeout=60s")
+        .env("KUBE_FEATURE_WatchListClient", "true")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let client = cluster.client();
+    cluster.runtime.block_on(async {
+        let api: kube::Api<k8s_openapi::api::apps::v1::Deployment> = kube::Api::default_namespaced(client);
+        let status = serde_json::json!({"status": {"replicas": 2}});
+        api.patch_status(
+            "web",
+            &kube::api::PatchParams::default(),
+            &kube::api::Patch::Merge(status),
+        )
+        .await
+        .unwrap();
+    });
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "deployment.apps/web condition met\n"
+    );
+    cluster.ok("delete deploy web");
+    assert!(streaming.wait_with_output().unwrap().status.success());
+}
+
+#[test]
+fn users_are_who_their_credentials_say() {
+    let Some(cluster) = Cluster::start() else { return };
+    let me = cluster.ok("auth whoami");
+    contains(&me, "kubernetes-admin");
+    contains(&me, "system:masters");
+    assert_eq!(cluster.ok("auth can-i create pods"), "yes");
+    contains(&cluster.ok("auth whoami --as=jane --as-group=devs"), "devs");
+    cluster.ok("create sa robot");
+    let token = cluster.ok("create token robot");
+    let config = std::fs::read_to_string(cluster.home.path().join("kubeconfig")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["users"][0]["user"] = serde_json::json!({"token": token});
+    let path = cluster.home.path().join("robot");
+    std::fs::write(&path, config.to_string()).unwrap();
+    let flag = format!("--kubeconfig={}", path.display());
+    contains(
+        &cluster.ok(&format!("auth whoami {flag}")),
+        "system:serviceaccount:default:robot",
+    );
+    // A token ends with its account.
+    cluster.ok("delete sa robot");
+    contains(
+        &cluster.fails(&format!("get pods {flag}"), None),
+        "You must be logged in to the server",
+    );
+    config["users"][0]["user"] = serde_json::json!({});
+    std::fs::write(&path, config.to_string()).unwrap();
+    let refused = cluster.fails(
+        &format!("get --raw /api/v1/pods {flag} --username=x --password=y"),
+        None,
+    );
+    contains(&refused, "Unauthorized");
+}
+
+#[test]
+fn server_side_apply_knows_who_owns_what() {
+    let Some(cluster) = Cluster::start() else { return };
+    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n";
+    assert_eq!(
+        cluster.ok_with("apply --server-side -f -", Some(text)),
+        "configmap/c serverside-applied"
+    );
+    assert_eq!(
+        cluster.ok_with("apply --server-side -f -", Some(text)),
+        "configmap/c serverside-applied"
+    );
+    assert_eq!(cluster.ok("get cm c -o jsonpath='{.data.a}'"), "1");
+}
