@@ -354,11 +354,12 @@ pub async fn exec(call: Call, join: Join) -> Result<Response<Body>, ApiError> {
             "pod {name} does not have a host assigned"
         )));
     }
+    let kubelet = call.server.kubelet()?;
     let upgrade = streams::Upgrade::of(call)?;
-    let kubelet = upgrade.server().kubelet()?;
     let streams = match join {
-        Join::Exec => kubelet.exec(&namespace, &name, options).await?,
-        Join::Attach => kubelet.attach(&namespace, &name, options).await?,
+        Join::Exec => kubelet.exec(&namespace, &name, options).await,
+        Join::Attach => kubelet.attach(&namespace, &name, options).await,
     };
+    // From here on a refusal goes over the WebSocket: clients drop the text of a failed upgrade.
     Ok(upgrade.accept(streams))
 }

@@ -5,11 +5,14 @@
 //!
 //! Source: RFC 6455; Kubernetes' `v4.channel.k8s.io` and `v5.channel.k8s.io` (KEP-4006).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt, stream::SplitStream};
 use http::{HeaderValue, Response, StatusCode, header};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -20,11 +23,11 @@ use tokio_tungstenite::{
     tungstenite::{
         Message,
         handshake::derive_accept_key,
-        protocol::{Role, WebSocketConfig},
+        protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
 
-use super::{ApiServer, Body, dispatch::Call, reply, status::ApiError};
+use super::{Body, dispatch::Call, reply, status::ApiError};
 use crate::embedded::kubelet_api::{Exit, Streams};
 
 const STDIN: u8 = 0;
@@ -37,13 +40,14 @@ const CLOSE: u8 = 255;
 /// Largest message taken from a client, and largest piece of output sent to it.
 const MAX_MESSAGE: usize = 1024 * 1024;
 const CHUNK: usize = 32 * 1024;
+/// How long a client may take to answer the close.
+const CLOSING: Duration = Duration::from_secs(5);
 
 /// The protocols that are spoken, the preferred one first.
 const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
 
 /// A request that asked for a WebSocket and may have one.
 pub struct Upgrade {
-    server: ApiServer,
     connection: OnUpgrade,
     protocol: &'static str,
     accept: HeaderValue,
@@ -86,7 +90,6 @@ impl Upgrade {
             })?;
         let connection = call.extensions.remove::<OnUpgrade>();
         Ok(Self {
-            server: call.server,
             connection: connection
                 .ok_or_else(|| ApiError::bad_request("this connection cannot be upgraded; use HTTP/1.1"))?,
             protocol,
@@ -94,13 +97,8 @@ impl Upgrade {
         })
     }
 
-    /// The server that was asked.
-    pub fn server(&self) -> &ApiServer {
-        &self.server
-    }
-
-    /// Says yes, and carries the streams once the connection is a WebSocket.
-    pub fn accept(self, streams: Streams) -> Response<Body> {
+    /// Says yes, and carries the streams, or why there are none, once the connection is a WebSocket.
+    pub fn accept(self, streams: Result<Streams, Box<Status>>) -> Response<Body> {
         let mut response = Response::new(reply::full(Bytes::new()));
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
@@ -116,7 +114,10 @@ impl Upgrade {
                         .max_frame_size(Some(MAX_MESSAGE));
                     let socket =
                         WebSocketStream::from_raw_socket(TokioIo::new(connection), Role::Server, Some(config)).await;
-                    carry(socket, streams).await;
+                    match streams {
+                        Ok(streams) => carry(socket, streams).await,
+                        Err(status) => refuse(socket, &status).await,
+                    }
                 }
                 Err(error) => tracing::debug!(%error, "a client went away before its WebSocket began"),
             }
@@ -166,15 +167,34 @@ where
         exit = output => {
             let status = status(&exit).to_string();
             let _ = outgoing.send(message(ERROR, status.as_bytes())).await;
-            let _ = outgoing.send(Message::Close(None)).await;
+            let _ = outgoing.send(Message::Close(Some(normal_close()))).await;
             // The client answers the close; reading on until then keeps the last bytes from being cut off by a reset.
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), &mut input).await;
+            let _ = tokio::time::timeout(CLOSING, &mut input).await;
         }
         _ = &mut input => {}
     }
     input.abort();
     drop(outgoing);
     let _ = writer.await;
+}
+
+async fn refuse<S>(mut socket: WebSocketStream<S>, status: &Status)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let text = serde_json::to_vec(status).unwrap_or_default();
+    if socket.send(message(ERROR, &text)).await.is_ok() && socket.close(Some(normal_close())).await.is_ok() {
+        // Until the client has answered the close, so that a reset does not overtake the text.
+        let _ = tokio::time::timeout(CLOSING, async { while let Some(Ok(_)) = socket.next().await {} }).await;
+    }
+}
+
+/// kubectl takes a close without a code for a failure.
+fn normal_close() -> CloseFrame {
+    CloseFrame {
+        code: CloseCode::Normal,
+        reason: "".into(),
+    }
 }
 
 fn message(channel: u8, bytes: &[u8]) -> Message {
