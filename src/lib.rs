@@ -65,8 +65,6 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         #[cfg(target_os = "linux")]
         "__node" => embedded::rootless::node_stage(stage_args, images::registry()),
         #[cfg(target_os = "linux")]
-        "__exec" => embedded::node::runtime::exec_stage(stage_args),
-        #[cfg(target_os = "linux")]
         "__doctor" => embedded::doctor::doctor_stage(stage_args),
         "__observe" => capture::observe_stage(stage_args),
         "__session-host" => session::host_stage(stage_args),

@@ -3,6 +3,7 @@
 pub mod cni;
 pub mod kube_proxy;
 pub mod kubelet;
+pub mod netlink;
 pub mod nftables;
 pub mod runtime;
 pub mod sys;

@@ -1,15 +1,10 @@
 //! What the kubelet asks of the runtime, and what it gets.
 
-use std::{
-    net::Ipv4Addr,
-    path::PathBuf,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::{net::Ipv4Addr, path::PathBuf};
 
 use bytes::Bytes;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite},
     sync::{broadcast, mpsc, watch},
 };
 
@@ -229,7 +224,7 @@ impl Attach {
         self.output.subscribe()
     }
 
-    /// Where to send its standard input, if it was started with one. The last clone dropped does not close it.
+    /// Where to send its standard input, if it was started with one; an empty message closes it for good.
     pub fn stdin(&self) -> Option<mpsc::Sender<Bytes>> {
         self.stdin.clone()
     }
@@ -304,14 +299,5 @@ impl RuntimeError {
     pub(super) fn kernel(step: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let step = step.into();
         move |source| Self::Kernel { step, source }
-    }
-}
-
-/// Nothing to read: for a stream that was not asked for.
-pub(super) struct Nothing;
-
-impl AsyncRead for Nothing {
-    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }

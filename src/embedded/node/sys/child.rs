@@ -16,7 +16,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags},
+    fs::{CWD, FileType, Mode, OFlags},
     mount::{MountFlags, MoveMountFlags, UnmountFlags},
     net::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -56,6 +56,8 @@ pub enum Step {
     Attach(Arc<OwnedFd>, CString),
     /// mkdir(2); one that exists is fine.
     Mkdir(CString, u32),
+    /// Makes an empty file to mount on; one that exists is fine.
+    Touch(CString),
     /// symlink(2): target, link.
     Symlink(CString, CString),
     /// Writes a whole file, made with this mode if missing.
@@ -81,6 +83,31 @@ pub enum Step {
     NoNewPrivileges,
 }
 
+impl Step {
+    /// What it does, in words, for an error.
+    pub fn describe(&self) -> String {
+        let text = |path: &CStr| path.to_string_lossy().into_owned();
+        match self {
+            Self::Enter(..) => "enter the pod's namespaces".to_owned(),
+            Self::Mount { target, kind, .. } => format!("mount {} at {}", text(kind), text(target)),
+            Self::Bind(source, target) => format!("bind {} to {}", text(source), text(target)),
+            Self::ReadOnly(target) => format!("make {} read-only", text(target)),
+            Self::Attach(_, target) => format!("mount a volume at {}", text(target)),
+            Self::Mkdir(path, _) => format!("make the directory {}", text(path)),
+            Self::Touch(path) => format!("make the file {}", text(path)),
+            Self::Symlink(_, link) => format!("make the link {}", text(link)),
+            Self::Write(path, ..) => format!("write {}", text(path)),
+            Self::PivotRoot(_) => "change the root".to_owned(),
+            Self::Chdir(path) => format!("change the directory to {}", text(path)),
+            Self::Streams(_) => "set up the standard streams".to_owned(),
+            Self::Terminal(_) => "make a terminal".to_owned(),
+            Self::User { .. } => "become the container's user".to_owned(),
+            Self::KeepCapabilities(_) => "drop capabilities".to_owned(),
+            Self::NoNewPrivileges => "forbid new privileges".to_owned(),
+        }
+    }
+}
+
 /// What a child does and becomes.
 #[derive(Debug, Clone)]
 pub struct Program {
@@ -97,8 +124,8 @@ pub struct Program {
 /// Why a program does not run.
 #[derive(Debug)]
 pub enum Failure {
-    /// A step failed.
-    Step(usize, io::Error),
+    /// This step failed.
+    Step(String, io::Error),
     /// execve(2) failed for every candidate; `NotFound` where none exists.
     Exec(io::Error),
     /// The child died without a word.
@@ -113,6 +140,7 @@ pub struct Child {
     /// Its process file descriptor.
     pub pidfd: OwnedFd,
     status: OwnedFd,
+    steps: Vec<Step>,
 }
 
 const EXEC_FAILED: u32 = u32::MAX;
@@ -149,7 +177,10 @@ impl Child {
                     let error = io::Error::from_raw_os_error(i32::from_ne_bytes([e, f, g, h]));
                     let failure = match step {
                         EXEC_FAILED => Failure::Exec(error),
-                        step => Failure::Step(step as usize, error),
+                        step => match self.steps.get(step as usize) {
+                            Some(step) => Failure::Step(step.describe(), error),
+                            None => Failure::Silent,
+                        },
                     };
                     return Err((self.pidfd, failure));
                 }
@@ -164,7 +195,7 @@ impl Child {
 ///
 /// # Errors
 /// The kernel's answer to clone3(2).
-pub fn spawn(program: &Program, namespaces: UnshareFlags) -> io::Result<Child> {
+pub fn spawn(program: Program, namespaces: UnshareFlags) -> io::Result<Child> {
     let (status, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let argv = pointers(&program.argv);
@@ -187,7 +218,7 @@ pub fn spawn(program: &Program, namespaces: UnshareFlags) -> io::Result<Child> {
     // makes only system calls, and never returns.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
     if pid == 0 {
-        run(program, &argv, &env, theirs.as_fd());
+        run(&program, &argv, &env, theirs.as_fd());
     }
     if pid < 0 {
         return Err(io::Error::last_os_error());
@@ -199,6 +230,7 @@ pub fn spawn(program: &Program, namespaces: UnshareFlags) -> io::Result<Child> {
         pid: pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?,
         pidfd,
         status,
+        steps: program.steps,
     })
 }
 
@@ -279,6 +311,12 @@ fn take(step: &Step, status: BorrowedFd<'_>) -> rustix::io::Result<()> {
             Err(rustix::io::Errno::EXIST) => Ok(()),
             answer => answer,
         },
+        Step::Touch(path) => {
+            match rustix::fs::mknodat(CWD, &**path, FileType::RegularFile, Mode::from_raw_mode(0o644), 0) {
+                Err(rustix::io::Errno::EXIST) => Ok(()),
+                answer => answer,
+            }
+        }
         Step::Symlink(target, link) => rustix::fs::symlink(&**target, &**link),
         Step::Write(path, bytes, mode) => write(path, bytes, *mode),
         Step::PivotRoot(path) => pivot(path),

@@ -12,6 +12,7 @@ use std::{
 };
 
 use rustix::{process::Pid, thread::UnshareFlags};
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// Moves the calling thread into new namespaces.
 ///
@@ -154,26 +155,6 @@ pub fn disable_transmit_offload(socket: impl AsFd, device: &CStr) -> io::Result<
     }
 }
 
-/// Drops the rights of root for good: for tests that act as an ordinary user.
-///
-/// # Errors
-/// The kernel's answer.
-pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
-    // SAFETY: plain calls without memory; libc applies them to every thread.
-    let answer = unsafe {
-        if libc::setgroups(0, std::ptr::null()) != 0 || libc::setresgid(gid, gid, gid) != 0 {
-            -1
-        } else {
-            libc::setresuid(uid, uid, uid)
-        }
-    };
-    if answer == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
 /// Duplicates `fd` onto the number `onto` (0, 1 or 2).
 ///
 /// # Errors
@@ -196,4 +177,13 @@ pub fn replace_stdio(fd: impl AsFd, onto: RawFd) -> io::Result<()> {
 unsafe fn own(fd: RawFd) -> OwnedFd {
     // SAFETY: the caller's promise.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Has the asynchronous runtime watch a descriptor for readiness.
+///
+/// # Errors
+/// When the descriptor cannot be watched.
+pub fn watched(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd gives the same descriptor, open, for as long as it lives.
+    unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(|error| io::Error::other(error.to_string()))
 }

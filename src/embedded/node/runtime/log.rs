@@ -1,0 +1,168 @@
+//! A container's log in the CRI format: `<RFC 3339 time> <stdout|stderr> <F|P> <text>`.
+//!
+//! Source: Kubernetes' CRI logging (`kubelet-cri-logging`): `P` marks a part of a line that is longer than a record.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use super::Output;
+
+/// The longest record, bytes: what containerd uses.
+const RECORD: usize = 16 << 10;
+
+/// A log file with a bound.
+pub(super) struct LogFile {
+    path: PathBuf,
+    file: File,
+    size: u64,
+    limit: u64,
+}
+
+impl LogFile {
+    /// Opens `path` to append to it; when it is larger than `limit` bytes it becomes `path.1`.
+    pub(super) fn open(path: &Path, limit: u64) -> io::Result<Self> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let file = File::options().create(true).append(true).open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            size,
+            limit,
+        })
+    }
+
+    /// Writes one record; `whole` says that the line ends with it.
+    fn record(&mut self, output: Output, text: &[u8], whole: bool) -> io::Result<()> {
+        let mut record = Vec::with_capacity(text.len() + 48);
+        let stream = match output {
+            Output::Stdout => "stdout",
+            Output::Stderr => "stderr",
+        };
+        let tag = if whole { 'F' } else { 'P' };
+        write!(record, "{:.9} {stream} {tag} ", jiff::Timestamp::now())?;
+        record.extend_from_slice(text);
+        record.push(b'\n');
+        if self.size > 0 && self.size + record.len() as u64 > self.limit {
+            self.rotate()?;
+        }
+        self.file.write_all(&record)?;
+        self.size += record.len() as u64;
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let mut older = self.path.clone().into_os_string();
+        older.push(".1");
+        fs::rename(&self.path, older)?;
+        self.file = File::options().create(true).append(true).open(&self.path)?;
+        self.size = 0;
+        Ok(())
+    }
+}
+
+/// Cuts one output into lines.
+pub(super) struct Lines {
+    output: Output,
+    pending: Vec<u8>,
+}
+
+impl Lines {
+    pub(super) fn new(output: Output) -> Self {
+        Self {
+            output,
+            pending: Vec::new(),
+        }
+    }
+
+    /// Takes what was read; writes what is complete.
+    pub(super) fn feed(&mut self, bytes: &[u8], log: &mut LogFile) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let room = RECORD - self.pending.len();
+            let window = rest.get(..room.min(rest.len())).unwrap_or(rest);
+            if let Some(end) = window.iter().position(|&byte| byte == b'\n') {
+                self.pending.extend_from_slice(window.get(..end).unwrap_or_default());
+                log.record(self.output, &self.pending, true)?;
+                self.pending.clear();
+                rest = rest.get(end + 1..).unwrap_or_default();
+            } else {
+                self.pending.extend_from_slice(window);
+                rest = rest.get(window.len()..).unwrap_or_default();
+                if self.pending.len() == RECORD {
+                    log.record(self.output, &self.pending, false)?;
+                    self.pending.clear();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a last line without an end.
+    pub(super) fn finish(&mut self, log: &mut LogFile) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let pending = std::mem::take(&mut self.pending);
+        log.record(self.output, &pending, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn logged(limit: u64, pieces: &[&[u8]]) -> (Vec<(String, String)>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/0.log");
+        let mut log = LogFile::open(&path, limit).unwrap();
+        let mut lines = Lines::new(Output::Stdout);
+        for piece in pieces {
+            lines.feed(piece, &mut log).unwrap();
+        }
+        lines.finish(&mut log).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let records = text
+            .lines()
+            .map(|line| {
+                let mut parts = line.splitn(4, ' ');
+                parts.next().unwrap().parse::<jiff::Timestamp>().unwrap();
+                assert_eq!(parts.next(), Some("stdout"));
+                let tag = parts.next().unwrap().to_owned();
+                (tag, parts.next().unwrap().to_owned())
+            })
+            .collect();
+        (records, dir)
+    }
+
+    #[test]
+    fn lines_are_whole_whatever_the_reads() {
+        let (records, _dir) = logged(1 << 20, &[b"on", b"e\ntwo\n\nthr", b"ee"]);
+        let text: Vec<&str> = records.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(text, ["one", "two", "", "three"]);
+        assert!(records.iter().all(|(tag, _)| tag == "F"));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_into_records() {
+        let long = vec![b'x'; 2 * RECORD + 5];
+        let (records, _dir) = logged(1 << 20, &[&long, b"\n"]);
+        let shape: Vec<(&str, usize)> = records.iter().map(|(tag, text)| (tag.as_str(), text.len())).collect();
+        assert_eq!(shape, [("P", RECORD), ("P", RECORD), ("F", 5)]);
+    }
+
+    #[test]
+    fn a_log_is_bounded() {
+        let lines: Vec<u8> = (0..200).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+        let (records, dir) = logged(1000, &[&lines]);
+        assert_eq!(records.last().unwrap().1, "line 199");
+        for file in ["a/0.log", "a/0.log.1"] {
+            assert!(fs::metadata(dir.path().join(file)).unwrap().len() <= 1000);
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! A program's streams on the node's side: pipes or a terminal, its log, those who attach, and its end.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rustix::{
+    process::{WaitId, WaitIdOptions},
+    termios::Winsize,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf, unix::AsyncFd},
+    net::unix::pipe,
+    sync::{broadcast, mpsc, watch},
+    task::JoinHandle,
+};
+
+use crate::embedded::node::sys;
+
+use super::{
+    Attach, ContainerExit, Exited, Output, RuntimeError,
+    log::{Lines, LogFile},
+};
+
+/// How long a program's end waits for output that a process it left behind may still write.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// The node's side of a terminal.
+#[derive(Clone)]
+pub(super) struct Terminal(Arc<AsyncFd<OwnedFd>>);
+
+impl Terminal {
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        Ok(Self(Arc::new(sys::watched(
+            fd,
+            Interest::READABLE | Interest::WRITABLE,
+        )?)))
+    }
+
+    /// Applies sizes as they come; a terminal that is gone ends it.
+    pub(super) fn resizer(&self) -> mpsc::Sender<(u16, u16)> {
+        let (sender, mut sizes) = mpsc::channel::<(u16, u16)>(4);
+        let fd = Arc::downgrade(&self.0);
+        tokio::spawn(async move {
+            while let Some((columns, rows)) = sizes.recv().await {
+                let Some(fd) = fd.upgrade() else { break };
+                let _ = rustix::termios::tcsetwinsize(&*fd, window(columns, rows));
+            }
+        });
+        sender
+    }
+}
+
+/// A terminal's size.
+pub(super) fn window(columns: u16, rows: u16) -> Winsize {
+    Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
+}
+
+impl AsyncRead for Terminal {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut guard = ready!(self.0.poll_read_ready(cx))?;
+            let space = buf.initialize_unfilled();
+            match guard.try_io(|fd| Ok(rustix::io::read(fd, &mut *space)?)) {
+                Ok(Ok(length)) => {
+                    buf.advance(length);
+                    return Poll::Ready(Ok(()));
+                }
+                // every process has let go of the other side
+                Ok(Err(error)) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Poll::Ready(Err(error)),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Terminal {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.0.poll_write_ready(cx))?;
+            match guard.try_io(|fd| Ok(rustix::io::write(fd, bytes)?)) {
+                Ok(answer) => return Poll::Ready(answer),
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The program's ends of its standard streams.
+pub(super) struct Theirs {
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+}
+
+/// The node's ends.
+pub(super) struct Ours {
+    pub(super) stdin: Option<pipe::Sender>,
+    pub(super) stdout: pipe::Receiver,
+    pub(super) stderr: pipe::Receiver,
+}
+
+/// Standard streams over pipes; without `stdin` the program reads end of file.
+pub(super) fn pipes(stdin: bool) -> Result<(Ours, Theirs), RuntimeError> {
+    let failed = |error: io::Error| RuntimeError::kernel("make the standard streams")(error);
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(|error| failed(error.into()));
+    let (stdout, their_stdout) = pipe()?;
+    let (stderr, their_stderr) = pipe()?;
+    let (stdin, their_stdin) = if stdin {
+        let (theirs, ours) = pipe()?;
+        (Some(pipe::Sender::from_owned_fd(ours).map_err(failed)?), theirs)
+    } else {
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
+        let nothing = rustix::fs::open("/dev/null", flags, rustix::fs::Mode::empty());
+        (None, nothing.map_err(|error| failed(error.into()))?)
+    };
+    let ours = Ours {
+        stdin,
+        stdout: pipe::Receiver::from_owned_fd(stdout).map_err(failed)?,
+        stderr: pipe::Receiver::from_owned_fd(stderr).map_err(failed)?,
+    };
+    let theirs = Theirs {
+        stdin: their_stdin,
+        stdout: their_stdout,
+        stderr: their_stderr,
+    };
+    Ok((ours, theirs))
+}
+
+/// Where a container's output goes.
+#[derive(Clone)]
+pub(super) struct Sink {
+    log: Option<Arc<Mutex<LogFile>>>,
+    output: broadcast::Sender<(Output, Bytes)>,
+}
+
+impl Sink {
+    pub(super) fn new(log: Option<LogFile>) -> Self {
+        Self {
+            log: log.map(|log| Arc::new(Mutex::new(log))),
+            output: broadcast::channel(256).0,
+        }
+    }
+
+    fn log(&self, write: impl FnOnce(&mut LogFile) -> io::Result<()>) {
+        if let Some(log) = &self.log
+            && let Ok(mut log) = log.lock()
+            && let Err(error) = write(&mut log)
+        {
+            tracing::warn!(%error, "a container's log could not be written");
+        }
+    }
+
+    /// Copies one output until it ends.
+    pub(super) fn copy(&self, output: Output, mut from: impl AsyncRead + Send + Unpin + 'static) -> JoinHandle<()> {
+        let sink = self.clone();
+        tokio::spawn(async move {
+            let mut lines = Lines::new(output);
+            let mut buffer = vec![0; 32 << 10];
+            while let Ok(length @ 1..) = from.read(&mut buffer).await {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                sink.log(|log| lines.feed(bytes, log));
+                // nobody may be attached
+                let _ = sink.output.send((output, Bytes::copy_from_slice(bytes)));
+            }
+            sink.log(|log| lines.finish(log));
+        })
+    }
+
+    pub(super) fn attach(
+        &self,
+        stdin: Option<mpsc::Sender<Bytes>>,
+        resize: Option<mpsc::Sender<(u16, u16)>>,
+    ) -> Attach {
+        Attach {
+            output: self.output.clone(),
+            stdin,
+            resize,
+        }
+    }
+}
+
+/// Feeds what is sent to a program's standard input; an empty message closes it.
+pub(super) fn feeder(mut to: impl AsyncWrite + Send + Unpin + 'static) -> mpsc::Sender<Bytes> {
+    let (sender, mut input) = mpsc::channel::<Bytes>(16);
+    tokio::spawn(async move {
+        while let Some(bytes) = input.recv().await {
+            if bytes.is_empty() || to.write_all(&bytes).await.is_err() {
+                break;
+            }
+        }
+    });
+    sender
+}
+
+/// Waits for a program's end in the background, and then for its output to be written.
+pub(super) fn reaper(pidfd: OwnedFd, started_at: jiff::Timestamp, output: Vec<JoinHandle<()>>) -> Exited {
+    let (sender, receiver) = watch::channel(None);
+    tokio::spawn(async move {
+        let (code, signal) = end(pidfd).await;
+        let finished_at = jiff::Timestamp::now();
+        let _ = tokio::time::timeout(DRAIN, futures::future::join_all(output)).await;
+        let _ = sender.send(Some(ContainerExit {
+            code,
+            signal,
+            started_at,
+            finished_at,
+        }));
+    });
+    Exited(receiver)
+}
+
+/// Exit code and signal of a process, once it has ended and is reaped.
+pub(super) async fn end(pidfd: OwnedFd) -> (i32, Option<i32>) {
+    let Ok(pidfd) = sys::watched(pidfd, Interest::READABLE) else {
+        return (255, None);
+    };
+    loop {
+        let Ok(mut guard) = pidfd.readable().await else {
+            return (255, None);
+        };
+        match rustix::process::waitid(
+            WaitId::PidFd(rustix::fd::AsFd::as_fd(&pidfd)),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        ) {
+            Ok(Some(status)) => {
+                let signal = status.terminating_signal();
+                let code = status.exit_status().or(signal.map(|signal| 128 + signal));
+                return (code.unwrap_or(255), signal);
+            }
+            Ok(None) => guard.clear_ready(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return (255, None),
+        }
+    }
+}
