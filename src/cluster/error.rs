@@ -45,6 +45,16 @@ pub enum ClusterError {
         /// What was asked, as a participle.
         action: &'static str,
     },
+    /// This machine does not let the cluster start.
+    #[error("the cluster {name:?} cannot start here: {reason}")]
+    Refused {
+        /// The cluster.
+        name: String,
+        /// What was refused.
+        reason: String,
+        /// What to do.
+        hint: Option<String>,
+    },
     /// The node process did not start.
     #[error("the node of cluster {name:?} did not start: {reason}")]
     NodeFailed {
@@ -108,9 +118,10 @@ impl ClusterError {
             }
             Self::AlreadyExists { name } => format!("use it, or delete it first: ztlab cluster delete {name}"),
             Self::NotFound { .. } => "ztlab cluster list shows the clusters there are".to_owned(),
-            Self::Stopped { name } => format!("delete and create it again: ztlab cluster delete {name}"),
+            Self::Stopped { name } => format!("start it: ztlab cluster start {name}"),
             Self::NoSuchGround { .. } => "the grounds are embedded (Linux) and context".to_owned(),
             Self::Unsupported { .. } => "use the tool that made the cluster".to_owned(),
+            Self::Refused { hint, .. } => return hint.clone(),
             Self::NodeFailed { log, .. } => {
                 format!(
                     "ztlab doctor checks what this machine allows; the node's log is {}",

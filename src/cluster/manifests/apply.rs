@@ -1,0 +1,175 @@
+//! Writing objects: created where they are missing, else applied.
+
+use futures::{StreamExt, TryStreamExt};
+use kube::{
+    Api, Client,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
+    core::ErrorResponse,
+    discovery::{ApiCapabilities, ApiResource, Discovery, Scope},
+};
+
+use crate::cluster::{ClusterError, ClusterHandle, Progress, ProgressEvent};
+
+/// Who applies, in `managedFields`.
+const FIELD_MANAGER: &str = "ztlab";
+/// Requests under way at once.
+const AT_ONCE: usize = 16;
+
+/// The kinds a cluster serves.
+pub(super) struct Kinds(Discovery);
+
+impl Kinds {
+    pub(super) async fn of(client: &Client) -> Result<Self, ClusterError> {
+        match Discovery::new(client.clone()).run_aggregated().await {
+            Ok(discovery) => Ok(Self(discovery)),
+            // Kubernetes before 1.27 has no aggregated discovery.
+            Err(_) => Discovery::new(client.clone())
+                .run()
+                .await
+                .map(Self)
+                .map_err(api_error("ask the cluster which kinds it has".to_owned())),
+        }
+    }
+
+    pub(super) fn resolve(&self, object: &DynamicObject) -> Result<(ApiResource, ApiCapabilities), ClusterError> {
+        self.0.resolve_object(object).ok_or_else(|| ClusterError::Manifest {
+            file: name_of(object),
+            reason: "the cluster does not know this kind; is its CustomResourceDefinition missing?".to_owned(),
+        })
+    }
+
+    /// Every namespaced kind whose objects can be listed and deleted.
+    pub(super) fn namespaced(&self) -> Vec<ApiResource> {
+        self.0
+            .groups()
+            .flat_map(|group| group.recommended_resources())
+            .filter(|(_, can)| {
+                can.scope == Scope::Namespaced && can.supports_operation("list") && can.supports_operation("delete")
+            })
+            .map(|(resource, _)| resource)
+            .collect()
+    }
+
+    pub(super) fn api(&self, client: &Client, object: &DynamicObject) -> Result<Api<DynamicObject>, ClusterError> {
+        let (resource, can) = self.resolve(object)?;
+        Ok(if can.scope == Scope::Cluster {
+            Api::all_with(client.clone(), &resource)
+        } else {
+            let namespace = object.metadata.namespace.as_deref().unwrap_or("default");
+            Api::namespaced_with(client.clone(), namespace, &resource)
+        })
+    }
+}
+
+/// `deployment shop/ledger`: how an object is called in messages.
+pub(super) fn name_of(object: &DynamicObject) -> String {
+    let kind = object
+        .types
+        .as_ref()
+        .map_or_else(|| "object".to_owned(), |types| types.kind.to_lowercase());
+    let name = object.metadata.name.as_deref().unwrap_or("?");
+    match &object.metadata.namespace {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
+    }
+}
+
+pub(super) fn api_error(what: String) -> impl FnOnce(kube::Error) -> ClusterError {
+    move |source| ClusterError::Api {
+        what,
+        source: Box::new(source),
+    }
+}
+
+pub(super) fn status(error: &kube::Error) -> Option<&ErrorResponse> {
+    match error {
+        kube::Error::Api(status) => Some(status),
+        _ => None,
+    }
+}
+
+/// When an object is written: what others need comes first.
+fn wave(object: &DynamicObject) -> u8 {
+    match object.types.as_ref().map(|types| types.kind.as_str()) {
+        Some("Namespace" | "CustomResourceDefinition") => 0,
+        Some("Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" | "CronJob" | "Pod") => 2,
+        _ => 1,
+    }
+}
+
+/// Runs `write` for every object, namespaces first and workloads last, many at a time.
+pub(super) async fn in_waves<F, W>(
+    objects: &[DynamicObject],
+    phase: &str,
+    progress: &Progress,
+    write: W,
+) -> Result<(), ClusterError>
+where
+    W: Fn(DynamicObject) -> F,
+    F: Future<Output = Result<(), ClusterError>>,
+{
+    let total = u32::try_from(objects.len()).unwrap_or(u32::MAX);
+    let mut done = 0;
+    for now in 0..=2 {
+        let mut writes = futures::stream::iter(objects.iter().filter(|object| wave(object) == now).map(|object| {
+            let name = name_of(object);
+            let write = write(object.clone());
+            async move { write.await.map(|()| name) }
+        }))
+        .buffer_unordered(AT_ONCE);
+        while let Some(detail) = writes.try_next().await? {
+            done += 1;
+            progress(ProgressEvent {
+                phase: phase.to_owned(),
+                done,
+                total,
+                detail,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Creates or updates the objects, as `kubectl apply --server-side --force-conflicts` does, namespaces first.
+///
+/// # Errors
+/// The first object that the API refuses.
+pub async fn apply(
+    cluster: &ClusterHandle,
+    objects: &[DynamicObject],
+    progress: &Progress,
+) -> Result<(), ClusterError> {
+    let kinds = Kinds::of(&cluster.client).await?;
+    for object in objects {
+        kinds.resolve(object)?;
+    }
+    in_waves(objects, "apply manifests", progress, |object| {
+        let api = kinds.api(&cluster.client, &object);
+        async move { apply_one(&api?, &object).await }
+    })
+    .await
+}
+
+async fn apply_one(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), ClusterError> {
+    let what = || format!("apply {}", name_of(object));
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    // Nearly always the object is new, and creating it is one plain request.
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
+    match api.create(&params, object).await {
+        Ok(_) => return Ok(()),
+        Err(error) if status(&error).is_some_and(|status| status.reason == "AlreadyExists") => {}
+        Err(error) => return Err(api_error(what())(error)),
+    }
+    let params = PatchParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        force: true,
+        ..PatchParams::default()
+    };
+    api.patch(name, &params, &Patch::Apply(object))
+        .await
+        .map(|_| ())
+        .map_err(api_error(what()))
+}

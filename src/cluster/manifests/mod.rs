@@ -1,0 +1,196 @@
+//! Plain manifests: read, applied, waited for, put back.
+
+mod apply;
+mod ready;
+mod reset;
+
+use std::{fs, path::Path};
+
+use kube::core::DynamicObject;
+
+use super::ClusterError;
+
+pub use apply::apply;
+pub use ready::{Readiness, wait_ready};
+pub use reset::reset;
+
+/// The largest manifest file that is read.
+const MAX_FILE: u64 = 1 << 20;
+
+/// Reads every `*.yaml` of a directory, in the order of the files' names.
+///
+/// # Errors
+/// A file that cannot be read, is too large, or holds something that is no Kubernetes object.
+pub fn load_dir(dir: &Path) -> Result<Vec<DynamicObject>, ClusterError> {
+    let file_error = |path: &Path, source| ClusterError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|e| file_error(dir, e))? {
+        let path = entry.map_err(|e| file_error(dir, e))?.path();
+        if path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let mut objects = Vec::new();
+    for path in files {
+        let size = fs::metadata(&path).map_err(|e| file_error(&path, e))?.len();
+        let name = path.display().to_string();
+        if size > MAX_FILE {
+            return Err(ClusterError::Manifest {
+                file: name,
+                reason: format!("is {size} bytes, more than {MAX_FILE}"),
+            });
+        }
+        let text = fs::read_to_string(&path).map_err(|e| file_error(&path, e))?;
+        objects.extend(parse(&name, &text)?);
+    }
+    Ok(objects)
+}
+
+/// The files of `manifests/flat`, in the order of their names.
+const FLAT: &[(&str, &str)] = &[
+    (
+        "flat/00-shop.yaml",
+        include_str!("../../../manifests/flat/00-shop.yaml"),
+    ),
+    (
+        "flat/credentials.yaml",
+        include_str!("../../../manifests/flat/credentials.yaml"),
+    ),
+    (
+        "flat/frontend.yaml",
+        include_str!("../../../manifests/flat/frontend.yaml"),
+    ),
+    ("flat/ledger.yaml", include_str!("../../../manifests/flat/ledger.yaml")),
+    (
+        "flat/mallory.yaml",
+        include_str!("../../../manifests/flat/mallory.yaml"),
+    ),
+    (
+        "flat/orders-api.yaml",
+        include_str!("../../../manifests/flat/orders-api.yaml"),
+    ),
+    (
+        "flat/payments-api.yaml",
+        include_str!("../../../manifests/flat/payments-api.yaml"),
+    ),
+];
+
+/// The topologies built into this binary, by the name of their directory.
+const BUILT_IN: &[(&str, &[(&str, &str)])] = &[("flat", FLAT)];
+
+/// The manifests of a topology built into this binary (`flat`, …), or `None` where there is none of that name.
+///
+/// # Errors
+/// A manifest that is not one: a mistake in this binary, which its tests catch.
+pub fn built_in(layer: &str) -> Option<Result<Vec<DynamicObject>, ClusterError>> {
+    let (_, files) = BUILT_IN.iter().find(|(name, _)| *name == layer)?;
+    let mut objects = Vec::new();
+    for (name, text) in *files {
+        match parse(name, text) {
+            Ok(more) => objects.extend(more),
+            Err(error) => return Some(Err(error)),
+        }
+    }
+    Some(Ok(objects))
+}
+
+/// Reads the objects of a YAML text, which may hold several documents and `List`s.
+///
+/// # Errors
+/// A document that is no Kubernetes object.
+pub fn parse(file: &str, text: &str) -> Result<Vec<DynamicObject>, ClusterError> {
+    let problem = |index: usize, reason: String| ClusterError::Manifest {
+        file: format!("{file} (document {})", index + 1),
+        reason,
+    };
+    let documents: Vec<serde_json::Value> =
+        serde_yaml::from_multiple(text).map_err(|error| ClusterError::Manifest {
+            file: file.to_owned(),
+            reason: error.to_string(),
+        })?;
+    let mut objects = Vec::new();
+    for (index, document) in documents.into_iter().enumerate() {
+        if document.is_null() {
+            continue;
+        }
+        let items = match (document["kind"].as_str(), document.get("items")) {
+            (Some(kind), Some(serde_json::Value::Array(items))) if kind.ends_with("List") => items.clone(),
+            _ => vec![document],
+        };
+        for item in items {
+            for field in ["apiVersion", "kind"] {
+                if item[field].as_str().is_none_or(str::is_empty) {
+                    return Err(problem(
+                        index,
+                        format!("{field} is missing: is it a Kubernetes object?"),
+                    ));
+                }
+            }
+            if item["metadata"]["name"].as_str().is_none_or(str::is_empty) {
+                return Err(problem(index, "metadata.name is missing".to_owned()));
+            }
+            objects.push(serde_json::from_value(item).map_err(|error| problem(index, error.to_string()))?);
+        }
+    }
+    Ok(objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_built_in_is_what_the_directories_hold() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests");
+        let mut layers: Vec<String> = fs::read_dir(&root)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        layers.sort();
+        assert_eq!(layers, BUILT_IN.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+        for layer in layers {
+            let built_in = built_in(&layer).unwrap().unwrap();
+            assert_eq!(
+                built_in,
+                load_dir(&root.join(&layer)).unwrap(),
+                "{layer}: a file is missing in BUILT_IN"
+            );
+            assert!(!built_in.is_empty());
+        }
+    }
+
+    #[test]
+    fn lists_and_documents_are_taken_apart() {
+        let text = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Secret, metadata: {name: a}}\n---\n---\n\
+                    apiVersion: v1\nkind: Service\nmetadata: {name: b}\n";
+        let names: Vec<_> = parse("x", text)
+            .unwrap()
+            .into_iter()
+            .filter_map(|o| o.metadata.name)
+            .collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused_by_file_and_document() {
+        for (text, expected) in [
+            (
+                "kind: Secret\nmetadata: {name: a}",
+                "x (document 1): apiVersion is missing",
+            ),
+            (
+                "apiVersion: v1\nkind: Secret",
+                "x (document 1): metadata.name is missing",
+            ),
+            ("just text", "apiVersion is missing"),
+            ("a: [", "x: "),
+        ] {
+            let error = parse("x", text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Waiting for workloads: what "Ready" means, and what is missing when it does not come.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{StreamExt, stream::BoxStream};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use kube::{
+    Api, ResourceExt,
+    runtime::{WatchStreamExt, watcher},
+};
+
+use crate::cluster::{ClusterError, ClusterHandle, Progress, ProgressEvent};
+
+/// How long a topology may take. On a slow cluster an image may have to be pulled.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How far a namespace's workloads are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// Workloads that are ready.
+    pub ready: u32,
+    /// Of how many.
+    pub total: u32,
+    /// The others, each with what keeps it (`deployment ledger: 0 of 1 ready`, `pod ledger-x: ImagePullBackOff`).
+    pub missing: Vec<String>,
+}
+
+impl Readiness {
+    /// Judges Deployments and Pods: a Deployment is ready when its newest template is rolled out and available, a Pod when
+    /// it is Ready or has Succeeded. A pod that is on its way out keeps its namespace from being ready.
+    pub fn judge<'a>(
+        deployments: impl IntoIterator<Item = &'a Deployment>,
+        pods: impl IntoIterator<Item = &'a Pod>,
+    ) -> Self {
+        let mut judged = Self {
+            ready: 0,
+            total: 0,
+            missing: Vec::new(),
+        };
+        for deployment in deployments {
+            judged.add(
+                deployment_missing(deployment).map(|what| format!("deployment {}: {what}", deployment.name_any())),
+            );
+        }
+        for pod in pods {
+            judged.add(pod_missing(pod).map(|what| format!("pod {}: {what}", pod.name_any())));
+        }
+        judged
+    }
+
+    fn add(&mut self, missing: Option<String>) {
+        self.total += 1;
+        match missing {
+            None => self.ready += 1,
+            Some(text) => self.missing.push(text),
+        }
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_ready(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+fn deployment_missing(deployment: &Deployment) -> Option<String> {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = deployment.status.clone().unwrap_or_default();
+    if status.observed_generation < deployment.metadata.generation {
+        return Some("waits for its controller".to_owned());
+    }
+    let updated = status.updated_replicas.unwrap_or(0);
+    let available = status.available_replicas.unwrap_or(0);
+    let all = status.replicas.unwrap_or(0);
+    if updated >= wanted && available >= wanted && all <= wanted {
+        None
+    } else {
+        Some(format!("{} of {wanted} ready", available.min(updated)))
+    }
+}
+
+fn pod_missing(pod: &Pod) -> Option<String> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Some("is ending".to_owned());
+    }
+    let status = pod.status.as_ref();
+    let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("Pending");
+    let condition = |name: &str| {
+        status
+            .and_then(|status| status.conditions.as_ref())
+            .into_iter()
+            .flatten()
+            .find(|condition| condition.type_ == name)
+    };
+    if phase == "Succeeded" || condition("Ready").is_some_and(|ready| ready.status == "True") {
+        return None;
+    }
+    let containers = status.into_iter().flat_map(|status| {
+        status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses)
+            .flatten()
+    });
+    let waiting = containers
+        .filter_map(|container| container.state.as_ref()?.waiting.as_ref())
+        .map(|waiting| {
+            let reason = waiting.reason.clone().unwrap_or_default();
+            match &waiting.message {
+                Some(message) => format!("{reason} ({message})"),
+                None => reason,
+            }
+        })
+        .next();
+    let unschedulable = condition("PodScheduled")
+        .filter(|scheduled| scheduled.status == "False")
+        .and_then(|scheduled| scheduled.message.clone());
+    Some(
+        waiting
+            .or(unschedulable)
+            .unwrap_or_else(|| format!("{phase}, not ready yet")),
+    )
+}
+
+enum Seen {
+    Deployment(Box<watcher::Event<Deployment>>),
+    Pod(Box<watcher::Event<Pod>>),
+    Failed(watcher::Error),
+}
+
+fn keep<K: ResourceExt + Clone>(held: &mut BTreeMap<String, K>, listed: &mut bool, event: watcher::Event<K>) {
+    match event {
+        watcher::Event::Init => held.clear(),
+        watcher::Event::InitApply(object) | watcher::Event::Apply(object) => {
+            held.insert(object.name_any(), object);
+        }
+        watcher::Event::Delete(object) => {
+            held.remove(&object.name_any());
+        }
+        watcher::Event::InitDone => *listed = true,
+    }
+}
+
+/// Waits until every Deployment and Pod of the namespace is ready.
+///
+/// # Errors
+/// When that takes longer than two minutes, naming what is not ready and why.
+pub async fn wait_ready(cluster: &ClusterHandle, namespace: &str, progress: &Progress) -> Result<(), ClusterError> {
+    let mut last = None;
+    match tokio::time::timeout(LIMIT, watch(cluster, namespace, progress, &mut last)).await {
+        Ok(result) => result,
+        Err(_) => Err(ClusterError::NotReady {
+            what: format!("namespace {namespace}"),
+            seconds: LIMIT.as_secs(),
+            state: last.map_or_else(
+                || "nothing was seen of it".to_owned(),
+                |seen: Readiness| seen.missing.join("; "),
+            ),
+        }),
+    }
+}
+
+async fn watch(
+    cluster: &ClusterHandle,
+    namespace: &str,
+    progress: &Progress,
+    last: &mut Option<Readiness>,
+) -> Result<(), ClusterError> {
+    let deployments: BoxStream<'_, Seen> = watcher(
+        Api::<Deployment>::namespaced(cluster.client.clone(), namespace),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .map(|event| event.map_or_else(Seen::Failed, |event| Seen::Deployment(Box::new(event))))
+    .boxed();
+    let pods: BoxStream<'_, Seen> = watcher(
+        Api::<Pod>::namespaced(cluster.client.clone(), namespace),
+        watcher::Config::default(),
+    )
+    .default_backoff()
+    .map(|event| event.map_or_else(Seen::Failed, |event| Seen::Pod(Box::new(event))))
+    .boxed();
+    let mut events = futures::stream::select(deployments, pods);
+    let (mut held_deployments, mut held_pods) = (BTreeMap::new(), BTreeMap::new());
+    let (mut listed_deployments, mut listed_pods) = (false, false);
+    while let Some(event) = events.next().await {
+        match event {
+            Seen::Deployment(event) => keep(&mut held_deployments, &mut listed_deployments, *event),
+            Seen::Pod(event) => keep(&mut held_pods, &mut listed_pods, *event),
+            Seen::Failed(error) => {
+                tracing::debug!(%error, "watch failed; it is tried again");
+                continue;
+            }
+        }
+        if !(listed_deployments && listed_pods) {
+            continue;
+        }
+        let seen = Readiness::judge(held_deployments.values(), held_pods.values());
+        if last.as_ref() != Some(&seen) {
+            progress(ProgressEvent {
+                phase: "wait for pods".to_owned(),
+                done: seen.ready,
+                total: seen.total,
+                detail: seen.missing.first().cloned().unwrap_or_default(),
+            });
+        }
+        if seen.is_ready() {
+            return Ok(());
+        }
+        *last = Some(seen);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn deployment(generation: i64, observed: i64, status: serde_json::Value) -> Deployment {
+        let mut value = json!({"metadata": {"name": "d", "generation": generation}, "spec": {"replicas": 2,
+            "selector": {}, "template": {}}, "status": status});
+        value["status"]["observedGeneration"] = json!(observed);
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn pod(value: serde_json::Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_deployment_is_ready_when_its_newest_template_is_out() {
+        let full = json!({"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2});
+        for (deployment, expected) in [
+            (deployment(1, 1, full.clone()), None),
+            (deployment(2, 1, full), Some("waits for its controller")),
+            (
+                deployment(
+                    1,
+                    1,
+                    json!({"replicas": 3, "updatedReplicas": 2, "availableReplicas": 2}),
+                ),
+                Some("2 of 2 ready"),
+            ),
+            (
+                deployment(
+                    1,
+                    1,
+                    json!({"replicas": 2, "updatedReplicas": 1, "availableReplicas": 2}),
+                ),
+                Some("1 of 2 ready"),
+            ),
+            (deployment(1, 1, json!({})), Some("0 of 2 ready")),
+        ] {
+            assert_eq!(deployment_missing(&deployment).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_pod_says_what_keeps_it() {
+        for (pod, expected) in [
+            (
+                pod(json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})),
+                None,
+            ),
+            (pod(json!({"status": {"phase": "Succeeded"}})), None),
+            (pod(json!({})), Some("Pending, not ready yet")),
+            (
+                pod(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})),
+                Some("is ending"),
+            ),
+            (
+                pod(
+                    json!({"status": {"containerStatuses": [{"name": "c", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": "ErrImagePull", "message": "no stand-in"}}}]}}),
+                ),
+                Some("ErrImagePull (no stand-in)"),
+            ),
+            (
+                pod(
+                    json!({"status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "no node"}]}}),
+                ),
+                Some("no node"),
+            ),
+        ] {
+            assert_eq!(pod_missing(&pod).as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn nothing_there_is_ready() {
+        assert!(Readiness::judge([], []).is_ready());
+    }
+}
