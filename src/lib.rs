@@ -66,6 +66,8 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         "__node" => embedded::rootless::node_stage(stage_args, images::registry()),
         #[cfg(target_os = "linux")]
         "__doctor" => embedded::doctor::doctor_stage(stage_args),
+        #[cfg(target_os = "linux")]
+        "__floor" => floor_stage(&stage_args),
         "__observe" => capture::observe_stage(stage_args),
         "__session-host" => session::host_stage(stage_args),
         "__standin" => match stage_args.split_first() {
@@ -73,5 +75,23 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
             None => ExitCode::from(2),
         },
         _ => cli::main(args),
+    }
+}
+
+/// Prints what a pod costs at least on this machine, in milliseconds a line (for `make bench`).
+#[cfg(target_os = "linux")]
+fn floor_stage(args: &[OsString]) -> ExitCode {
+    let runs = args.first().and_then(|arg| arg.to_str()?.parse().ok()).unwrap_or(20);
+    match embedded::node::floor::measure(runs) {
+        Ok(times) => {
+            for time in times {
+                println!("{:.3}", time.as_secs_f64() * 1000.0);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("ztlab: {error}");
+            ExitCode::from(2)
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The node: kubelet, container runtime, pod network, Services.
 
 pub mod cni;
+pub mod floor;
 pub mod kube_proxy;
 pub mod kubelet;
 pub mod netlink;
