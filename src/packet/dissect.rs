@@ -1,8 +1,14 @@
 //! The way from frames to messages.
 
+use std::{collections::HashMap, net::SocketAddr};
+
 use serde::{Deserialize, Serialize};
 
-use super::Message;
+use super::{
+    Message, Transport,
+    flow::{Connection, Context, Exchange},
+    net::{self, Datagram, Parsed, Segment},
+};
 
 /// What a frame begins with: the link-layer header type of the capture, by its number in pcap files.
 ///
@@ -96,12 +102,57 @@ pub struct Stats {
     pub messages: u64,
 }
 
+/// Two ends, the lesser first.
+type Key = (Transport, SocketAddr, SocketAddr);
+
+fn key(transport: Transport, one: SocketAddr, other: SocketAddr) -> Key {
+    (transport, one.min(other), one.max(other))
+}
+
+#[derive(Debug)]
+enum Flow {
+    Tcp(Box<Connection>),
+    Udp(Box<Exchange>),
+}
+
+impl Flow {
+    fn last_ns(&self) -> u64 {
+        match self {
+            Flow::Tcp(connection) => connection.last_ns,
+            Flow::Udp(exchange) => exchange.last_ns,
+        }
+    }
+
+    fn held(&self) -> usize {
+        match self {
+            Flow::Tcp(connection) => connection.held(),
+            Flow::Udp(exchange) => exchange.held(),
+        }
+    }
+
+    fn closed(&self) -> bool {
+        matches!(self, Flow::Tcp(connection) if connection.closed)
+    }
+}
+
 /// Frames in, messages out.
+///
+/// Takes the frames of one capture in the order of capture. The same frames give the same messages, and how a
+/// sender cut its bytes into segments makes no difference to what they say.
 #[derive(Debug)]
 pub struct Dissector {
     limits: Limits,
     stats: Stats,
+    flows: HashMap<Key, Flow>,
+    held: usize,
+    flow_ids: u64,
+    seq: u64,
 }
+
+/// A SYN without an answer for this long is told: the second retransmission of RFC 6298 §2 is due by then.
+const UNANSWERED_NS: u64 = 3_000_000_000;
+/// Bytes without structure are given out when nothing follows for this long.
+const IDLE_NS: u64 = 500_000_000;
 
 impl Dissector {
     /// A dissector that has seen nothing.
@@ -109,25 +160,216 @@ impl Dissector {
         Self {
             limits,
             stats: Stats::default(),
+            flows: HashMap::new(),
+            held: 0,
+            flow_ids: 0,
+            seq: 0,
         }
     }
 
     /// Takes the next frame; gives the messages that it completed.
-    pub fn feed(&mut self, _frame: Frame<'_>) -> Vec<Message> {
-        let _ = self.limits;
+    pub fn feed(&mut self, frame: Frame<'_>) -> Vec<Message> {
+        let mut out = Vec::new();
         self.stats.frames += 1;
-        Vec::new()
+        if (frame.orig_len as usize) > frame.data.len() {
+            self.stats.cut += 1;
+        }
+        match net::parse(&frame) {
+            Parsed::Tcp(segment) => self.segment(&segment, (frame.number, frame.ts_ns), &mut out),
+            Parsed::Udp(datagram) => self.datagram(&datagram, (frame.number, frame.ts_ns), &mut out),
+            Parsed::Fragment => self.stats.fragments += 1,
+            Parsed::Other => self.stats.other += 1,
+            Parsed::Malformed => self.stats.malformed += 1,
+        }
+        self.stay_within_limits(&mut out);
+        self.stats.messages += out.len() as u64;
+        out
+    }
+
+    fn segment(&mut self, segment: &Segment<'_>, frame: (u64, u64), out: &mut Vec<Message>) {
+        let key = key(Transport::Tcp, segment.src, segment.dst);
+        let renewed = matches!(self.flows.get(&key), Some(Flow::Tcp(connection)) if connection.is_new(segment));
+        if renewed {
+            self.give_up(&key, out);
+        }
+        let known = self.flows.contains_key(&key);
+        if !known && !segment.syn && segment.len == 0 {
+            // The end of a connection that was not seen: it says nothing.
+            return;
+        }
+        let Self {
+            limits,
+            stats,
+            flows,
+            held,
+            flow_ids,
+            seq,
+        } = self;
+        let flow = flows.entry(key).or_insert_with(|| {
+            *flow_ids += 1;
+            Flow::Tcp(Box::new(Connection::new(*flow_ids, segment)))
+        });
+        let before = if known { flow.held() } else { 0 };
+        if let Flow::Tcp(connection) = flow {
+            connection.segment(
+                segment,
+                frame,
+                &mut Context {
+                    out,
+                    seq,
+                    limits,
+                    stats,
+                },
+            );
+        }
+        *held = held.saturating_sub(before) + flow.held();
+    }
+
+    fn datagram(&mut self, datagram: &Datagram<'_>, frame: (u64, u64), out: &mut Vec<Message>) {
+        let key = key(Transport::Udp, datagram.src, datagram.dst);
+        let Self {
+            limits,
+            stats,
+            flows,
+            held,
+            flow_ids,
+            seq,
+        } = self;
+        let flow = flows.entry(key).or_insert_with(|| {
+            *flow_ids += 1;
+            Flow::Udp(Box::new(Exchange::new(*flow_ids, datagram)))
+        });
+        let before = flow.held();
+        if let Flow::Udp(exchange) = flow {
+            exchange.datagram(
+                datagram,
+                frame,
+                &mut Context {
+                    out,
+                    seq,
+                    limits,
+                    stats,
+                },
+            );
+        }
+        *held = held.saturating_sub(before) + flow.held();
+    }
+
+    /// The clock has come to `now_ns` (nanoseconds since the Unix epoch): gives what waited for something to follow
+    /// and what nobody answered. For live views; a file needs only [`Self::finish`].
+    pub fn tick(&mut self, now_ns: u64) -> Vec<Message> {
+        let mut out = Vec::new();
+        let Self {
+            limits,
+            stats,
+            flows,
+            held,
+            seq,
+            ..
+        } = self;
+        let context = &mut Context {
+            out: &mut out,
+            seq,
+            limits,
+            stats,
+        };
+        for connection in in_order(flows) {
+            if connection.closed {
+                continue;
+            }
+            let before = connection.held();
+            connection.tell_unanswered(now_ns, UNANSWERED_NS, context);
+            if now_ns.saturating_sub(connection.last_ns) >= IDLE_NS {
+                connection.idle(context);
+            }
+            *held = held.saturating_sub(before) + connection.held();
+        }
+        self.stats.messages += out.len() as u64;
+        out
     }
 
     /// The capture is over: gives what was begun and never completed.
     pub fn finish(&mut self) -> Vec<Message> {
-        Vec::new()
+        let mut out = Vec::new();
+        let Self {
+            limits,
+            stats,
+            flows,
+            seq,
+            ..
+        } = self;
+        let context = &mut Context {
+            out: &mut out,
+            seq,
+            limits,
+            stats,
+        };
+        for connection in in_order(flows) {
+            connection.tell_unanswered(u64::MAX, 0, context);
+            connection.finish(context);
+        }
+        self.flows.clear();
+        self.held = 0;
+        self.stats.messages += out.len() as u64;
+        out
     }
 
     /// What was seen so far.
     pub fn stats(&self) -> Stats {
         self.stats
     }
+
+    /// Bytes held for conversations that are not over.
+    pub fn held(&self) -> usize {
+        self.held
+    }
+
+    fn give_up(&mut self, key: &Key, out: &mut Vec<Message>) {
+        let Some(flow) = self.flows.remove(key) else { return };
+        self.held = self.held.saturating_sub(flow.held());
+        if let Flow::Tcp(mut connection) = flow {
+            let Self { limits, stats, seq, .. } = self;
+            connection.finish(&mut Context {
+                out,
+                seq,
+                limits,
+                stats,
+            });
+        }
+    }
+
+    /// Gives up an eighth of the conversations, closed ones and then those silent longest, whenever there are too
+    /// many or they hold too much.
+    fn stay_within_limits(&mut self, out: &mut Vec<Message>) {
+        while self.flows.len() > self.limits.flows || (self.held > self.limits.total_bytes && !self.flows.is_empty()) {
+            let mut oldest: Vec<(bool, u64, Key)> = self
+                .flows
+                .iter()
+                .map(|(key, flow)| (!flow.closed(), flow.last_ns(), *key))
+                .collect();
+            let count = (oldest.len() / 8).max(1);
+            oldest.select_nth_unstable(count - 1);
+            oldest.truncate(count);
+            oldest.sort_unstable();
+            for (open, _, key) in oldest {
+                self.stats.evicted += u64::from(open);
+                self.give_up(&key, out);
+            }
+        }
+    }
+}
+
+/// Connections in the order in which they were opened, so that what is given out does not hang on a hash.
+fn in_order(flows: &mut HashMap<Key, Flow>) -> Vec<&mut Connection> {
+    let mut connections: Vec<&mut Connection> = flows
+        .values_mut()
+        .filter_map(|flow| match flow {
+            Flow::Tcp(connection) => Some(connection.as_mut()),
+            Flow::Udp(_) => None,
+        })
+        .collect();
+    connections.sort_by_key(|connection| connection.id());
+    connections
 }
 
 impl Default for Dissector {

@@ -1,0 +1,201 @@
+//! Bytes of a stream that remember which frame brought them.
+
+use std::{collections::VecDeque, ops::Range};
+
+/// When and in which frames something was seen.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Span {
+    pub first_ns: u64,
+    pub last_ns: u64,
+    pub frames: Vec<u64>,
+}
+
+impl Span {
+    /// Frame numbers kept; a message of more frames lists the first ones.
+    const FRAMES: usize = 256;
+
+    pub(super) fn add(&mut self, frame: u64, ts_ns: u64) {
+        if self.frames.is_empty() {
+            self.first_ns = ts_ns;
+            self.last_ns = ts_ns;
+        }
+        self.first_ns = self.first_ns.min(ts_ns);
+        self.last_ns = self.last_ns.max(ts_ns);
+        if self.frames.len() < Self::FRAMES && !self.frames.contains(&frame) {
+            self.frames.push(frame);
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: &Span) {
+        if other.frames.is_empty() {
+            return;
+        }
+        let (first, last) = (other.first_ns, other.last_ns);
+        for frame in &other.frames {
+            self.add(*frame, first);
+        }
+        self.last_ns = self.last_ns.max(last);
+    }
+}
+
+/// The unread bytes of one direction of a stream.
+#[derive(Debug, Default)]
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    read: usize,
+    /// (offset in the stream, frame, time) of each arrival that still has unread bytes.
+    marks: VecDeque<(u64, u64, u64)>,
+    /// Offset in the stream of the first unread byte.
+    offset: u64,
+}
+
+impl Buffer {
+    pub(super) fn push(&mut self, data: &[u8], frame: u64, ts_ns: u64) {
+        if data.is_empty() {
+            return;
+        }
+        if self.read > 4096 && self.read * 2 > self.bytes.len() {
+            self.bytes.drain(..self.read);
+            self.read = 0;
+        }
+        self.marks.push_back((self.offset + self.len() as u64, frame, ts_ns));
+        self.bytes.extend_from_slice(data);
+    }
+
+    pub(super) fn data(&self) -> &[u8] {
+        &self.bytes[self.read..]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.read
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Memory held.
+    pub(super) fn held(&self) -> usize {
+        self.bytes.len() + self.marks.len() * size_of::<(u64, u64, u64)>()
+    }
+
+    /// Moves up to `count` bytes from the front into `into`, which keeps at most `keep` bytes altogether and counts
+    /// the rest.
+    pub(super) fn take(&mut self, count: usize, keep: usize, into: &mut Collected) {
+        let mut left = count.min(self.len());
+        while left > 0 {
+            let (frame, ts_ns, run) = match (self.marks.front(), self.marks.get(1)) {
+                (Some(&(_, frame, ts)), Some(&(next, ..))) => (frame, ts, (next - self.offset) as usize),
+                (Some(&(_, frame, ts)), None) => (frame, ts, self.len()),
+                (None, _) => return,
+            };
+            let step = run.min(left);
+            let bytes = &self.bytes[self.read..self.read + step];
+            into.push(bytes, keep, frame, ts_ns);
+            self.read += step;
+            self.offset += step as u64;
+            left -= step;
+            if step == run {
+                self.marks.pop_front();
+            }
+        }
+        if self.read == self.bytes.len() {
+            self.bytes.clear();
+            self.read = 0;
+            self.bytes.shrink_to(16 << 10);
+        }
+    }
+
+    /// Moves everything.
+    pub(super) fn take_all(&mut self, keep: usize, into: &mut Collected) {
+        self.take(self.len(), keep, into);
+    }
+
+    /// Forgets `count` bytes from the front.
+    pub(super) fn skip(&mut self, count: usize) {
+        self.take(count, 0, &mut Collected::default());
+    }
+}
+
+/// Bytes taken out of a stream to be shown as one message.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Collected {
+    /// The bytes kept.
+    pub bytes: Vec<u8>,
+    /// (offset in `bytes`, frame) of each run of bytes of one frame.
+    runs: Vec<(usize, u64)>,
+    pub span: Span,
+    /// Bytes there were, kept or not.
+    pub total: u64,
+    /// Bytes that the capture never saw.
+    pub missing: u64,
+}
+
+impl Collected {
+    /// No bytes, but where and whether something was seen.
+    pub(super) fn seen(span: Span, missing: u64) -> Self {
+        Self {
+            span,
+            missing,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn push(&mut self, data: &[u8], keep: usize, frame: u64, ts_ns: u64) {
+        self.total += data.len() as u64;
+        self.span.add(frame, ts_ns);
+        let room = keep.saturating_sub(self.bytes.len()).min(data.len());
+        if room > 0 {
+            if self.runs.last().is_none_or(|last| last.1 != frame) {
+                self.runs.push((self.bytes.len(), frame));
+            }
+            self.bytes.extend_from_slice(&data[..room]);
+        }
+    }
+
+    /// Whether some of the bytes there were are not in `bytes`.
+    pub(super) fn cut(&self) -> bool {
+        self.total > self.bytes.len() as u64
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.bytes.len() + self.runs.len() * size_of::<(usize, u64)>() + self.span.frames.len() * 8
+    }
+
+    /// (offset in `bytes`, frame) of each run that overlaps a range.
+    pub(super) fn runs(&self, range: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+        let first = self.runs.partition_point(|run| run.0 <= range.start).saturating_sub(1);
+        self.runs[first.min(self.runs.len())..]
+            .iter()
+            .take_while(move |run| run.0 < range.end)
+            .map(move |run| (run.0.max(range.start), run.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_remember_their_frames() {
+        let mut buffer = Buffer::default();
+        buffer.push(b"abc", 1, 10);
+        buffer.push(b"def", 2, 20);
+        buffer.push(b"ghi", 3, 30);
+        let mut first = Collected::default();
+        buffer.take(4, 100, &mut first);
+        assert_eq!(first.bytes, b"abcd");
+        assert_eq!(first.span.frames, [1, 2]);
+        assert_eq!(first.runs(0..4).collect::<Vec<_>>(), [(0, 1), (3, 2)]);
+        assert_eq!(first.runs(3..4).collect::<Vec<_>>(), [(3, 2)]);
+        let mut second = Collected::default();
+        buffer.take_all(2, &mut second);
+        assert_eq!(
+            (second.bytes.as_slice(), second.total, second.cut()),
+            (&b"ef"[..], 5, true)
+        );
+        assert_eq!(second.span.frames, [2, 3]);
+        assert_eq!((second.span.first_ns, second.span.last_ns), (20, 30));
+        assert!(buffer.is_empty());
+    }
+}

@@ -1,0 +1,509 @@
+//! One conversation: what protocol it is, and its messages.
+
+use std::net::SocketAddr;
+
+use super::{
+    Detail, Limits, Message, Protocol, Role, Stats, Transport,
+    buffer::{Buffer, Collected},
+    dns::{self, Dns},
+    http::{self, Http},
+    net::{Datagram, Segment},
+    postgres::{self, Postgres},
+    sink::{Conversation, Direction, Draft, Sink},
+    stream::{Event, Half},
+    text::one_line,
+    tls::{self, Tls},
+};
+
+/// What is spoken, as far as is known.
+#[derive(Debug)]
+enum App {
+    /// Too few bytes to tell.
+    Unknown,
+    Http(Box<Http>),
+    Postgres(Box<Postgres>),
+    Tls(Box<Tls>),
+    Dns(Box<Dns>),
+    Raw(Box<Raw>),
+}
+
+/// Bytes that no decoder knows: what each side says before the other speaks is one message.
+#[derive(Debug, Default)]
+struct Raw {
+    turns: [Collected; 2],
+    /// The start was not seen, or bytes were lost: when the other side begins to speak, it may turn out what it is.
+    hopeful: bool,
+}
+
+/// Where the packets of a conversation come from, for all of them.
+pub(super) struct Context<'a> {
+    pub out: &'a mut Vec<Message>,
+    pub seq: &'a mut u64,
+    pub limits: &'a Limits,
+    pub stats: &'a mut Stats,
+}
+
+/// A TCP connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    conversation: Conversation,
+    halves: [Half; 2],
+    buffers: [Buffer; 2],
+    app: App,
+    /// Whether the handshake was seen.
+    opened: bool,
+    /// The SYN waits for an answer: when it was first seen, in which frame, in which direction.
+    unanswered: Option<(u64, u64, Direction)>,
+    pub closed: bool,
+    pub last_ns: u64,
+    /// Since when nothing was said, for turns that are given out when idle.
+    said: bool,
+}
+
+impl Connection {
+    pub(super) fn new(id: u64, segment: &Segment<'_>) -> Self {
+        Self {
+            conversation: Conversation {
+                id,
+                ends: [segment.src, segment.dst],
+                transport: Transport::Tcp,
+                ifindex: segment.ifindex,
+                midway: !segment.syn,
+            },
+            halves: Default::default(),
+            buffers: Default::default(),
+            app: App::Unknown,
+            opened: false,
+            unanswered: None,
+            closed: false,
+            last_ns: 0,
+            said: false,
+        }
+    }
+
+    /// Its number.
+    pub(super) fn id(&self) -> u64 {
+        self.conversation.id
+    }
+
+    /// Memory held.
+    pub(super) fn held(&self) -> usize {
+        let app = match &self.app {
+            App::Unknown => 0,
+            App::Http(http) => http.held(),
+            App::Postgres(postgres) => postgres.held(),
+            App::Tls(tls) => tls.held(),
+            App::Dns(dns) => dns.held(),
+            App::Raw(raw) => raw.turns.iter().map(Collected::held).sum(),
+        };
+        app + self.halves.iter().map(Half::held).sum::<usize>() + self.buffers.iter().map(Buffer::held).sum::<usize>()
+    }
+
+    fn direction(&self, src: SocketAddr) -> Direction {
+        usize::from(src != self.conversation.ends[0])
+    }
+
+    /// Whether a SYN opens another connection between the same ports.
+    pub(super) fn is_new(&self, segment: &Segment<'_>) -> bool {
+        let isn = self.halves[self.direction(segment.src)].isn;
+        segment.syn && segment.ack.is_none() && (self.closed || isn.is_some_and(|isn| isn != segment.seq))
+    }
+
+    /// Takes a segment of this connection.
+    pub(super) fn segment(&mut self, segment: &Segment<'_>, frame: (u64, u64), context: &mut Context<'_>) {
+        let direction = self.direction(segment.src);
+        self.last_ns = frame.1;
+        if segment.syn {
+            if segment.ack.is_some() {
+                self.opened = true;
+                self.unanswered = None;
+            } else if !self.opened && self.unanswered.is_none() {
+                self.unanswered = Some((frame.1, frame.0, direction));
+            }
+            self.halves[direction].syn(segment.seq);
+        }
+        if let Some(ack) = segment.ack {
+            self.acknowledge(direction ^ 1, ack, context);
+        }
+        if segment.rst {
+            self.reset(direction, frame, context);
+            return;
+        }
+        let Self {
+            conversation,
+            halves,
+            buffers,
+            app,
+            ..
+        } = self;
+        let mut sink = Sink {
+            out: context.out,
+            seq: context.seq,
+            limits: context.limits,
+            conversation: *conversation,
+        };
+        halves[direction].segment(segment, frame, context.limits, context.stats, &mut |event| {
+            happen(app, direction, buffers, event, &mut sink);
+        });
+        if self.halves.iter().all(|half| half.ended) && !self.closed {
+            self.close(Some(frame), context);
+        }
+    }
+
+    fn acknowledge(&mut self, direction: Direction, ack: u32, context: &mut Context<'_>) {
+        let Self {
+            conversation,
+            halves,
+            buffers,
+            app,
+            ..
+        } = self;
+        let mut sink = Sink {
+            out: context.out,
+            seq: context.seq,
+            limits: context.limits,
+            conversation: *conversation,
+        };
+        halves[direction].acknowledged(ack, context.stats, &mut |event| {
+            happen(app, direction, buffers, event, &mut sink);
+        });
+    }
+
+    fn reset(&mut self, direction: Direction, frame: (u64, u64), context: &mut Context<'_>) {
+        if self.closed {
+            return;
+        }
+        let unanswered = self.unanswered.take();
+        let refused = unanswered.is_some_and(|(.., asker)| asker != direction);
+        let ending = self.halves.iter().any(|half| half.ended);
+        self.finish(context);
+        if refused {
+            self.event(direction, "refused", "refused the connection", frame, context);
+        } else if !ending && self.halves.iter().any(|half| half.spoke) {
+            self.event(direction, "reset", "broke the connection off", frame, context);
+        } else if !ending && self.opened {
+            self.event(
+                direction,
+                "opened",
+                "opened and broken off, nothing said",
+                frame,
+                context,
+            );
+        }
+    }
+
+    fn close(&mut self, frame: Option<(u64, u64)>, context: &mut Context<'_>) {
+        self.finish(context);
+        if let Some(frame) = frame.filter(|_| self.opened && !self.halves.iter().any(|half| half.spoke)) {
+            self.event(0, "opened", "opened and closed, nothing said", frame, context);
+        }
+    }
+
+    /// Nothing more comes: gives out everything that waits.
+    pub(super) fn finish(&mut self, context: &mut Context<'_>) {
+        if self.closed {
+            return;
+        }
+        self.closed = true;
+        let Self {
+            conversation,
+            halves,
+            buffers,
+            app,
+            ..
+        } = self;
+        let mut sink = Sink {
+            out: context.out,
+            seq: context.seq,
+            limits: context.limits,
+            conversation: *conversation,
+        };
+        for direction in [0, 1] {
+            halves[direction].flush(context.stats, &mut |event| {
+                happen(app, direction, buffers, event, &mut sink);
+            });
+            if !halves[direction].ended {
+                happen(app, direction, buffers, Event::End, &mut sink);
+            }
+        }
+        self.app = App::Raw(Box::default());
+        self.buffers = Default::default();
+    }
+
+    /// A SYN that nobody has answered for as long as `after_ns` is told once.
+    pub(super) fn tell_unanswered(&mut self, now_ns: u64, after_ns: u64, context: &mut Context<'_>) {
+        if let Some((since, frame, direction)) = self.unanswered
+            && now_ns.saturating_sub(since) >= after_ns
+            && !self.said
+        {
+            self.said = true;
+            self.event(
+                direction,
+                "unanswered",
+                "asked for a connection, no answer",
+                (frame, since),
+                context,
+            );
+        }
+    }
+
+    /// Gives out turns of bytes without structure when the conversation is idle.
+    pub(super) fn idle(&mut self, context: &mut Context<'_>) {
+        let mut sink = Sink {
+            out: context.out,
+            seq: context.seq,
+            limits: context.limits,
+            conversation: self.conversation,
+        };
+        for direction in [0, 1] {
+            match &mut self.app {
+                App::Raw(raw) => raw.flush(direction, &mut sink),
+                App::Tls(tls) => tls.flush(direction, &mut sink),
+                _ => {}
+            }
+        }
+    }
+
+    fn event(&mut self, direction: Direction, event: &str, words: &str, frame: (u64, u64), context: &mut Context<'_>) {
+        let mut sink = Sink {
+            out: context.out,
+            seq: context.seq,
+            limits: context.limits,
+            conversation: self.conversation,
+        };
+        let mut draft = Draft::new(direction, Protocol::Tcp, Role::Event, context.limits);
+        draft.span.add(frame.0, frame.1);
+        draft.summary = words.to_owned();
+        draft.text.say(words);
+        draft.detail = Detail::Connection {
+            event: event.to_owned(),
+        };
+        sink.emit(draft);
+    }
+}
+
+/// One event of one direction, given to whoever understands it.
+fn happen(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], event: Event<'_>, sink: &mut Sink<'_>) {
+    match event {
+        Event::Data { bytes, frame, ts_ns } => {
+            if let App::Raw(raw) = app {
+                let turns = raw.turns[direction].total == 0;
+                if !(turns && raw.hopeful) {
+                    raw.data(direction, bytes, frame, ts_ns, sink);
+                    return;
+                }
+                raw.flush(direction ^ 1, sink);
+                *app = App::Unknown;
+            }
+            buffers[direction].push(bytes, frame, ts_ns);
+            advance(app, direction, buffers, sink);
+        }
+        Event::Gap(count) => {
+            if matches!(app, App::Unknown) && !buffers[direction].is_empty() {
+                *app = App::Raw(Box::default());
+                advance(app, direction, buffers, sink);
+            }
+            let buffer = &mut buffers[direction];
+            match app {
+                App::Unknown => {}
+                App::Http(http) => http.gap(direction, count, buffer, sink),
+                App::Postgres(postgres) => postgres.gap(direction, count, buffer, sink),
+                App::Tls(tls) => tls.gap(direction, count, buffer),
+                App::Dns(_) => *app = App::Raw(Box::default()),
+                App::Raw(raw) => {
+                    raw.turns[direction].missing += count;
+                    raw.hopeful = true;
+                }
+            }
+        }
+        Event::End => {
+            if matches!(app, App::Unknown | App::Dns(_)) && !buffers[direction].is_empty() {
+                *app = App::Raw(Box::default());
+                advance(app, direction, buffers, sink);
+            }
+            match app {
+                App::Http(http) => http.end(direction, sink),
+                App::Postgres(postgres) => postgres.end(direction, sink),
+                App::Tls(tls) => tls.flush(direction, sink),
+                App::Raw(raw) => raw.flush(direction, sink),
+                App::Unknown | App::Dns(_) => {}
+            }
+        }
+    }
+}
+
+/// Lets the decoder read what there is; a protocol that changes on the way (TLS after PostgreSQL's request for it)
+/// reads both directions' rest.
+fn advance(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], sink: &mut Sink<'_>) {
+    for direction in [direction, direction ^ 1, direction] {
+        let buffer = &mut buffers[direction];
+        if matches!(app, App::Unknown) {
+            let Some(known) = recognise(direction, buffer.data(), &sink.conversation) else {
+                continue;
+            };
+            *app = known;
+        }
+        let next = match app {
+            App::Unknown => continue,
+            App::Http(http) => match http.advance(direction, buffer, sink) {
+                http::Progress::Wait => return,
+                http::Progress::NotMine => App::Raw(Box::default()),
+            },
+            App::Postgres(postgres) => match postgres.advance(direction, buffer, sink) {
+                postgres::Progress::Wait => return,
+                postgres::Progress::Tls => App::Tls(Box::default()),
+                postgres::Progress::NotMine => App::Raw(Box::default()),
+            },
+            App::Tls(tls) => return tls.advance(direction, buffer, sink),
+            App::Dns(dns) => match dns.advance(direction, buffer, sink) {
+                true => return,
+                false => App::Raw(Box::default()),
+            },
+            App::Raw(raw) => {
+                if !buffer.is_empty() {
+                    raw.flush(direction ^ 1, sink);
+                    raw.rest(direction, buffer, sink);
+                }
+                continue;
+            }
+        };
+        *app = next;
+    }
+}
+
+/// The protocol that bytes begin; `None` where more are needed to tell.
+fn recognise(direction: Direction, bytes: &[u8], conversation: &Conversation) -> Option<App> {
+    if bytes.is_empty() {
+        return None;
+    }
+    let port = |port: u16| conversation.ends.iter().any(|end| end.port() == port);
+    if conversation.ends.iter().any(|end| dns::is_port(end.port())) {
+        return Some(App::Dns(Box::default()));
+    }
+    let mut open = false;
+    match http::begins(bytes) {
+        Some(Some(_)) => return Some(App::Http(Box::default())),
+        Some(None) => {}
+        None => open = true,
+    }
+    match tls::begins(bytes) {
+        Some(true) => return Some(App::Tls(Box::default())),
+        Some(false) => {}
+        None => open = true,
+    }
+    match postgres::begins(bytes) {
+        Some(true) => return Some(App::Postgres(Box::new(Postgres::new(Some(direction), false)))),
+        Some(false) => {}
+        None => open = true,
+    }
+    if port(postgres::PORT) {
+        match postgres::continues(bytes) {
+            Some(true) if !open => return Some(App::Postgres(Box::new(Postgres::new(None, true)))),
+            Some(_) => {}
+            None => open = true,
+        }
+    }
+    if open {
+        None
+    } else {
+        Some(App::Raw(Box::new(Raw {
+            hopeful: conversation.midway,
+            ..Raw::default()
+        })))
+    }
+}
+
+impl Raw {
+    fn data(&mut self, direction: Direction, bytes: &[u8], frame: u64, ts_ns: u64, sink: &mut Sink<'_>) {
+        self.flush(direction ^ 1, sink);
+        let limit = sink.limits.text_bytes.max(1);
+        let mut bytes = bytes;
+        // Cut at multiples of the limit, so that it does not matter how the segments were cut.
+        while !bytes.is_empty() {
+            let room = limit
+                .saturating_sub(self.turns[direction].total as usize)
+                .max(1)
+                .min(bytes.len());
+            self.turns[direction].push(&bytes[..room], limit, frame, ts_ns);
+            bytes = &bytes[room..];
+            if self.turns[direction].total >= limit as u64 {
+                self.flush(direction, sink);
+            }
+        }
+    }
+
+    fn rest(&mut self, direction: Direction, buffer: &mut Buffer, sink: &mut Sink<'_>) {
+        let limit = sink.limits.text_bytes.max(1);
+        while !buffer.is_empty() {
+            let room = limit.saturating_sub(self.turns[direction].total as usize).max(1);
+            buffer.take(room, limit, &mut self.turns[direction]);
+            if self.turns[direction].total >= limit as u64 {
+                self.flush(direction, sink);
+            }
+        }
+    }
+
+    fn flush(&mut self, direction: Direction, sink: &mut Sink<'_>) {
+        let turn = std::mem::take(&mut self.turns[direction]);
+        if turn.total > 0 {
+            sink.emit(raw_message(direction, Protocol::Tcp, &turn, sink.limits));
+        } else {
+            self.turns[direction].missing = turn.missing;
+        }
+    }
+}
+
+fn raw_message(direction: Direction, protocol: Protocol, bytes: &Collected, limits: &Limits) -> Draft {
+    let mut draft = Draft::new(direction, protocol, Role::Event, limits);
+    draft.show(bytes);
+    draft.text.truncated |= bytes.cut();
+    draft.summary = one_line(format!("{} bytes", bytes.total).as_bytes());
+    draft
+}
+
+/// The datagrams between two UDP ports.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    conversation: Conversation,
+    dns: Dns,
+    pub last_ns: u64,
+}
+
+impl Exchange {
+    pub(super) fn new(id: u64, datagram: &Datagram<'_>) -> Self {
+        Self {
+            conversation: Conversation {
+                id,
+                ends: [datagram.src, datagram.dst],
+                transport: Transport::Udp,
+                ifindex: datagram.ifindex,
+                midway: false,
+            },
+            dns: Dns::default(),
+            last_ns: 0,
+        }
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.dns.held()
+    }
+
+    pub(super) fn datagram(&mut self, datagram: &Datagram<'_>, frame: (u64, u64), context: &mut Context<'_>) {
+        self.last_ns = frame.1;
+        let direction = usize::from(datagram.src != self.conversation.ends[0]);
+        let mut bytes = Collected::default();
+        bytes.push(datagram.data, usize::MAX, frame.0, frame.1);
+        bytes.missing = (datagram.len - datagram.data.len()) as u64;
+        let mut sink = Sink {
+            out: context.out,
+            seq: context.seq,
+            limits: context.limits,
+            conversation: self.conversation,
+        };
+        let dns = self.conversation.ends.iter().any(|end| dns::is_port(end.port()));
+        if dns && self.dns.message(direction, &bytes, 0, &mut sink) {
+            return;
+        }
+        sink.emit(raw_message(direction, Protocol::Udp, &bytes, context.limits));
+    }
+}

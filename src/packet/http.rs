@@ -1,0 +1,560 @@
+//! HTTP/1.0 and HTTP/1.1 (RFC 9112): requests and responses, with keep-alive, pipelining and chunked bodies.
+
+use std::{collections::VecDeque, ops::Range};
+
+use super::{
+    Detail, Limits, Protocol, Role,
+    buffer::{Buffer, Collected},
+    leak,
+    sink::{Direction, Draft, Sink},
+    text::{one_line, one_long_line},
+};
+
+/// Bytes a head may have; servers refuse far smaller ones.
+const HEAD_BYTES: usize = 64 << 10;
+/// Header fields a head may have.
+const FIELDS: usize = 128;
+/// Bytes a chunk-size or trailer line may have.
+const LINE_BYTES: usize = 8 << 10;
+/// Requests that may wait for their responses.
+const PIPELINE: usize = 1024;
+
+const METHODS: [&[u8]; 9] = [
+    b"GET ",
+    b"POST ",
+    b"PUT ",
+    b"HEAD ",
+    b"DELETE ",
+    b"PATCH ",
+    b"OPTIONS ",
+    b"CONNECT ",
+    b"TRACE ",
+];
+const VERSION: &[u8] = b"HTTP/1.";
+
+/// Whether bytes begin an HTTP message: the role it would have; `None` where more bytes are needed to tell.
+pub(super) fn begins(bytes: &[u8]) -> Option<Option<Role>> {
+    let mut open = false;
+    for (signature, role) in METHODS
+        .iter()
+        .map(|method| (*method, Role::Request))
+        .chain([(VERSION, Role::Response)])
+    {
+        if bytes.starts_with(signature) {
+            return Some(Some(role));
+        }
+        open |= signature.starts_with(bytes);
+    }
+    if open { None } else { Some(None) }
+}
+
+/// What the decoder says after looking at what there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It needs more bytes.
+    Wait,
+    /// These bytes are no HTTP, or HTTP has ended here (`CONNECT`, `Upgrade`): whatever follows is something else.
+    NotMine,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Head,
+    /// A body of known length: bytes left.
+    Length(u64),
+    ChunkSize,
+    ChunkData(u64),
+    ChunkEnd,
+    Trailer,
+    UntilClose,
+    /// Bytes were lost where it matters: looking for the start of a message.
+    Lost,
+    Tunnel,
+}
+
+#[derive(Debug)]
+struct Half {
+    state: State,
+    /// Bytes of the buffer already searched for the end of a line or head.
+    searched: usize,
+    head: Collected,
+    body: Collected,
+}
+
+impl Default for Half {
+    fn default() -> Self {
+        Self {
+            state: State::Head,
+            searched: 0,
+            head: Collected::default(),
+            body: Collected::default(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Asked {
+    /// Ordinal of the request on its connection.
+    ordinal: u64,
+    seq: Option<u64>,
+    head_method: bool,
+    connect: bool,
+    probe: Option<String>,
+}
+
+/// A connection that speaks HTTP.
+#[derive(Debug, Default)]
+pub(super) struct Http {
+    halves: [Half; 2],
+    asked: VecDeque<Asked>,
+    requests: u64,
+    /// Response under way: the request it answers.
+    answering: Option<Asked>,
+}
+
+/// What a head says, with places in the head's bytes.
+struct Head {
+    start: Start,
+    fields: Vec<Field>,
+}
+
+struct Field {
+    /// In lower case.
+    name: String,
+    value: String,
+    /// Where the value stands in the head.
+    place: Range<usize>,
+}
+
+enum Start {
+    Request { method: String, target: String },
+    Response { status: u16, reason: String },
+}
+
+impl Http {
+    pub(super) fn held(&self) -> usize {
+        self.halves
+            .iter()
+            .map(|half| half.head.held() + half.body.held())
+            .sum::<usize>()
+            + self.asked.len() * 64
+    }
+
+    /// Reads as far as the bytes go.
+    pub(super) fn advance(&mut self, direction: Direction, buffer: &mut Buffer, sink: &mut Sink<'_>) -> Progress {
+        let keep = sink.limits.text_bytes;
+        loop {
+            let half = &mut self.halves[direction];
+            match half.state {
+                State::Tunnel => return Progress::NotMine,
+                State::Lost => match begins(buffer.data()) {
+                    Some(Some(_)) => half.state = State::Head,
+                    None if !buffer.is_empty() => return Progress::Wait,
+                    _ => {
+                        buffer.skip(buffer.len());
+                        return Progress::Wait;
+                    }
+                },
+                State::Head => match self.read_head(direction, buffer, sink.limits) {
+                    Step::More => return Progress::Wait,
+                    Step::Done => self.complete_if_empty(direction, sink),
+                    Step::Broken => return Progress::NotMine,
+                },
+                State::Length(left) => {
+                    let before = buffer.len();
+                    buffer.take(usize::try_from(left).unwrap_or(usize::MAX), keep, &mut half.body);
+                    let left = left - (before - buffer.len()) as u64;
+                    half.state = State::Length(left);
+                    if left > 0 {
+                        return Progress::Wait;
+                    }
+                    self.complete(direction, true, sink);
+                }
+                State::ChunkData(left) => {
+                    let before = buffer.len();
+                    buffer.take(usize::try_from(left).unwrap_or(usize::MAX), keep, &mut half.body);
+                    let left = left - (before - buffer.len()) as u64;
+                    half.state = if left > 0 {
+                        State::ChunkData(left)
+                    } else {
+                        State::ChunkEnd
+                    };
+                    if left > 0 {
+                        return Progress::Wait;
+                    }
+                }
+                State::ChunkSize | State::ChunkEnd | State::Trailer => match read_line(half, buffer) {
+                    Line::More => return Progress::Wait,
+                    Line::TooLong => self.lose(direction, sink),
+                    Line::Is(line) => self.chunk_line(direction, &line, sink),
+                },
+                State::UntilClose => {
+                    buffer.take_all(keep, &mut half.body);
+                    return Progress::Wait;
+                }
+            }
+        }
+    }
+
+    /// Bytes of this direction were never seen.
+    pub(super) fn gap(&mut self, direction: Direction, count: u64, buffer: &mut Buffer, sink: &mut Sink<'_>) {
+        let half = &mut self.halves[direction];
+        match half.state {
+            State::Length(left) if count < left => {
+                half.body.missing += count;
+                half.state = State::Length(left - count);
+            }
+            State::Length(left) if count == left => {
+                half.body.missing += count;
+                half.state = State::Length(0);
+                self.complete(direction, true, sink);
+            }
+            State::ChunkData(left) if count < left => {
+                half.body.missing += count;
+                half.state = State::ChunkData(left - count);
+            }
+            State::UntilClose => half.body.missing += count,
+            State::Tunnel => {}
+            _ => {
+                let mut rest = Collected::default();
+                buffer.take_all(sink.limits.text_bytes, &mut rest);
+                self.lose(direction, sink);
+            }
+        }
+    }
+
+    /// This direction is over.
+    pub(super) fn end(&mut self, direction: Direction, sink: &mut Sink<'_>) {
+        if self.halves[direction].state == State::UntilClose {
+            self.complete(direction, true, sink);
+        } else {
+            self.lose(direction, sink);
+        }
+    }
+
+    /// Gives out what there is of a message that cannot be completed.
+    fn lose(&mut self, direction: Direction, sink: &mut Sink<'_>) {
+        let half = &mut self.halves[direction];
+        if !half.head.bytes.is_empty() {
+            self.complete(direction, false, sink);
+        }
+        let half = &mut self.halves[direction];
+        half.searched = 0;
+        if half.state != State::Tunnel {
+            half.state = State::Lost;
+        }
+    }
+
+    fn read_head(&mut self, direction: Direction, buffer: &mut Buffer, limits: &Limits) -> Step {
+        let half = &mut self.halves[direction];
+        // RFC 9112 §2.2: empty lines before a request line are ignored.
+        let blank = buffer
+            .data()
+            .iter()
+            .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+            .count();
+        if blank > 0 {
+            buffer.skip(blank);
+            half.searched = 0;
+        }
+        let data = buffer.data();
+        if data.is_empty() {
+            return Step::More;
+        }
+        if begins(data) == Some(None) {
+            return Step::Broken;
+        }
+        let Some(end) = head_end(data, &mut half.searched) else {
+            return if data.len() > HEAD_BYTES {
+                Step::Broken
+            } else {
+                Step::More
+            };
+        };
+        let Some(head) = parse_head(&data[..end]) else {
+            return Step::Broken;
+        };
+        half.searched = 0;
+        half.head = Collected::default();
+        half.body = Collected::default();
+        buffer.take(end, HEAD_BYTES.max(limits.text_bytes), &mut half.head);
+        self.begin_body(direction, &head);
+        Step::Done
+    }
+
+    /// How the body is framed, RFC 9112 §6.3.
+    fn begin_body(&mut self, direction: Direction, head: &Head) {
+        let length = head.field("content-length").and_then(|value| parse_length(&value));
+        let chunked = head.field("transfer-encoding").is_some_and(|value| {
+            value
+                .to_ascii_lowercase()
+                .split(',')
+                .next_back()
+                .is_some_and(|last| last.trim() == "chunked")
+        });
+        let state = match &head.start {
+            Start::Request { method, .. } => {
+                self.requests += 1;
+                if self.asked.len() == PIPELINE {
+                    self.asked.pop_front();
+                }
+                self.asked.push_back(Asked {
+                    ordinal: self.requests,
+                    seq: None,
+                    head_method: method == "HEAD",
+                    connect: method == "CONNECT",
+                    probe: head.field(crate::evidence::PROBE_HEADER),
+                });
+                match (chunked, length) {
+                    (true, _) => State::ChunkSize,
+                    (false, length) => State::Length(length.unwrap_or(0)),
+                }
+            }
+            Start::Response { status, .. } => {
+                let interim = matches!(status, 100..=199) && *status != 101;
+                self.answering = if interim { None } else { self.asked.pop_front() };
+                let asked = self.answering.as_ref();
+                let bodiless = asked.is_some_and(|asked| asked.head_method) || matches!(status, 100..=199 | 204 | 304);
+                let tunnel = asked.is_some_and(|asked| asked.connect) && matches!(status, 200..=299);
+                match (bodiless || tunnel, chunked, length) {
+                    (true, ..) => State::Length(0),
+                    (_, true, _) => State::ChunkSize,
+                    (_, _, Some(length)) => State::Length(length),
+                    _ => State::UntilClose,
+                }
+            }
+        };
+        self.halves[direction].state = state;
+    }
+
+    fn complete_if_empty(&mut self, direction: Direction, sink: &mut Sink<'_>) {
+        if self.halves[direction].state == State::Length(0) {
+            self.complete(direction, true, sink);
+        }
+    }
+
+    fn chunk_line(&mut self, direction: Direction, line: &[u8], sink: &mut Sink<'_>) {
+        let half = &mut self.halves[direction];
+        match half.state {
+            State::ChunkEnd if line.is_empty() => half.state = State::ChunkSize,
+            State::ChunkSize => match parse_chunk_size(line) {
+                Some(0) => half.state = State::Trailer,
+                Some(size) => half.state = State::ChunkData(size),
+                None => self.lose(direction, sink),
+            },
+            State::Trailer if !line.is_empty() => {}
+            State::Trailer => self.complete(direction, true, sink),
+            _ => self.lose(direction, sink),
+        }
+    }
+
+    /// Gives out the message of this direction, `whole` or as far as it came.
+    fn complete(&mut self, direction: Direction, whole: bool, sink: &mut Sink<'_>) {
+        let half = &mut self.halves[direction];
+        let (head, body) = (std::mem::take(&mut half.head), std::mem::take(&mut half.body));
+        half.state = State::Head;
+        half.searched = 0;
+        let Some(parsed) = parse_head(&head.bytes) else { return };
+        let mut draft = Draft::new(direction, Protocol::Http, Role::Request, sink.limits);
+        show_head(&mut draft, &head, &parsed);
+        show_body(&mut draft, &body, &parsed);
+        if !whole {
+            draft.incomplete = true;
+            draft.text.line("[the rest of this message was not captured]");
+        }
+        match parsed.start {
+            Start::Request { ref method, ref target } => {
+                draft.summary = one_line(format!("{method} {target}{}", size_note(&body)).as_bytes());
+                draft.probe = parsed
+                    .field(crate::evidence::PROBE_HEADER)
+                    .map(|id| one_line(id.as_bytes()));
+                draft.detail = Detail::HttpRequest {
+                    method: one_line(method.as_bytes()),
+                    target: one_long_line(target.as_bytes()),
+                    host: parsed.field("host").map(|host| one_line(host.as_bytes())),
+                };
+                let ordinal = self.requests;
+                let seq = sink.emit(draft);
+                if let Some(asked) = self.asked.iter_mut().find(|asked| asked.ordinal == ordinal) {
+                    asked.seq = Some(seq);
+                }
+            }
+            Start::Response { status, ref reason } => {
+                let asked = self.answering.take();
+                draft.role = Role::Response;
+                draft.in_reply_to = asked.as_ref().and_then(|asked| asked.seq);
+                draft.probe = asked
+                    .as_ref()
+                    .and_then(|asked| asked.probe.as_ref())
+                    .map(|id| one_line(id.as_bytes()));
+                draft.summary = one_line(format!("{status} {reason}{}", size_note(&body)).as_bytes());
+                draft.detail = Detail::HttpResponse { status };
+                let tunnel =
+                    status == 101 || (asked.is_some_and(|asked| asked.connect) && (200..300).contains(&status));
+                sink.emit(draft);
+                if tunnel {
+                    self.halves[0].state = State::Tunnel;
+                    self.halves[1].state = State::Tunnel;
+                }
+            }
+        }
+    }
+}
+
+enum Step {
+    More,
+    Done,
+    Broken,
+}
+
+enum Line {
+    More,
+    TooLong,
+    Is(Vec<u8>),
+}
+
+/// Takes one line, which is framing and not part of what is shown.
+fn read_line(half: &mut Half, buffer: &mut Buffer) -> Line {
+    let data = buffer.data();
+    let Some(end) = data[half.searched.min(data.len())..]
+        .iter()
+        .position(|byte| *byte == b'\n')
+    else {
+        half.searched = data.len();
+        return if data.len() > LINE_BYTES {
+            Line::TooLong
+        } else {
+            Line::More
+        };
+    };
+    let end = half.searched + end;
+    let line = data[..end].strip_suffix(b"\r").unwrap_or(&data[..end]).to_vec();
+    half.searched = 0;
+    // The frames of the framing belong to the message too.
+    let mut framing = Collected::default();
+    buffer.take(end + 1, 0, &mut framing);
+    half.body.span.merge(&framing.span);
+    Line::Is(line)
+}
+
+/// The length of a head that ends in these bytes, remembering how far was searched.
+fn head_end(data: &[u8], searched: &mut usize) -> Option<usize> {
+    let mut at = searched.saturating_sub(3);
+    while let Some(found) = data.get(at..)?.iter().position(|byte| *byte == b'\n') {
+        at += found + 1;
+        if data[at..].starts_with(b"\n") {
+            return Some(at + 1);
+        }
+        if data[at..].starts_with(b"\r\n") {
+            return Some(at + 2);
+        }
+    }
+    *searched = data.len();
+    None
+}
+
+fn parse_head(bytes: &[u8]) -> Option<Head> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let (start, headers) = if bytes.starts_with(VERSION) {
+        let mut response = httparse::Response::new(&mut fields);
+        response.parse(bytes).ok().filter(httparse::Status::is_complete)?;
+        let start = Start::Response {
+            status: response.code?,
+            reason: response.reason.unwrap_or_default().to_owned(),
+        };
+        (start, response.headers)
+    } else {
+        let mut request = httparse::Request::new(&mut fields);
+        request.parse(bytes).ok().filter(httparse::Status::is_complete)?;
+        let start = Start::Request {
+            method: request.method?.to_owned(),
+            target: request.path?.to_owned(),
+        };
+        (start, request.headers)
+    };
+    let base = bytes.as_ptr() as usize;
+    let fields = headers
+        .iter()
+        .map(|header| {
+            let start = (header.value.as_ptr() as usize).saturating_sub(base).min(bytes.len());
+            Field {
+                name: header.name.to_ascii_lowercase(),
+                value: String::from_utf8_lossy(header.value).trim().to_owned(),
+                place: start..(start + header.value.len()).min(bytes.len()),
+            }
+        })
+        .collect();
+    Some(Head { start, fields })
+}
+
+impl Head {
+    fn field(&self, name: &str) -> Option<String> {
+        self.fields
+            .iter()
+            .find(|field| field.name == name)
+            .map(|field| field.value.clone())
+    }
+}
+
+fn parse_length(value: &str) -> Option<u64> {
+    // RFC 9110 §8.6: digits only; a list of equal numbers stands for one.
+    let mut values = value.split(',').map(str::trim);
+    let first = values.next()?;
+    if first.is_empty() || !first.bytes().all(|byte| byte.is_ascii_digit()) || values.any(|next| next != first) {
+        return None;
+    }
+    first.parse().ok()
+}
+
+fn parse_chunk_size(line: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(line.split(|byte| *byte == b';').next()?)
+        .ok()?
+        .trim();
+    let hex = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if hex { u64::from_str_radix(text, 16).ok() } else { None }
+}
+
+fn size_note(body: &Collected) -> String {
+    match body.total + body.missing {
+        0 => String::new(),
+        bytes => format!(" ({bytes} bytes)"),
+    }
+}
+
+fn show_head(draft: &mut Draft, head: &Collected, parsed: &Head) {
+    draft.note(head);
+    let mut at = 0;
+    for Field { name, place, .. } in &parsed.fields {
+        if place.start < at {
+            continue;
+        }
+        draft.text.bytes(head, at..place.start);
+        let shown = draft.text.bytes(head, place.clone());
+        leak::in_header(name, draft.text.as_str(), shown, &mut draft.found);
+        at = place.end;
+    }
+    draft.text.bytes(head, at..head.bytes.len());
+}
+
+fn show_body(draft: &mut Draft, body: &Collected, parsed: &Head) {
+    let encoding = parsed
+        .field("content-encoding")
+        .filter(|encoding| !encoding.eq_ignore_ascii_case("identity"));
+    match encoding {
+        Some(encoding) if body.total > 0 => {
+            draft.note(body);
+            draft
+                .text
+                .say(&format!("[{} bytes, {}]", body.total, one_line(encoding.as_bytes())));
+        }
+        _ => {
+            draft.show(body);
+        }
+    }
+    draft.text.truncated |= body.cut();
+    if body.missing > 0 {
+        draft
+            .text
+            .line(&format!("[{} bytes of this body were not captured]", body.missing));
+    }
+}

@@ -1,0 +1,382 @@
+//! Capture files, read as they come: classic pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng).
+
+use super::LinkType;
+
+/// A packet of a capture file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// When it was captured, in nanoseconds since the Unix epoch.
+    pub ts_ns: u64,
+    /// How its bytes begin.
+    pub link: LinkType,
+    /// Its length on the wire.
+    pub orig_len: u32,
+    /// Its bytes.
+    pub data: &'a [u8],
+}
+
+/// Why bytes are no capture file.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PcapError {
+    /// The first bytes are those of no capture file.
+    #[error("not a capture file: it begins with {0:02x?}, expected pcap or pcapng")]
+    Magic([u8; 4]),
+    /// A record or block claims a size that none has.
+    #[error("damaged capture file: a record at byte {at} claims {claimed} bytes")]
+    Size {
+        /// Where it stands in the file.
+        at: u64,
+        /// What it claims.
+        claimed: u64,
+    },
+    /// A packet of an interface that the file does not describe.
+    #[error("damaged capture file: a packet at byte {at} names interface {interface}, which is not described")]
+    Interface {
+        /// Where it stands in the file.
+        at: u64,
+        /// The interface's number.
+        interface: u32,
+    },
+    /// The file ends within a record.
+    #[error("the capture file ends within a record: {left} bytes are left over")]
+    Truncated {
+        /// Bytes after the last whole record.
+        left: usize,
+    },
+}
+
+/// Bytes a record may have: a packet as large as the kernel makes them, with room to spare.
+const RECORD_BYTES: usize = 16 << 20;
+/// Interfaces a pcapng section may describe.
+const INTERFACES: usize = 4096;
+
+#[derive(Debug, Clone, Copy)]
+struct Interface {
+    link: LinkType,
+    /// Ticks of its timestamps in a second.
+    ticks: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Format {
+    /// Nothing read yet.
+    New,
+    Pcap {
+        big_endian: bool,
+        nanoseconds: bool,
+        link: LinkType,
+    },
+    PcapNg {
+        big_endian: bool,
+        interfaces: Vec<Interface>,
+    },
+}
+
+/// Reads a capture file from pieces of any size.
+#[derive(Debug, Clone)]
+pub struct PcapReader {
+    buffer: Vec<u8>,
+    read: usize,
+    /// Bytes of the file before `buffer`.
+    passed: u64,
+    format: Format,
+}
+
+impl Default for PcapReader {
+    fn default() -> Self {
+        Self {
+            buffer: Vec::new(),
+            read: 0,
+            passed: 0,
+            format: Format::New,
+        }
+    }
+}
+
+impl PcapReader {
+    /// Adds the next piece of the file.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.passed += self.read as u64;
+        self.buffer.drain(..self.read);
+        self.read = 0;
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// How frames begin, once the file's header was read (in pcapng: those of the first interface).
+    pub fn link(&self) -> Option<LinkType> {
+        match &self.format {
+            Format::New => None,
+            Format::Pcap { link, .. } => Some(*link),
+            Format::PcapNg { interfaces, .. } => interfaces.first().map(|interface| interface.link),
+        }
+    }
+
+    /// The next packet; `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// The bytes are no capture file, or a damaged one. Nothing after an error can be read.
+    pub fn next_record(&mut self) -> Result<Option<Record<'_>>, PcapError> {
+        loop {
+            match self.format {
+                Format::New => {
+                    if !self.header()? {
+                        return Ok(None);
+                    }
+                }
+                Format::Pcap {
+                    big_endian,
+                    nanoseconds,
+                    link,
+                } => return self.pcap(big_endian, nanoseconds, link),
+                Format::PcapNg { .. } => {
+                    let Some((kind, start, end)) = self.block()? else {
+                        return Ok(None);
+                    };
+                    if let Some(record) = self.pcapng(kind, start, end)? {
+                        let (ts_ns, link, orig_len, range) = record;
+                        return Ok(Some(Record {
+                            ts_ns,
+                            link,
+                            orig_len,
+                            data: &self.buffer[range],
+                        }));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The file is over.
+    ///
+    /// # Errors
+    /// It ended within a record.
+    pub fn finish(&self) -> Result<(), PcapError> {
+        match self.buffer.len() - self.read {
+            0 => Ok(()),
+            left => Err(PcapError::Truncated { left }),
+        }
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.buffer[self.read..]
+    }
+
+    fn size_error(&self, claimed: u64) -> PcapError {
+        PcapError::Size {
+            at: self.passed + self.read as u64,
+            claimed,
+        }
+    }
+
+    /// Reads the file's header; `false` when more bytes are needed.
+    fn header(&mut self) -> Result<bool, PcapError> {
+        let rest = self.rest();
+        let Some(magic) = rest.first_chunk::<4>() else {
+            return Ok(false);
+        };
+        let (big_endian, nanoseconds) = match u32::from_be_bytes(*magic) {
+            0xa1b2_c3d4 => (true, false),
+            0xd4c3_b2a1 => (false, false),
+            0xa1b2_3c4d => (true, true),
+            0x4d3c_b2a1 => (false, true),
+            0x0a0d_0d0a => {
+                self.format = Format::PcapNg {
+                    big_endian: false,
+                    interfaces: Vec::new(),
+                };
+                return Ok(true);
+            }
+            _ => return Err(PcapError::Magic(*magic)),
+        };
+        if rest.len() < 24 {
+            return Ok(false);
+        }
+        // The upper bits hold the length of a frame check sequence.
+        let link = LinkType(number(&rest[20..24], big_endian) as u32 & 0xffff);
+        self.read += 24;
+        self.format = Format::Pcap {
+            big_endian,
+            nanoseconds,
+            link,
+        };
+        Ok(true)
+    }
+
+    fn pcap(&mut self, big_endian: bool, nanoseconds: bool, link: LinkType) -> Result<Option<Record<'_>>, PcapError> {
+        let rest = self.rest();
+        if rest.len() < 16 {
+            return Ok(None);
+        }
+        let field = |at: usize| number(&rest[at..at + 4], big_endian);
+        let (seconds, fraction, kept, orig_len) = (field(0), field(4), field(8), field(12));
+        if kept as usize > RECORD_BYTES {
+            return Err(self.size_error(kept));
+        }
+        let kept = kept as usize;
+        if rest.len() < 16 + kept {
+            return Ok(None);
+        }
+        let ts_ns = seconds * 1_000_000_000 + fraction * if nanoseconds { 1 } else { 1000 };
+        let start = self.read + 16;
+        self.read = start + kept;
+        let data = &self.buffer[start..start + kept];
+        Ok(Some(Record {
+            ts_ns,
+            link,
+            orig_len: orig_len as u32,
+            data,
+        }))
+    }
+
+    /// Takes the next pcapng block: its type and where its body stands in the buffer.
+    fn block(&mut self) -> Result<Option<(u32, usize, usize)>, PcapError> {
+        let rest = self.rest();
+        if rest.len() < 12 {
+            return Ok(None);
+        }
+        let Format::PcapNg { big_endian, interfaces } = &mut self.format else {
+            return Ok(None);
+        };
+        let rest = &self.buffer[self.read..];
+        let section = rest.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]);
+        if section {
+            *big_endian = rest[8..12] == [0x1a, 0x2b, 0x3c, 0x4d];
+            interfaces.clear();
+        }
+        let kind = number(&rest[..4], *big_endian) as u32;
+        let length = number(&rest[4..8], *big_endian);
+        if !(12..=RECORD_BYTES as u64).contains(&length) || !length.is_multiple_of(4) {
+            return Err(self.size_error(length));
+        }
+        let length = length as usize;
+        if rest.len() < length {
+            return Ok(None);
+        }
+        let start = self.read;
+        self.read += length;
+        Ok(Some((kind, start + 8, start + length - 4)))
+    }
+
+    #[allow(
+        clippy::type_complexity,
+        reason = "a borrow of the buffer cannot be returned from within the loop"
+    )]
+    fn pcapng(
+        &mut self,
+        kind: u32,
+        start: usize,
+        end: usize,
+    ) -> Result<Option<(u64, LinkType, u32, std::ops::Range<usize>)>, PcapError> {
+        let at = self.passed + start as u64;
+        let Format::PcapNg { big_endian, interfaces } = &mut self.format else {
+            return Ok(None);
+        };
+        let big_endian = *big_endian;
+        let body = &self.buffer[start..end];
+        let field = |at: usize| body.get(at..at + 4).map(|bytes| number(bytes, big_endian) as u32);
+        let damaged = PcapError::Size {
+            at,
+            claimed: body.len() as u64,
+        };
+        match kind {
+            // Interface Description Block
+            1 => {
+                let link = body
+                    .get(..2)
+                    .map(|bytes| number(bytes, big_endian) as u32)
+                    .ok_or(damaged)?;
+                if interfaces.len() < INTERFACES {
+                    let ticks = ticks(body.get(8..).unwrap_or_default(), big_endian);
+                    interfaces.push(Interface {
+                        link: LinkType(link),
+                        ticks,
+                    });
+                }
+                Ok(None)
+            }
+            // Enhanced Packet Block
+            6 => {
+                let (Some(interface), Some(high), Some(low), Some(kept), Some(orig_len)) =
+                    (field(0), field(4), field(8), field(12), field(16))
+                else {
+                    return Err(damaged);
+                };
+                let known = interfaces
+                    .get(interface as usize)
+                    .ok_or(PcapError::Interface { at, interface })?;
+                let from = start + 20;
+                let to = from + kept as usize;
+                if to > end {
+                    return Err(damaged);
+                }
+                let ticks = u128::from(high) << 32 | u128::from(low);
+                let ts_ns = u64::try_from(ticks * 1_000_000_000 / u128::from(known.ticks)).unwrap_or(u64::MAX);
+                Ok(Some((ts_ns, known.link, orig_len, from..to)))
+            }
+            // Simple Packet Block: no time, first interface
+            3 => {
+                let orig_len = field(0).ok_or(damaged)?;
+                let known = interfaces.first().ok_or(PcapError::Interface { at, interface: 0 })?;
+                let from = start + 4;
+                let to = (from + orig_len as usize).min(end);
+                Ok(Some((0, known.link, orig_len, from..to)))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// `if_tsresol` among an interface's options: ticks in a second, a million unless said otherwise.
+fn ticks(mut options: &[u8], big_endian: bool) -> u64 {
+    const DEFAULT: u64 = 1_000_000;
+    while let Some(header) = options.first_chunk::<4>() {
+        let (code, length) = (
+            number(&header[..2], big_endian),
+            number(&header[2..], big_endian) as usize,
+        );
+        let Some(value) = options.get(4..4 + length) else { break };
+        match (code, value.first()) {
+            (0, _) => break,
+            (9, Some(power)) if power & 0x80 == 0 => return 10_u64.checked_pow(u32::from(*power)).unwrap_or(DEFAULT),
+            (9, Some(power)) => {
+                return 1_u64
+                    .checked_shl(u32::from(power & 0x7f))
+                    .filter(|ticks| *ticks > 0)
+                    .unwrap_or(DEFAULT);
+            }
+            _ => {}
+        }
+        options = options.get(4 + length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    DEFAULT
+}
+
+fn number(bytes: &[u8], big_endian: bool) -> u64 {
+    let add = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
+    if big_endian {
+        bytes.iter().fold(0, add)
+    } else {
+        bytes.iter().rev().fold(0, add)
+    }
+}
+
+/// The header of a classic pcap file with nanosecond times, little-endian.
+pub fn pcap_header(link: LinkType, snaplen: u32) -> Vec<u8> {
+    let mut header = Vec::with_capacity(24);
+    header.extend_from_slice(&0xa1b2_3c4d_u32.to_le_bytes());
+    header.extend_from_slice(&2_u16.to_le_bytes());
+    header.extend_from_slice(&4_u16.to_le_bytes());
+    header.extend_from_slice(&[0; 8]);
+    header.extend_from_slice(&snaplen.to_le_bytes());
+    header.extend_from_slice(&link.0.to_le_bytes());
+    header
+}
+
+/// Appends a packet to a file that [`pcap_header`] began.
+pub fn pcap_record(ts_ns: u64, orig_len: u32, data: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(&((ts_ns / 1_000_000_000) as u32).to_le_bytes());
+    out.extend_from_slice(&((ts_ns % 1_000_000_000) as u32).to_le_bytes());
+    out.extend_from_slice(&(data.len() as u32).to_le_bytes());
+    out.extend_from_slice(&orig_len.to_le_bytes());
+    out.extend_from_slice(data);
+}
