@@ -222,8 +222,14 @@ async fn the_frontend_orders_again_and_again() {
     };
     let log = Log::to("frontend", shop.lines.clone());
     let frontend = tokio::spawn(frontend::serve(listener, settings, log, stop.clone()));
-    while payments(&shop).await.len() < 3 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+    let paid = async {
+        while payments(&shop).await.len() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    // Only so that a shop that does not trade fails instead of hanging.
+    if tokio::time::timeout(Duration::from_secs(30), paid).await.is_err() {
+        panic!("no payments: {:?}", shop.lines.all());
     }
     let mut page = TcpStream::connect(address).await.unwrap();
     page.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
