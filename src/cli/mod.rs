@@ -22,6 +22,8 @@ use args::{Cli, Command};
 use error::{CliError, ERROR};
 use output::Output;
 
+use crate::tui;
+
 /// Parses the arguments and runs the command.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
@@ -73,7 +75,20 @@ fn interface(out: &Output) -> Result<ExitCode, CliError> {
             "headless: `ztlab lab list`, `ztlab lab start ID`, `ztlab lab check`; `ztlab --help` shows the others",
         ));
     }
-    Err(CliError::new("not built yet"))
+    let ended = tui::run().map_err(|error| {
+        CliError::with_hint(
+            format!("the terminal failed: {error}"),
+            "headless: `ztlab lab list`, `ztlab lab start ID`, `ztlab lab check`",
+        )
+    })?;
+    match ended {
+        tui::Ended::Quit { lab: true } => {
+            out.note("The lab goes on in the background: `ztlab` comes back to it, `ztlab lab stop` ends it.");
+            Ok(ExitCode::SUCCESS)
+        }
+        tui::Ended::Quit { lab: false } => Ok(ExitCode::SUCCESS),
+        tui::Ended::Signal(number) => Ok(ExitCode::from(128_u8.saturating_add(number))),
+    }
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<ExitCode, CliError> {

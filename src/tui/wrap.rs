@@ -19,6 +19,7 @@ pub fn wrap(runs: &[Run], width: usize, first: &str, rest: &str) -> Vec<Line<'st
         line: Vec::new(),
         used: 0,
         width: width.max(1),
+        prefix: 0,
         rest: rest.to_owned(),
     };
     lines.begin(first);
@@ -39,6 +40,7 @@ pub fn chop(runs: &[Run], width: usize) -> Vec<Line<'static>> {
         line: Vec::new(),
         used: 0,
         width: width.max(1),
+        prefix: 0,
         rest: String::new(),
     };
     for (part, style) in runs {
@@ -89,6 +91,8 @@ struct Lines {
     line: Vec<Run>,
     used: usize,
     width: usize,
+    /// Columns that the line's prefix takes.
+    prefix: usize,
     rest: String,
 }
 
@@ -98,6 +102,7 @@ impl Lines {
             self.line.push((prefix.to_owned(), Style::new()));
         }
         self.used = text::width(prefix);
+        self.prefix = self.used;
     }
 
     fn break_line(&mut self) {
@@ -142,7 +147,8 @@ impl Lines {
 
     fn push(&mut self, piece: &str, style: Style) {
         match self.line.last_mut() {
-            Some((last, s)) if *s == style && self.used > 0 => last.push_str(piece),
+            // The prefix stays a piece of its own, for callers that style it.
+            Some((last, s)) if *s == style && self.used > self.prefix => last.push_str(piece),
             _ => self.line.push((piece.to_owned(), style)),
         }
     }

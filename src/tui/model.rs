@@ -1,0 +1,294 @@
+//! What the interface knows: the last snapshot, and where the student looks.
+
+use std::collections::BTreeSet;
+
+use super::{keys::Context, theme::Theme};
+use crate::session::{
+    command::Command,
+    snapshot::{CheckState, MessageView, NoticeLevel, Phase, SessionView, Snapshot, StepState, StepView},
+};
+
+/// The whole state of the interface.
+#[derive(Debug, Clone)]
+pub struct Model {
+    /// Columns and rows of the terminal.
+    pub size: (u16, u16),
+    /// How things look.
+    pub theme: Theme,
+    /// Whether the session host is there.
+    pub link: Link,
+    /// The session's state, as it last told it.
+    pub snapshot: Snapshot,
+    /// What is shown.
+    pub screen: Screen,
+    /// The chosen row of the list of labs.
+    pub lab_row: usize,
+    /// The step that is shown, by its id; none follows the session to the first open one.
+    pub step: Option<String>,
+    /// The pane that keys act on.
+    pub pane: Pane,
+    /// Lines scrolled away at the top of the instructions.
+    pub instructions_scroll: usize,
+    /// The check at the mark.
+    pub check_row: usize,
+    /// The message at the mark, by its number; none follows the newest.
+    pub message: Option<u64>,
+    /// Show only messages that leak.
+    pub leaks_only: bool,
+    /// What lies over the screen.
+    pub overlay: Option<Overlay>,
+    /// What the session was asked and has not answered, in words.
+    pub pending: Vec<Pending>,
+    /// The number of the next thing it is asked.
+    pub next_id: u64,
+    /// The last thing told, in the line above the keys.
+    pub told: Option<Told>,
+}
+
+/// The connection to the session host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// Being made.
+    Connecting,
+    /// There.
+    Up,
+    /// Lost, and why; it is being made again.
+    Down(String),
+}
+
+/// The screens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Screen {
+    /// The list of labs.
+    Labs,
+    /// The running lab.
+    Lab,
+}
+
+/// The panes of a lab.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pane {
+    /// What to do.
+    Instructions,
+    /// What is proven.
+    Checks,
+    /// What crosses the network.
+    Traffic,
+}
+
+impl Pane {
+    /// Every pane, in the order of its key.
+    pub const ALL: [Pane; 3] = [Pane::Instructions, Pane::Checks, Pane::Traffic];
+
+    /// Its title.
+    pub fn title(self) -> &'static str {
+        match self {
+            Pane::Instructions => "Instructions",
+            Pane::Checks => "Checks",
+            Pane::Traffic => "Traffic",
+        }
+    }
+
+    /// Its place in [`Pane::ALL`].
+    pub fn index(self) -> usize {
+        match self {
+            Pane::Instructions => 0,
+            Pane::Checks => 1,
+            Pane::Traffic => 2,
+        }
+    }
+}
+
+/// What lies over the screen and takes the keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Overlay {
+    /// The keys.
+    Help {
+        /// Lines scrolled away.
+        scroll: usize,
+    },
+    /// One message in full; it stays, even when the session has forgotten it.
+    Message {
+        /// The message.
+        message: Box<MessageView>,
+        /// Lines scrolled away.
+        scroll: usize,
+    },
+    /// What happened so far.
+    Notices {
+        /// Lines scrolled away.
+        scroll: usize,
+    },
+    /// A yes or no before something that cannot be undone.
+    Confirm {
+        /// The question.
+        question: String,
+        /// What is sent on yes, in order.
+        commands: Vec<Command>,
+    },
+    /// A question of the lab.
+    Question {
+        /// The step.
+        step: String,
+        /// The check.
+        check: String,
+        /// The answer so far.
+        input: Input,
+    },
+    /// Where to capture.
+    Captures {
+        /// The chosen row.
+        row: usize,
+    },
+}
+
+/// An answer that is being given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// Typed.
+    Text {
+        /// The text so far.
+        text: Vec<char>,
+        /// Where the next character goes.
+        cursor: usize,
+    },
+    /// Chosen.
+    Choices {
+        /// The row at the mark.
+        row: usize,
+        /// The keys chosen so far, where many may be.
+        chosen: BTreeSet<String>,
+    },
+}
+
+/// Something the session was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// The number its reply will carry.
+    pub id: u64,
+    /// What is being waited for, in words.
+    pub what: String,
+}
+
+/// Something told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// How loudly.
+    pub level: NoticeLevel,
+    /// What.
+    pub text: String,
+}
+
+impl Model {
+    /// The interface before anything is known.
+    pub fn new(size: (u16, u16), theme: Theme) -> Model {
+        Model {
+            size,
+            theme,
+            link: Link::Connecting,
+            snapshot: Snapshot::default(),
+            screen: Screen::Labs,
+            lab_row: 0,
+            step: None,
+            pane: Pane::Instructions,
+            instructions_scroll: 0,
+            check_row: 0,
+            message: None,
+            leaks_only: false,
+            overlay: None,
+            pending: Vec::new(),
+            next_id: 1,
+            told: None,
+        }
+    }
+
+    /// The running session.
+    pub fn session(&self) -> Option<&SessionView> {
+        self.snapshot.session.as_ref()
+    }
+
+    /// The session, where its lab can be worked on.
+    pub fn ready(&self) -> Option<&SessionView> {
+        self.session().filter(|session| session.phase == Phase::Ready)
+    }
+
+    /// The step that is shown.
+    pub fn current_step(&self) -> Option<&StepView> {
+        let steps = &self.session()?.steps;
+        self.step
+            .as_ref()
+            .and_then(|id| steps.iter().find(|step| &step.id == id))
+            .or_else(|| steps.iter().find(|step| step.state == StepState::Open))
+            .or_else(|| steps.last())
+    }
+
+    /// Its place among the steps.
+    pub fn current_step_index(&self) -> usize {
+        let current = self.current_step().map(|step| &step.id);
+        self.session()
+            .and_then(|session| session.steps.iter().position(|step| Some(&step.id) == current))
+            .unwrap_or(0)
+    }
+
+    /// The messages the traffic pane lists.
+    pub fn messages(&self) -> Vec<&MessageView> {
+        self.session()
+            .map(|session| {
+                session
+                    .traffic
+                    .messages
+                    .iter()
+                    .filter(|message| !self.leaks_only || !message.leaks.is_empty())
+                    .collect()
+            })
+            .unwrap_or_default()
+    }
+
+    /// The place of the message at the mark among [`Model::messages`].
+    pub fn message_row(&self, messages: &[&MessageView]) -> usize {
+        let last = messages.len().saturating_sub(1);
+        self.message.map_or(last, |seq| {
+            messages.iter().position(|message| message.seq >= seq).unwrap_or(last)
+        })
+    }
+
+    /// The first question of the step that is not answered rightly, the check at the mark before others.
+    pub fn open_question(&self) -> Option<&str> {
+        let step = self.current_step()?;
+        let asks = |at: usize| {
+            step.checks
+                .get(at)
+                .filter(|check| check.question.is_some() && check.verdict != CheckState::Passed)
+        };
+        let marked = if self.pane == Pane::Checks {
+            asks(self.check_row)
+        } else {
+            None
+        };
+        marked
+            .or_else(|| (0..step.checks.len()).find_map(asks))
+            .map(|check| check.name.as_str())
+    }
+
+    /// Where keys are looked up, the narrowest place first.
+    pub fn contexts(&self) -> Vec<Context> {
+        match &self.overlay {
+            Some(Overlay::Help { .. } | Overlay::Message { .. } | Overlay::Notices { .. }) => {
+                vec![Context::Reading, Context::Everywhere]
+            }
+            Some(Overlay::Confirm { .. }) => vec![Context::Confirm],
+            Some(Overlay::Captures { .. }) => vec![Context::Captures, Context::Everywhere],
+            Some(Overlay::Question { input, .. }) => match input {
+                Input::Text { .. } => vec![Context::Typing],
+                Input::Choices { .. } => vec![Context::Choices, Context::Everywhere],
+            },
+            None => match (self.screen, self.pane) {
+                (Screen::Labs, _) => vec![Context::Labs, Context::Everywhere],
+                (Screen::Lab, _) if self.ready().is_none() => vec![Context::Waiting, Context::Everywhere],
+                (Screen::Lab, Pane::Instructions) => vec![Context::Lab, Context::Everywhere],
+                (Screen::Lab, Pane::Checks) => vec![Context::Checks, Context::Lab, Context::Everywhere],
+                (Screen::Lab, Pane::Traffic) => vec![Context::Traffic, Context::Lab, Context::Everywhere],
+            },
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What to do in a step: its text, where its attacker stands, the hints that are open, what it taught.
+
+use ratatui::{Frame, layout::Rect, style::Style, text::Line};
+
+use super::{pane, scrolled};
+use crate::{
+    session::snapshot::{StepState, StepView},
+    text,
+    tui::{
+        markdown,
+        model::{Model, Pane},
+        wrap::wrap,
+    },
+};
+
+/// Draws the pane.
+pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model) {
+    let block = pane("1 Instructions", model.pane == Pane::Instructions, model);
+    let inner = block.inner(area);
+    frame.render_widget(block, area);
+    let lines = lines(usize::from(inner.width), model);
+    scrolled(frame, inner, &lines, model.instructions_scroll, model);
+}
+
+/// The last line that can be at the top.
+pub fn max(area: Rect, model: &Model) -> usize {
+    let width = usize::from(area.width.saturating_sub(2));
+    let height = usize::from(area.height.saturating_sub(2));
+    lines(width, model).len().saturating_sub(height)
+}
+
+fn lines(width: usize, model: &Model) -> Vec<Line<'static>> {
+    let theme = model.theme;
+    let Some(step) = model.current_step() else {
+        return vec![Line::from("This lab has no steps.")];
+    };
+    let mut lines = vec![
+        Line::styled(text::one_line(&step.title), theme.title()),
+        Line::default(),
+    ];
+    if step.state == StepState::Locked {
+        let needs = step.needs.join(", ");
+        lines.extend(wrap(
+            &[(text::one_line(&format!("· locked: pass {needs} first")), theme.unsure())],
+            width,
+            "",
+            "  ",
+        ));
+        lines.push(Line::default());
+    }
+    if let Some(vantage) = &step.vantage {
+        lines.extend(wrap(
+            &[
+                ("Where the attacker stands: ".to_owned(), theme.strong()),
+                (text::one_line(vantage), Style::new()),
+            ],
+            width,
+            "",
+            "  ",
+        ));
+        lines.push(Line::default());
+    }
+    lines.extend(markdown::render(&step.instructions, width, theme));
+    hints(step, width, model, &mut lines);
+    if let Some(teaches) = &step.teaches {
+        lines.push(Line::default());
+        lines.push(Line::styled("✓ What this showed", theme.good()));
+        lines.extend(markdown::render(teaches, width, theme));
+    }
+    if let Some(session) = model.session()
+        && session.steps.iter().all(|step| step.state == StepState::Passed)
+        && let Some(recap) = &session.lab.recap
+    {
+        lines.push(Line::default());
+        lines.push(Line::styled("✓ Every step is passed: what to keep", theme.good()));
+        lines.extend(markdown::render(recap, width, theme));
+    }
+    lines
+}
+
+fn hints(step: &StepView, width: usize, model: &Model, lines: &mut Vec<Line<'static>>) {
+    for (at, hint) in step.hints.iter().enumerate() {
+        lines.push(Line::default());
+        let cost = if hint.cost.0 == 0 {
+            String::new()
+        } else {
+            format!(" ({} points)", hint.cost)
+        };
+        lines.push(Line::styled(format!("Hint {}{cost}", at + 1), model.theme.strong()));
+        lines.extend(markdown::render(&hint.text, width, model.theme));
+    }
+    if let Some(cost) = step.next_hint {
+        let cost = if cost.0 == 0 {
+            "costs nothing".to_owned()
+        } else {
+            format!("costs {cost} points")
+        };
+        lines.push(Line::default());
+        lines.push(Line::styled(
+            format!("h opens a hint, which {cost}"),
+            model.theme.quiet(),
+        ));
+    }
+}

@@ -1,0 +1,266 @@
+//! Whole screens, as text: what a student without colours sees.
+
+use std::collections::BTreeSet;
+
+use ratatui::{Terminal, backend::TestBackend, style::Modifier};
+
+use super::*;
+use crate::{
+    session::snapshot::{CheckState, ProgressView, StepState},
+    tui::{
+        fixture::{model, session},
+        model::{Input, Pane},
+        theme::Theme,
+    },
+};
+
+fn screen(model: &Model) -> String {
+    let mut terminal = Terminal::new(TestBackend::new(model.size.0, model.size.1)).unwrap();
+    terminal.draw(|frame| draw(frame, model)).unwrap();
+    terminal.backend().to_string()
+}
+
+fn with(columns: u16, rows: u16, change: impl FnOnce(&mut Model)) -> Model {
+    let mut model = model(columns, rows);
+    change(&mut model);
+    model
+}
+
+#[test]
+fn narrow_lab() {
+    for (name, pane) in [
+        ("narrow_instructions", Pane::Instructions),
+        ("narrow_checks", Pane::Checks),
+        ("narrow_traffic", Pane::Traffic),
+    ] {
+        insta::assert_snapshot!(name, screen(&with(80, 24, |model| model.pane = pane)));
+    }
+}
+
+#[test]
+fn wide_lab() {
+    insta::assert_snapshot!("wide_lab", screen(&with(120, 40, |model| model.pane = Pane::Traffic)));
+    insta::assert_snapshot!("very_wide_lab", screen(&with(200, 60, |_| {})));
+}
+
+#[test]
+fn list_of_labs() {
+    insta::assert_snapshot!("labs", screen(&with(80, 24, |model| model.screen = Screen::Labs)));
+    insta::assert_snapshot!(
+        "labs_broken",
+        screen(&with(80, 24, |model| {
+            model.screen = Screen::Labs;
+            model.lab_row = 2;
+        }))
+    );
+    insta::assert_snapshot!(
+        "labs_connecting",
+        screen(&with(80, 24, |model| {
+            *model = Model::new((80, 24), Theme::new(true));
+        }))
+    );
+}
+
+#[test]
+fn progress_and_failure() {
+    insta::assert_snapshot!(
+        "starting",
+        screen(&with(80, 24, |model| {
+            let session = model.snapshot.session.as_mut().unwrap();
+            session.phase = Phase::Starting;
+            session.progress = Some(ProgressView {
+                phase: "waiting for pods".to_owned(),
+                done: 2,
+                total: 5,
+                detail: "ledger: container is starting".to_owned(),
+            });
+        }))
+    );
+    insta::assert_snapshot!(
+        "failed",
+        screen(&with(80, 24, |model| {
+            let session = model.snapshot.session.as_mut().unwrap();
+            session.phase = Phase::Failed("no user namespace: operation not permitted".to_owned());
+        }))
+    );
+}
+
+#[test]
+fn overlays() {
+    let message = Box::new(session().traffic.messages[0].clone());
+    for (name, overlay) in [
+        ("over_help", Overlay::Help { scroll: 0 }),
+        ("over_message", Overlay::Message { message, scroll: 0 }),
+        ("over_notices", Overlay::Notices { scroll: 0 }),
+        ("over_captures", Overlay::Captures { row: 2 }),
+        (
+            "over_confirm",
+            Overlay::Confirm {
+                question: "Reset lab `wiretap`? Its cluster is made anew, and all 30 points are lost.".to_owned(),
+                commands: Vec::new(),
+            },
+        ),
+        (
+            "over_typing",
+            Overlay::Question {
+                step: "listen".to_owned(),
+                check: "you found the card number".to_owned(),
+                input: Input::Text {
+                    text: "4111 1111".chars().collect(),
+                    cursor: 9,
+                },
+            },
+        ),
+        (
+            "over_choices",
+            Overlay::Question {
+                step: "gaps".to_owned(),
+                check: "what is missing".to_owned(),
+                input: Input::Choices {
+                    row: 1,
+                    chosen: BTreeSet::from(["a".to_owned()]),
+                },
+            },
+        ),
+    ] {
+        insta::assert_snapshot!(name, screen(&with(80, 24, |model| model.overlay = Some(overlay))));
+    }
+}
+
+#[test]
+fn too_small_says_so() {
+    insta::assert_snapshot!("too_small", screen(&with(50, 10, |_| {})));
+}
+
+#[test]
+fn a_lost_host_is_told() {
+    let shown = screen(&with(80, 24, |model| {
+        model.link = Link::Down("it went away".to_owned())
+    }));
+    assert!(shown.contains("session host lost"), "{shown}");
+}
+
+#[test]
+fn leaked_bytes_stand_out_without_colours() {
+    let model = with(80, 24, |model| {
+        model.pane = Pane::Traffic;
+        model.theme = Theme::new(false);
+    });
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).unwrap();
+    terminal.draw(|frame| draw(frame, &model)).unwrap();
+    let buffer = terminal.backend().buffer();
+    let reversed: String = buffer
+        .content()
+        .iter()
+        .filter(|cell| cell.modifier.contains(Modifier::REVERSED | Modifier::BOLD))
+        .map(|cell| cell.symbol())
+        .collect();
+    assert!(reversed.contains("»4111 1111 1111 1111«"), "{reversed}");
+}
+
+#[test]
+fn no_colour_means_no_colour() {
+    let mut terminal = Terminal::new(TestBackend::new(120, 40)).unwrap();
+    let model = with(120, 40, |model| model.theme = Theme::new(false));
+    terminal.draw(|frame| draw(frame, &model)).unwrap();
+    for cell in terminal.backend().buffer().content() {
+        assert_eq!(cell.fg, ratatui::style::Color::Reset);
+        assert_eq!(cell.bg, ratatui::style::Color::Reset);
+    }
+}
+
+#[test]
+fn a_passed_lab_is_told_in_words() {
+    let shown = screen(&with(80, 24, |model| {
+        let session = model.snapshot.session.as_mut().unwrap();
+        session.steps.truncate(1);
+        session.steps[0].state = StepState::Passed;
+        session.steps[0].teaches = Some("HTTP between pods is as public as a postcard.".to_owned());
+        session.steps[0].checks[0].verdict = CheckState::Passed;
+        session.steps[0].instructions = "Listen.".to_owned();
+        session.lab.recap = Some("Keep **this**.".to_owned());
+    }));
+    for words in ["passed", "postcard", "Every step is passed", "Keep this."] {
+        assert!(shown.contains(words), "{words}\n{shown}");
+    }
+}
+
+#[test]
+fn nothing_hostile_reaches_the_terminal() {
+    let evil = "\x1b[2J\x07\u{9b}evil";
+    let change = |model: &mut Model| {
+        let session = model.snapshot.session.as_mut().unwrap();
+        session.lab.title = evil.to_owned();
+        let step = &mut session.steps[0];
+        step.title = evil.to_owned();
+        step.instructions = format!("{evil}\n\n```\n{evil}\n```");
+        step.vantage = Some(evil.to_owned());
+        step.checks[0].name = evil.to_owned();
+        step.checks[0].found = evil.to_owned();
+        step.checks[0].evidence = vec![evil.to_owned()];
+        session.workloads[0].name = evil.to_owned();
+        session.workloads[0].status = evil.to_owned();
+        let message = &mut session.traffic.messages[0];
+        message.from = evil.to_owned();
+        message.summary = evil.to_owned();
+        message.text = evil.to_owned();
+        message.protocol = evil.to_owned();
+        message.leaks[0].value = evil.to_owned();
+        message.leaks[0].start = 1;
+        message.leaks[0].end = 5000;
+        model.snapshot.labs[0].id = evil.to_owned();
+        model.snapshot.labs[0].title = evil.to_owned();
+        model.snapshot.labs[2].broken = Some(evil.to_owned());
+    };
+    for columns in [80, 120] {
+        for pane in Pane::ALL {
+            for overlay in [
+                None,
+                Some(Overlay::Captures { row: 0 }),
+                Some(Overlay::Message {
+                    message: Box::new(with(80, 24, change).session().unwrap().traffic.messages[0].clone()),
+                    scroll: 0,
+                }),
+            ] {
+                let shown = screen(&with(columns, 40, |model| {
+                    change(model);
+                    model.pane = pane;
+                    model.overlay = overlay.clone();
+                }));
+                assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown:?}");
+            }
+        }
+        let shown = screen(&with(columns, 40, |model| {
+            change(model);
+            model.screen = Screen::Labs;
+            model.lab_row = 2;
+        }));
+        assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown:?}");
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+    #[test]
+    fn every_size_can_be_drawn(columns in 1_u16..220, rows in 1_u16..70, overlay in 0..6_usize) {
+        let message = Box::new(session().traffic.messages[0].clone());
+        let overlays = [
+            None,
+            Some(Overlay::Help { scroll: 999 }),
+            Some(Overlay::Message { message, scroll: 999 }),
+            Some(Overlay::Notices { scroll: usize::MAX }),
+            Some(Overlay::Captures { row: 99 }),
+            Some(Overlay::Question {
+                step: "listen".to_owned(),
+                check: "you found the card number".to_owned(),
+                input: Input::Text { text: "日本".repeat(90).chars().collect(), cursor: 170 },
+            }),
+        ];
+        for pane in Pane::ALL {
+            screen(&with(columns, rows, |model| {
+                model.pane = pane;
+                model.overlay = overlays[overlay].clone();
+            }));
+        }
+    }
+}
