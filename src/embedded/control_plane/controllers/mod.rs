@@ -6,7 +6,7 @@ mod deployment;
 mod endpoint_slice;
 mod garbage;
 mod namespace;
-mod owner;
+pub(crate) mod owner;
 pub(crate) mod queue;
 mod replica_set;
 mod service_account;

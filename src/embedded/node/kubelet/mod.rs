@@ -1,1 +1,259 @@
-//! The kubelet.
+//! The kubelet: runs the pods that are bound to its node, and says how they are.
+//!
+//! Pure halves: [`state`] (what to do next), [`status`], [`env`], [`volumes`], [`translate`], [`logs`], [`ipam`]. One task a
+//! pod ([`worker`]) applies them.
+
+mod env;
+mod ipam;
+mod logs;
+mod node;
+mod probes;
+mod starting;
+mod state;
+mod status;
+mod stopping;
+mod streaming;
+mod translate;
+mod volumes;
+mod worker;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    net::Ipv4Addr,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::{Client, ResourceExt};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::runtime::{Runtime, Started};
+use crate::embedded::{
+    events::Recorder,
+    image::Registry,
+    informer::{Change, Informers, Key},
+};
+use ipam::Ipam;
+use worker::{Message, Worker};
+
+/// How a kubelet is set up.
+#[derive(Debug, Clone)]
+pub struct KubeletConfig {
+    /// The node's name.
+    pub node_name: String,
+    /// The node's address.
+    pub node_ip: Ipv4Addr,
+    /// The first and the last address for pods.
+    pub pod_ips: (Ipv4Addr, Ipv4Addr),
+    /// The cluster's DNS server.
+    pub dns: Ipv4Addr,
+    /// The cluster's DNS domain.
+    pub domain: String,
+    /// Where volumes live: memory that nobody outside the node sees.
+    pub volumes: PathBuf,
+    /// Where container logs live.
+    pub logs: PathBuf,
+}
+
+/// An instance of a container, for logs, exec and attach.
+#[derive(Clone)]
+struct Instance {
+    id: String,
+    /// How often the container was started before.
+    attempt: i32,
+    /// Its streams and its end, once it was started.
+    started: Option<Started>,
+}
+
+struct Inner {
+    config: KubeletConfig,
+    client: Client,
+    informers: Informers,
+    recorder: Recorder,
+    runtime: Runtime,
+    images: Arc<dyn Registry>,
+    ipam: Mutex<Ipam>,
+    /// The last instance of each container, by pod uid and container name.
+    instances: Mutex<HashMap<String, BTreeMap<String, Instance>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Inner {
+    fn log_dir(&self, pod: &Pod) -> PathBuf {
+        let namespace = pod.namespace().unwrap_or_default();
+        self.config.logs.join(format!(
+            "{namespace}_{}_{}",
+            pod.name_any(),
+            pod.uid().unwrap_or_default()
+        ))
+    }
+
+    fn log_file(&self, pod: &Pod, container: &str, attempt: i32) -> PathBuf {
+        self.log_dir(pod).join(container).join(format!("{attempt}.log"))
+    }
+}
+
+/// ConfigMaps and Secrets of one namespace, from the caches.
+struct NamespaceSources<'a> {
+    informers: &'a Informers,
+    namespace: String,
+}
+
+impl env::Sources for NamespaceSources<'_> {
+    fn config_map(&self, name: &str) -> Option<Arc<ConfigMap>> {
+        self.informers.config_maps.get(&Key::new(self.namespace.clone(), name))
+    }
+
+    fn secret(&self, name: &str) -> Option<Arc<Secret>> {
+        self.informers.secrets.get(&Key::new(self.namespace.clone(), name))
+    }
+}
+
+/// A running kubelet; clones are the same one.
+#[derive(Clone)]
+pub struct Kubelet {
+    inner: Arc<Inner>,
+}
+
+/// Why a kubelet could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    /// A directory of its own could not be made.
+    #[error("{}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The API did not take the Node.
+    #[error("register the node: {0}")]
+    Register(#[from] Box<kube::Error>),
+}
+
+impl Kubelet {
+    /// Registers the node and begins to run its pods.
+    ///
+    /// # Errors
+    /// When the node cannot be registered.
+    pub async fn start(
+        config: KubeletConfig,
+        client: Client,
+        informers: Informers,
+        recorder: &Recorder,
+        runtime: Runtime,
+        images: Arc<dyn Registry>,
+        stop: CancellationToken,
+    ) -> Result<Self, KubeletError> {
+        // Logs of an earlier life belong to pods that are gone.
+        let _ = fs::remove_dir_all(&config.logs);
+        for path in [&config.logs, &config.volumes] {
+            fs::create_dir_all(path).map_err(|source| KubeletError::Directory {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        node::register(&client, &config, &informers).await.map_err(Box::new)?;
+        let inner = Arc::new(Inner {
+            ipam: Mutex::new(Ipam::new(config.pod_ips.0, config.pod_ips.1)),
+            recorder: recorder.of("kubelet", Some(&config.node_name)),
+            client,
+            informers,
+            runtime,
+            images,
+            instances: Mutex::default(),
+            config,
+        });
+        let uid = inner
+            .informers
+            .nodes
+            .get(&Key::new("", inner.config.node_name.clone()))
+            .and_then(|node| node.uid());
+        tokio::spawn(node::keep_lease(
+            inner.client.clone(),
+            inner.config.clone(),
+            uid.unwrap_or_default(),
+            stop.clone(),
+        ));
+        tokio::spawn(dispatch(inner.clone(), stop));
+        Ok(Self { inner })
+    }
+}
+
+struct Running {
+    namespace: String,
+    inbox: mpsc::UnboundedSender<Message>,
+}
+
+/// Gives every pod of the node to a task of its own.
+async fn dispatch(inner: Arc<Inner>, stop: CancellationToken) {
+    let mut pods = inner.informers.pods.subscribe();
+    let mut maps = inner.informers.config_maps.subscribe();
+    let mut secrets = inner.informers.secrets.subscribe();
+    let mut running: HashMap<String, Running> = HashMap::new();
+    loop {
+        let changed = tokio::select! {
+            () = stop.cancelled() => return,
+            Some(change) = pods.recv() => {
+                place(&inner, &mut running, &change);
+                None
+            }
+            Some(change) = maps.recv() => change.object().namespace(),
+            Some(change) = secrets.recv() => change.object().namespace(),
+            else => return,
+        };
+        if let Some(namespace) = changed {
+            for pod in running.values().filter(|pod| pod.namespace == namespace) {
+                // A task that has ended needs no news.
+                let _ = pod.inbox.send(Message::Sources);
+            }
+        }
+    }
+}
+
+fn place(inner: &Arc<Inner>, running: &mut HashMap<String, Running>, change: &Change<Pod>) {
+    let pod = change.object();
+    let Some(uid) = pod.uid() else { return };
+    if let Change::Applied { old: Some(old), .. } = change
+        && old.uid().is_some_and(|old| old != uid)
+        && let Some(gone) = running.remove(&old.uid().unwrap_or_default())
+    {
+        let _ = gone.inbox.send(Message::Gone);
+    }
+    if matches!(change, Change::Deleted(_)) {
+        if let Some(gone) = running.remove(&uid) {
+            let _ = gone.inbox.send(Message::Gone);
+        }
+        return;
+    }
+    let ours = pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()) == Some(&inner.config.node_name);
+    if !ours {
+        return;
+    }
+    if let Some(known) = running.get(&uid) {
+        let _ = known.inbox.send(Message::Pod(pod.clone()));
+        return;
+    }
+    let ended = matches!(
+        pod.status.as_ref().and_then(|status| status.phase.as_deref()),
+        Some("Succeeded" | "Failed")
+    );
+    if ended && pod.metadata.deletion_timestamp.is_none() {
+        return;
+    }
+    let (inbox, messages) = mpsc::unbounded_channel();
+    running.insert(
+        uid,
+        Running {
+            namespace: pod.namespace().unwrap_or_default(),
+            inbox,
+        },
+    );
+    tokio::spawn(Worker::new(inner.clone(), pod.clone()).run(messages));
+}

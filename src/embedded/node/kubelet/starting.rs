@@ -1,0 +1,403 @@
+//! Starting a container: image, environment, program, probes.
+
+use std::sync::Arc;
+
+use k8s_openapi::{
+    api::core::v1::{Container, LifecycleHandler},
+    jiff::Timestamp,
+};
+use kube::ResourceExt;
+use sha2::{Digest, Sha256};
+
+use super::{
+    Instance, NamespaceSources, env, lock,
+    probes::{self, Finding, Target, Which},
+    state::{self, Ended, Kind, Phase},
+    translate::{self, Parts},
+    worker::{Event, Live, SIGKILL, SIGTERM, TRY_AGAIN, Worker, held_waiting},
+};
+use crate::embedded::{
+    events::Happening,
+    image::StandIn,
+    node::runtime::{ExecConfig, RuntimeError, Started},
+};
+
+/// A name for a directory: volume names are not trusted to be one.
+pub(super) fn hash(name: &str) -> String {
+    Sha256::digest(name)
+        .iter()
+        .take(12)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+fn new_id() -> String {
+    format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
+}
+
+impl Worker {
+    pub(super) async fn start(&mut self, kind: Kind, name: &str) {
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let Some(container) = translate::find(&spec, kind, name) else {
+            return;
+        };
+        let reference = container.image.clone().unwrap_or_default();
+        let Some(image) = self.inner.images.resolve(&reference) else {
+            self.image_missing(name, &reference, container.image_pull_policy.as_deref())
+                .await;
+            return;
+        };
+        let pulled = format!("Container image \"{reference}\" already present on machine");
+        self.happened(Some(name), Happening::normal("Pulled", pulled));
+        let id = new_id();
+        let prepared = self.prepare_container(kind, &container, &image, &id);
+        let config = match prepared {
+            Ok(config) => config,
+            Err(reason) => {
+                self.happened(Some(name), Happening::warning("Failed", format!("Error: {reason}")));
+                held_waiting(&mut self.state.containers, name, "CreateContainerConfigError", reason);
+                self.pause(name, TRY_AGAIN * 5);
+                return;
+            }
+        };
+        self.happened(
+            Some(name),
+            Happening::normal("Created", format!("Created container: {name}")),
+        );
+        let attempt = self.begin(name, &image);
+        let mut instance = Instance {
+            id: id.clone(),
+            attempt,
+            started: None,
+        };
+        let began = Timestamp::now();
+        match self.inner.runtime.start_container(config).await {
+            Ok(started) => {
+                instance.started = Some(started.clone());
+                self.remember(name, instance);
+                self.happened(
+                    Some(name),
+                    Happening::normal("Started", format!("Started container {name}")),
+                );
+                self.started(kind, &container, id, started).await;
+            }
+            Err(RuntimeError::Stopped) => {}
+            Err(error) => {
+                self.remember(name, instance);
+                self.happened(Some(name), Happening::warning("Failed", format!("Error: {error}")));
+                if let Some(held) = self.state.containers.get_mut(name) {
+                    held.phase = Phase::Ended(Ended {
+                        id,
+                        code: 128,
+                        signal: None,
+                        reason: "StartError".to_owned(),
+                        message: Some(error.to_string()),
+                        started_at: began,
+                        finished_at: Timestamp::now(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn remember(&self, name: &str, instance: Instance) {
+        lock(&self.inner.instances)
+            .entry(self.uid.clone())
+            .or_default()
+            .insert(name.to_owned(), instance);
+    }
+
+    fn pause(&mut self, name: &str, pause: std::time::Duration) {
+        if let (Some(held), Ok(at)) = (self.state.containers.get_mut(name), Timestamp::now().checked_add(pause)) {
+            held.not_before = Some(at);
+        }
+    }
+
+    /// Counts the attempt, and gives its number.
+    fn begin(&mut self, name: &str, image: &StandIn) -> i32 {
+        self.stand_ins.insert(name.to_owned(), image.name.clone());
+        let held = self.state.containers.entry(name.to_owned()).or_default();
+        if let Phase::Ended(ended) = &held.phase {
+            held.last = Some(ended.clone());
+        }
+        if held.last.is_some() {
+            held.restarts += 1;
+        }
+        held.failures = 0;
+        held.not_before = None;
+        held.image_id = format!("ztlab.dev/stand-in/{}", image.name);
+        held.restarts
+    }
+
+    async fn image_missing(&mut self, name: &str, reference: &str, policy: Option<&str>) {
+        let mut known: Vec<String> = self
+            .inner
+            .images
+            .all()
+            .into_iter()
+            .flat_map(|image| image.repositories)
+            .collect();
+        known.sort();
+        known.dedup();
+        let there = if known.is_empty() {
+            "none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        let why = format!(
+            "this cluster pulls nothing, and no stand-in answers for that name; there are stand-ins for: {there}"
+        );
+        let held = self.state.containers.entry(name.to_owned()).or_default();
+        held.failures += 1;
+        let pause = state::pull_pause(held.failures);
+        if policy == Some("Never") {
+            let text = format!("Container image \"{reference}\" is not present with pull policy of Never: {why}");
+            held_waiting(&mut self.state.containers, name, "ErrImageNeverPull", text.clone());
+            self.happened(Some(name), Happening::warning("ErrImageNeverPull", text));
+            self.happened(Some(name), Happening::warning("Failed", "Error: ErrImageNeverPull"));
+        } else {
+            let text = format!("Failed to pull image \"{reference}\": {why}");
+            held_waiting(&mut self.state.containers, name, "ErrImagePull", text.clone());
+            self.happened(
+                Some(name),
+                Happening::normal("Pulling", format!("Pulling image \"{reference}\"")),
+            );
+            self.happened(Some(name), Happening::warning("Failed", text));
+            self.happened(Some(name), Happening::warning("Failed", "Error: ErrImagePull"));
+        }
+        self.pause(name, pause);
+        self.publish().await;
+    }
+
+    fn prepare_container(
+        &self,
+        kind: Kind,
+        container: &Container,
+        image: &StandIn,
+        id: &str,
+    ) -> Result<crate::embedded::node::runtime::ContainerConfig, String> {
+        let namespace = self.pod.namespace().unwrap_or_default();
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let informers = &self.inner.informers;
+        let mut base = image.env.clone();
+        base.push(("HOSTNAME".to_owned(), translate::hostname(&self.pod)));
+        base.extend(env::services(
+            &informers.services.all(),
+            &namespace,
+            spec.enable_service_links != Some(false),
+        ));
+        let sources = NamespaceSources { informers, namespace };
+        let env = env::environment(&self.pod, container, base, &self.facts(), &sources)?;
+        let attempt = self.state.containers.get(&container.name).map_or(0, |held| {
+            held.restarts + i32::from(held.last.is_some() || held.ended().is_some())
+        });
+        let log = self.inner.log_file(&self.pod, &container.name, attempt);
+        if let Some(dir) = log.parent() {
+            std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        }
+        let target = if kind == Kind::Ephemeral {
+            translate::target(&spec, &container.name)
+        } else {
+            None
+        };
+        let share = match target {
+            Some(name) => {
+                let live = self
+                    .live
+                    .get(&name)
+                    .ok_or_else(|| format!("target container \"{name}\" is not running"))?;
+                Some(live.id.clone())
+            }
+            None if spec.share_process_namespace == Some(true) => self.live.values().next().map(|live| live.id.clone()),
+            None => None,
+        };
+        let parts = Parts {
+            id: id.to_owned(),
+            sandbox: self.uid.clone(),
+            env,
+            volumes: self.mounts.clone(),
+            log,
+            share_pid_with: share,
+        };
+        translate::config(&self.pod, container, image, parts)
+    }
+
+    async fn started(&mut self, kind: Kind, container: &Container, id: String, started: Started) {
+        let name = container.name.clone();
+        let probes_apply = kind == Kind::Main || (kind == Kind::Init && state::sidecar(container));
+        if let Some(held) = self.state.containers.get_mut(&name) {
+            held.phase = Phase::Running {
+                id: id.clone(),
+                since: started.started_at,
+            };
+            held.started = !(probes_apply && container.startup_probe.is_some());
+            held.ready = kind != Kind::Ephemeral && !(probes_apply && container.readiness_probe.is_some());
+        }
+        let (tell, mut exited) = (self.tell.clone(), started.exited.clone());
+        let (watched, watched_id) = (name.clone(), id.clone());
+        tokio::spawn(async move {
+            let exit = exited.wait().await;
+            // The pod's task may have ended before its containers.
+            let _ = tell.send(Event::Exited {
+                name: watched,
+                id: watched_id,
+                exit,
+            });
+        });
+        self.live.insert(
+            name.clone(),
+            Live {
+                id,
+                started,
+                probes: Vec::new(),
+            },
+        );
+        if let Some(hook) = container
+            .lifecycle
+            .as_ref()
+            .and_then(|lifecycle| lifecycle.post_start.as_ref())
+            && let Err(error) = self.hook(&name, hook).await
+        {
+            self.happened(
+                Some(&name),
+                Happening::warning("FailedPostStartHook", format!("PostStartHook failed: {error}")),
+            );
+            self.kill(&name, "FailedPostStartHook").await;
+            return;
+        }
+        if !probes_apply {
+            return;
+        }
+        if container.startup_probe.is_some() {
+            self.probe(container, Which::Startup);
+        } else {
+            self.probe(container, Which::Liveness);
+            self.probe(container, Which::Readiness);
+        }
+    }
+
+    /// Runs a lifecycle hook's program.
+    pub(super) async fn hook(&self, name: &str, hook: &LifecycleHandler) -> Result<(), String> {
+        if let Some(sleep) = &hook.sleep {
+            tokio::time::sleep(std::time::Duration::from_secs(
+                u64::try_from(sleep.seconds).unwrap_or(0),
+            ))
+            .await;
+            return Ok(());
+        }
+        let Some(exec) = &hook.exec else {
+            return Err("only exec and sleep hooks are supported by this node".to_owned());
+        };
+        let live = self.live.get(name).ok_or("container is not running")?;
+        let config = ExecConfig {
+            container: live.id.clone(),
+            argv: exec.command.clone().unwrap_or_default(),
+            ..ExecConfig::default()
+        };
+        let mut process = self
+            .inner
+            .runtime
+            .exec(config)
+            .await
+            .map_err(|error| error.to_string())?;
+        // Read to the end, or the program blocks.
+        let _ = tokio::io::copy(&mut process.stdout, &mut tokio::io::sink()).await;
+        let exit = process.exited.wait().await;
+        if exit.code == 0 {
+            Ok(())
+        } else {
+            Err(format!("exited with code {}", exit.code))
+        }
+    }
+
+    fn probe(&mut self, container: &Container, which: Which) {
+        let probe = match which {
+            Which::Startup => &container.startup_probe,
+            Which::Liveness => &container.liveness_probe,
+            Which::Readiness => &container.readiness_probe,
+        };
+        let (Some(probe), Some(live), Some(ip)) = (probe.clone(), self.live.get_mut(&container.name), self.state.ip)
+        else {
+            return;
+        };
+        let target = Target {
+            runtime: self.inner.runtime.clone(),
+            instance: live.id.clone(),
+            ip,
+            container: Arc::new(container.clone()),
+        };
+        let (tell, name, id) = (self.tell.clone(), container.name.clone(), live.id.clone());
+        let task = tokio::spawn(async move {
+            probes::run(which, &probe, &target, |finding| {
+                // The pod's task may have ended before its probes.
+                let _ = tell.send(Event::Probe {
+                    name: name.clone(),
+                    id: id.clone(),
+                    which,
+                    finding,
+                });
+            })
+            .await;
+        });
+        live.probes.push(task.abort_handle());
+    }
+
+    pub(super) async fn probed(&mut self, name: &str, which: Which, finding: Finding) {
+        if let Finding::Failure(text) | Finding::Failed(text) = &finding {
+            let text = format!("{} probe failed: {text}", which.word());
+            self.happened(Some(name), Happening::warning("Unhealthy", text));
+        }
+        let Some(held) = self.state.containers.get_mut(name) else {
+            return;
+        };
+        match (which, finding) {
+            (_, Finding::Failure(_)) => {}
+            (Which::Readiness, Finding::Passed) => held.ready = true,
+            (Which::Readiness, Finding::Failed(_)) => held.ready = false,
+            (Which::Liveness, Finding::Passed) => {}
+            (Which::Startup, Finding::Passed) => {
+                held.started = true;
+                let spec = self.pod.spec.clone().unwrap_or_default();
+                let found = [Kind::Main, Kind::Init]
+                    .into_iter()
+                    .find_map(|kind| translate::find(&spec, kind, name));
+                if let Some(container) = found {
+                    self.probe(&container, Which::Liveness);
+                    self.probe(&container, Which::Readiness);
+                }
+            }
+            (Which::Liveness | Which::Startup, Finding::Failed(_)) => {
+                let text = format!(
+                    "Container {name} failed {} probe, will be restarted",
+                    which.word().to_lowercase()
+                );
+                self.happened(Some(name), Happening::normal("Killing", text));
+                self.kill(name, "probe").await;
+            }
+        }
+    }
+
+    /// Ends one container: asks it first, then makes it.
+    pub(super) async fn kill(&mut self, name: &str, why: &str) {
+        let Some(live) = self.live.get_mut(name) else { return };
+        for probe in live.probes.drain(..) {
+            probe.abort();
+        }
+        let grace = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.termination_grace_period_seconds)
+            .unwrap_or(30);
+        let (runtime, id, mut exited) = (self.inner.runtime.clone(), live.id.clone(), live.started.exited.clone());
+        tracing::debug!(container = name, why, "killing");
+        tokio::spawn(async move {
+            // A container that has just ended by itself needs no signal.
+            let _ = runtime.signal_container(&id, SIGTERM).await;
+            let grace = std::time::Duration::from_secs(u64::try_from(grace).unwrap_or(0));
+            if tokio::time::timeout(grace, exited.wait()).await.is_err() {
+                let _ = runtime.signal_container(&id, SIGKILL).await;
+            }
+        });
+    }
+}

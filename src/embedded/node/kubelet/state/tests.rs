@@ -1,0 +1,182 @@
+use serde_json::json;
+
+use super::*;
+use crate::embedded::node::kubelet::status;
+
+fn pod(spec: serde_json::Value) -> Pod {
+    serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "default"}, "spec": spec})).unwrap()
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(seconds).unwrap()
+}
+
+fn ended(code: i32, finished: i64) -> ContainerState {
+    let ended = Ended {
+        id: "1".into(),
+        code,
+        signal: None,
+        reason: "x".into(),
+        message: None,
+        started_at: at(0),
+        finished_at: at(finished),
+    };
+    ContainerState {
+        phase: Phase::Ended(ended),
+        started: true,
+        ready: true,
+        ..ContainerState::default()
+    }
+}
+
+fn running() -> ContainerState {
+    let phase = Phase::Running {
+        id: "1".into(),
+        since: at(0),
+    };
+    ContainerState {
+        phase,
+        started: true,
+        ready: true,
+        ..ContainerState::default()
+    }
+}
+
+fn state(containers: &[(&str, ContainerState)]) -> PodState {
+    PodState {
+        sandbox: true,
+        containers: containers
+            .iter()
+            .map(|(name, held)| ((*name).to_owned(), held.clone()))
+            .collect(),
+        ..PodState::default()
+    }
+}
+
+fn start(name: &str) -> Vec<Step> {
+    vec![Step::Start(Kind::Main, name.into())]
+}
+
+#[test]
+fn init_containers_run_one_after_another() {
+    let pod = pod(json!({"initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "c"}]}));
+    let init = |name: &str| vec![Step::Start(Kind::Init, name.into())];
+    assert_eq!(next(&pod, &state(&[]), at(9)).steps, init("i"));
+    assert_eq!(next(&pod, &state(&[("i", running())]), at(9)).steps, []);
+    assert_eq!(next(&pod, &state(&[("i", ended(0, 1))]), at(9)).steps, init("j"));
+    assert_eq!(
+        next(&pod, &state(&[("i", ended(0, 1)), ("j", ended(1, 1))]), at(9)).steps,
+        init("j"),
+        "tried again"
+    );
+    assert_eq!(
+        next(&pod, &state(&[("i", ended(0, 1)), ("j", ended(0, 1))]), at(9)).steps,
+        start("c")
+    );
+}
+
+#[test]
+fn the_restart_policy_decides() {
+    for (policy, code, again, phase_is) in [
+        ("Always", 0, true, "Running"),
+        ("Always", 1, true, "Running"),
+        ("OnFailure", 0, false, "Succeeded"),
+        ("OnFailure", 1, true, "Running"),
+        ("Never", 0, false, "Succeeded"),
+        ("Never", 1, false, "Failed"),
+    ] {
+        let pod = pod(json!({"restartPolicy": policy, "containers": [{"name": "c"}]}));
+        let state = state(&[("c", ended(code, 1))]);
+        assert_eq!(!next(&pod, &state, at(9)).steps.is_empty(), again, "{policy} {code}");
+        assert_eq!(phase(pod.spec.as_ref().unwrap(), &state), phase_is, "{policy} {code}");
+    }
+}
+
+#[test]
+fn restarts_wait_longer_each_time() {
+    for (restarts, pause) in [
+        (0, 0),
+        (1, 10),
+        (2, 20),
+        (3, 40),
+        (4, 80),
+        (5, 160),
+        (6, 300),
+        (60, 300),
+    ] {
+        let held = ContainerState {
+            restarts,
+            ..ended(1, 100)
+        };
+        assert_eq!(held.restart_at(), at(100 + pause), "{restarts}");
+    }
+    let mut long = ContainerState {
+        restarts: 5,
+        ..ended(1, 700)
+    };
+    assert_eq!(long.restart_at(), at(700), "it ran for ten minutes");
+    long.restarts = 1;
+    let pod = pod(json!({"containers": [{"name": "c"}]}));
+    let waiting = state(&[(
+        "c",
+        ContainerState {
+            restarts: 1,
+            ..ended(1, 100)
+        },
+    )]);
+    let plan = next(&pod, &waiting, at(105));
+    assert_eq!(plan.steps, [Step::BackOff(Kind::Main, "c".into())]);
+    assert_eq!(plan.wake, Some(at(110)));
+}
+
+#[test]
+fn a_pod_that_stops_starts_nothing() {
+    let pod = pod(json!({"containers": [{"name": "c"}]}));
+    let stopping = PodState {
+        stopping: true,
+        ..state(&[("c", ended(143, 1))])
+    };
+    assert_eq!(next(&pod, &stopping, at(9)), Next::default());
+    assert_eq!(phase(pod.spec.as_ref().unwrap(), &stopping), "Failed");
+}
+
+#[test]
+fn ephemeral_containers_run_once_and_do_not_count() {
+    let pod = pod(json!({"containers": [{"name": "c"}], "ephemeralContainers": [{"name": "e"}]}));
+    let steps = next(&pod, &state(&[("c", running())]), at(9)).steps;
+    assert_eq!(steps, [Step::Start(Kind::Ephemeral, "e".into())]);
+    let done = state(&[("c", running()), ("e", ended(1, 1))]);
+    assert_eq!(next(&pod, &done, at(9)).steps, []);
+    assert_eq!(phase(pod.spec.as_ref().unwrap(), &done), "Running");
+}
+
+#[test]
+fn the_status_says_what_is_so() {
+    let pod = pod(json!({"containers": [{"name": "a", "image": "x:1"}, {"name": "b", "image": "y:1"}]}));
+    let unready = ContainerState {
+        ready: false,
+        ..running()
+    };
+    let made = status::status(
+        &pod,
+        &state(&[("a", running()), ("b", unready)]),
+        Ipv4Addr::new(10, 244, 0, 1),
+        at(5),
+    );
+    let ready = made
+        .conditions
+        .as_ref()
+        .unwrap()
+        .iter()
+        .find(|c| c.type_ == "Ready")
+        .unwrap();
+    assert_eq!(
+        (ready.status.as_str(), ready.message.as_deref()),
+        ("False", Some("containers with unready status: [b]"))
+    );
+    assert_eq!(made.phase.as_deref(), Some("Running"));
+    let statuses = made.container_statuses.unwrap();
+    assert_eq!(statuses.iter().map(|s| s.ready).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(statuses[0].container_id.as_deref(), Some("ztlab://1"));
+    assert_eq!(made.qos_class.as_deref(), Some("BestEffort"));
+}

@@ -1,0 +1,287 @@
+//! A pod's status from what the kubelet knows. Pure.
+
+use std::net::Ipv4Addr;
+
+use k8s_openapi::{
+    api::core::v1::{
+        ContainerState as ApiState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
+        ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodSpec, PodStatus,
+    },
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+
+use super::state::{self, ContainerState, Ended, Phase, PodState};
+
+/// The scheme of container ids.
+pub const ID_SCHEME: &str = "ztlab://";
+
+/// The status to write.
+pub fn status(pod: &Pod, held: &PodState, host_ip: Ipv4Addr, now: Timestamp) -> PodStatus {
+    let Some(spec) = &pod.spec else {
+        return PodStatus::default();
+    };
+    let old = pod.status.clone().unwrap_or_default();
+    let ip = held.ip.map(|ip| ip.to_string());
+    let list = |statuses: Vec<ContainerStatus>| (!statuses.is_empty()).then_some(statuses);
+    let initialized = state::initialized(spec, held);
+    let waiting = if spec.init_containers.as_ref().is_some_and(|list| !list.is_empty()) && !initialized {
+        "PodInitializing"
+    } else {
+        "ContainerCreating"
+    };
+    let of = |name: &str, image: Option<&str>| container(name, image.unwrap_or(""), held.containers.get(name), waiting);
+    let phase = state::phase(spec, held);
+    let mut status = PodStatus {
+        phase: Some(phase.to_owned()),
+        host_ip: Some(host_ip.to_string()),
+        host_ips: Some(vec![HostIP {
+            ip: host_ip.to_string(),
+        }]),
+        pod_ips: ip.clone().map(|ip| vec![PodIP { ip }]),
+        pod_ip: ip,
+        start_time: old.start_time.clone().or(held.since.map(Time)),
+        qos_class: old.qos_class.clone().or_else(|| Some(qos(spec).to_owned())),
+        init_container_statuses: list(
+            spec.init_containers
+                .iter()
+                .flatten()
+                .map(|c| of(&c.name, c.image.as_deref()))
+                .collect(),
+        ),
+        container_statuses: list(
+            spec.containers
+                .iter()
+                .map(|c| of(&c.name, c.image.as_deref()))
+                .collect(),
+        ),
+        ephemeral_container_statuses: list(
+            spec.ephemeral_containers
+                .iter()
+                .flatten()
+                .map(|c| of(&c.name, c.image.as_deref()))
+                .collect(),
+        ),
+        observed_generation: old.observed_generation,
+        ..PodStatus::default()
+    };
+    status.conditions = Some(conditions(
+        pod,
+        spec,
+        held,
+        phase,
+        &old.conditions.unwrap_or_default(),
+        now,
+    ));
+    status
+}
+
+fn conditions(
+    pod: &Pod,
+    spec: &PodSpec,
+    held: &PodState,
+    phase: &str,
+    old: &[PodCondition],
+    now: Timestamp,
+) -> Vec<PodCondition> {
+    let names = |test: &dyn Fn(&ContainerState) -> bool| -> Vec<&str> {
+        let passes = |name: &str| held.containers.get(name).is_some_and(test);
+        spec.containers
+            .iter()
+            .map(|c| c.name.as_str())
+            .filter(|name| !passes(name))
+            .collect()
+    };
+    let unready = names(&|c| c.running() && c.ready && c.started);
+    let containers_ready = if unready.is_empty() && !held.stopping {
+        Ok(())
+    } else if phase == "Succeeded" {
+        Err(("PodCompleted", String::new()))
+    } else {
+        Err((
+            "ContainersNotReady",
+            format!("containers with unready status: [{}]", unready.join(" ")),
+        ))
+    };
+    let initialized = if state::initialized(spec, held) {
+        Ok(())
+    } else {
+        let left: Vec<&str> = spec
+            .init_containers
+            .iter()
+            .flatten()
+            .map(|c| c.name.as_str())
+            .filter(|name| {
+                !held
+                    .containers
+                    .get(*name)
+                    .is_some_and(|c| c.ended().is_some_and(|e| e.code == 0))
+            })
+            .collect();
+        Err((
+            "ContainersNotInitialized",
+            format!("containers with incomplete status: [{}]", left.join(" ")),
+        ))
+    };
+    let sandbox = if held.sandbox { Ok(()) } else { Err(("", String::new())) };
+    let gates_open = |condition: &str| old.iter().any(|c| c.type_ == condition && c.status == "True");
+    let closed: Vec<&str> = spec
+        .readiness_gates
+        .iter()
+        .flatten()
+        .map(|gate| gate.condition_type.as_str())
+        .filter(|condition| !gates_open(condition))
+        .collect();
+    let ready = match (&containers_ready, closed.is_empty()) {
+        (Ok(()), false) => Err((
+            "ReadinessGatesNotReady",
+            format!(
+                "corresponding condition of pod readiness gate \"{}\" does not exist.",
+                closed.join(" ")
+            ),
+        )),
+        _ => containers_ready.clone(),
+    };
+    let ours: [(&str, Result<(), (&str, String)>); 5] = [
+        ("PodReadyToStartContainers", sandbox),
+        ("Initialized", initialized),
+        ("Ready", ready),
+        ("ContainersReady", containers_ready),
+        ("PodScheduled", Ok(())),
+    ];
+    let mut all: Vec<PodCondition> = ours
+        .into_iter()
+        .map(|(kind, result)| condition(pod, kind, result, old, now))
+        .collect();
+    // Conditions of others (readiness gates, disruption) stay.
+    all.extend(
+        old.iter()
+            .filter(|c| !all.iter().any(|ours| ours.type_ == c.type_))
+            .cloned()
+            .collect::<Vec<_>>(),
+    );
+    all
+}
+
+fn condition(
+    pod: &Pod,
+    kind: &str,
+    result: Result<(), (&str, String)>,
+    old: &[PodCondition],
+    now: Timestamp,
+) -> PodCondition {
+    let (value, reason, message) = match result {
+        Ok(()) => ("True", None, None),
+        Err((reason, message)) => {
+            let some = |text: String| (!text.is_empty()).then_some(text);
+            ("False", some(reason.to_owned()), some(message))
+        }
+    };
+    let before = old
+        .iter()
+        .find(|condition| condition.type_ == kind && condition.status == value);
+    PodCondition {
+        type_: kind.to_owned(),
+        status: value.to_owned(),
+        reason,
+        message,
+        last_transition_time: before.and_then(|c| c.last_transition_time.clone()).or(Some(Time(now))),
+        observed_generation: before
+            .and_then(|c| c.observed_generation)
+            .filter(|_| pod.metadata.generation.is_some()),
+        ..PodCondition::default()
+    }
+}
+
+fn container(name: &str, image: &str, held: Option<&ContainerState>, waiting: &str) -> ContainerStatus {
+    let mut status = ContainerStatus {
+        name: name.to_owned(),
+        image: image.to_owned(),
+        image_id: String::new(),
+        started: Some(false),
+        ..ContainerStatus::default()
+    };
+    let Some(held) = held else {
+        status.state = Some(pause(waiting, None));
+        return status;
+    };
+    status.image_id.clone_from(&held.image_id);
+    status.restart_count = held.restarts;
+    status.last_state = held.last.as_ref().map(ended);
+    match &held.phase {
+        Phase::Waiting { reason, message } => {
+            status.container_id = held.last.as_ref().map(|last| format!("{ID_SCHEME}{}", last.id));
+            status.state = Some(pause(reason, message.clone()));
+        }
+        Phase::Running { id, since } => {
+            status.container_id = Some(format!("{ID_SCHEME}{id}"));
+            status.ready = held.ready && held.started;
+            status.started = Some(held.started);
+            let running = ContainerStateRunning {
+                started_at: Some(Time(*since)),
+            };
+            status.state = Some(ApiState {
+                running: Some(running),
+                ..ApiState::default()
+            });
+        }
+        Phase::Ended(last) => {
+            status.container_id = Some(format!("{ID_SCHEME}{}", last.id));
+            // An init container that is done is ready.
+            status.ready = last.code == 0 && held.ready;
+            status.state = Some(ended(last));
+        }
+    }
+    status
+}
+
+fn pause(reason: &str, message: Option<String>) -> ApiState {
+    ApiState {
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            message,
+        }),
+        ..ApiState::default()
+    }
+}
+
+fn ended(last: &Ended) -> ApiState {
+    let terminated = ContainerStateTerminated {
+        container_id: Some(format!("{ID_SCHEME}{}", last.id)),
+        exit_code: last.code,
+        signal: None,
+        reason: Some(last.reason.clone()),
+        message: last.message.clone(),
+        started_at: Some(Time(last.started_at)),
+        finished_at: Some(Time(last.finished_at)),
+    };
+    ApiState {
+        terminated: Some(terminated),
+        ..ApiState::default()
+    }
+}
+
+/// The quality-of-service class.
+///
+/// Source: Kubernetes' "Pod Quality of Service Classes".
+pub fn qos(spec: &PodSpec) -> &'static str {
+    let mut any = false;
+    let mut guaranteed = true;
+    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+        let resources = container.resources.clone().unwrap_or_default();
+        let (limits, requests) = (
+            resources.limits.unwrap_or_default(),
+            resources.requests.unwrap_or_default(),
+        );
+        any |= !limits.is_empty() || !requests.is_empty();
+        for name in ["cpu", "memory"] {
+            let limit = limits.get(name);
+            guaranteed &= limit.is_some() && requests.get(name).is_none_or(|request| Some(request) == limit);
+        }
+    }
+    match (any, guaranteed) {
+        (false, _) => "BestEffort",
+        (true, true) => "Guaranteed",
+        (true, false) => "Burstable",
+    }
+}

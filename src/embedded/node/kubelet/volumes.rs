@@ -1,0 +1,422 @@
+//! Volumes that hold what the API says: ConfigMaps, Secrets, tokens, fields of the pod.
+//!
+//! [`content`] is pure; [`write`] puts it on disk so that a reader sees all of the old files or all of the new ones.
+//!
+//! Source: Kubernetes' "Volumes" and "Projected Volumes"; the layout (`..data`) is that of its atomic writer.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Component, Path, PathBuf},
+};
+
+use k8s_openapi::api::core::v1::{
+    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccountTokenProjection, Volume,
+};
+
+use super::env::{Facts, Sources, field};
+
+/// A file of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// What is in it.
+    pub bytes: Vec<u8>,
+    /// Its permission bits.
+    pub mode: u32,
+}
+
+/// Files by their path in the volume.
+pub type Files = BTreeMap<PathBuf, File>;
+
+/// What a volume is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Content {
+    /// An empty directory of the pod's own.
+    Empty {
+        /// In memory, with this size, where the volume asks for it.
+        memory: Option<u64>,
+    },
+    /// These files.
+    Files(Files),
+}
+
+/// A token that a volume asks for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TokenRequest {
+    /// For whom, or the API server.
+    pub audience: Option<String>,
+    /// For how long, seconds.
+    pub seconds: i64,
+}
+
+impl TokenRequest {
+    fn of(projection: &ServiceAccountTokenProjection) -> Self {
+        Self {
+            audience: projection.audience.clone().filter(|audience| !audience.is_empty()),
+            seconds: projection.expiration_seconds.unwrap_or(3600).max(600),
+        }
+    }
+}
+
+/// The tokens that a pod's volumes ask for.
+pub fn tokens(pod: &Pod) -> Vec<TokenRequest> {
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
+    let mut all: Vec<TokenRequest> = volumes
+        .into_iter()
+        .flatten()
+        .filter_map(|volume| volume.projected.as_ref()?.sources.as_ref())
+        .flatten()
+        .filter_map(|source| source.service_account_token.as_ref())
+        .map(TokenRequest::of)
+        .collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+fn relative(path: &str) -> Result<PathBuf, String> {
+    let path = Path::new(path);
+    let plain = path.components().all(|part| matches!(part, Component::Normal(_)));
+    if plain && path.components().next().is_some() {
+        Ok(path.to_owned())
+    } else {
+        Err(format!("invalid path {path:?} in a volume"))
+    }
+}
+
+fn mode(item: Option<i32>, default: Option<i32>) -> u32 {
+    u32::try_from(item.or(default).unwrap_or(0o644)).unwrap_or(0o644) & 0o777
+}
+
+fn pick(
+    data: &BTreeMap<String, Vec<u8>>,
+    items: Option<&Vec<KeyToPath>>,
+    default: Option<i32>,
+    optional: bool,
+    owner: &str,
+) -> Result<Files, String> {
+    let mut files = Files::new();
+    match items {
+        None => {
+            for (key, bytes) in data {
+                files.insert(
+                    relative(key)?,
+                    File {
+                        bytes: bytes.clone(),
+                        mode: mode(None, default),
+                    },
+                );
+            }
+        }
+        Some(items) => {
+            for item in items {
+                match data.get(&item.key) {
+                    Some(bytes) => {
+                        files.insert(
+                            relative(&item.path)?,
+                            File {
+                                bytes: bytes.clone(),
+                                mode: mode(item.mode, default),
+                            },
+                        );
+                    }
+                    None if optional => {}
+                    None => return Err(format!("{owner} references non-existent key: {}", item.key)),
+                }
+            }
+        }
+    }
+    Ok(files)
+}
+
+fn of_map(map: &ConfigMap) -> BTreeMap<String, Vec<u8>> {
+    let text = map
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.clone().into_bytes()));
+    let binary = map
+        .binary_data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.0.clone()));
+    text.chain(binary).collect()
+}
+
+fn of_secret(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
+    secret
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.0.clone()))
+        .collect()
+}
+
+fn downward(pod: &Pod, items: &[DownwardAPIVolumeFile], default: Option<i32>, facts: &Facts) -> Result<Files, String> {
+    let mut files = Files::new();
+    for item in items {
+        let text = match &item.field_ref {
+            Some(selector) => field(pod, selector, facts)?,
+            None => String::new(),
+        };
+        files.insert(
+            relative(&item.path)?,
+            File {
+                bytes: text.into_bytes(),
+                mode: mode(item.mode, default),
+            },
+        );
+    }
+    Ok(files)
+}
+
+/// What is in a volume now.
+///
+/// # Errors
+/// What is missing or cannot be had here, in the kubelet's words.
+pub fn content(
+    pod: &Pod,
+    volume: &Volume,
+    facts: &Facts,
+    sources: &dyn Sources,
+    tokens: &BTreeMap<TokenRequest, String>,
+) -> Result<Content, String> {
+    if let Some(empty) = &volume.empty_dir {
+        let memory = (empty.medium.as_deref() == Some("Memory")).then(|| {
+            empty
+                .size_limit
+                .as_ref()
+                .and_then(|size| size.0.parse().ok())
+                .unwrap_or(64 << 20)
+        });
+        return Ok(Content::Empty { memory });
+    }
+    if let Some(source) = &volume.config_map {
+        let optional = source.optional == Some(true);
+        let data = match sources.config_map(&source.name) {
+            Some(map) => of_map(&map),
+            None if optional => BTreeMap::new(),
+            None => return Err(format!("configmap \"{}\" not found", source.name)),
+        };
+        return pick(&data, source.items.as_ref(), source.default_mode, optional, "configmap").map(Content::Files);
+    }
+    if let Some(source) = &volume.secret {
+        let optional = source.optional == Some(true);
+        let name = source.secret_name.clone().unwrap_or_default();
+        let data = match sources.secret(&name) {
+            Some(secret) => of_secret(&secret),
+            None if optional => BTreeMap::new(),
+            None => return Err(format!("secret \"{name}\" not found")),
+        };
+        return pick(&data, source.items.as_ref(), source.default_mode, optional, "secret").map(Content::Files);
+    }
+    if let Some(source) = &volume.downward_api {
+        let items = source.items.as_deref().unwrap_or_default();
+        return downward(pod, items, source.default_mode, facts).map(Content::Files);
+    }
+    let Some(projected) = &volume.projected else {
+        return Err(format!(
+            "volume \"{}\" is of a type that this node does not have",
+            volume.name
+        ));
+    };
+    let default = projected.default_mode;
+    let mut files = Files::new();
+    for source in projected.sources.iter().flatten() {
+        if let Some(token) = &source.service_account_token {
+            let bytes = tokens
+                .get(&TokenRequest::of(token))
+                .cloned()
+                .unwrap_or_default()
+                .into_bytes();
+            // Only its owner reads a token.
+            files.insert(
+                relative(&token.path)?,
+                File {
+                    bytes,
+                    mode: mode(None, default) & 0o600,
+                },
+            );
+        }
+        if let Some(source) = &source.config_map {
+            let optional = source.optional == Some(true);
+            let data = match sources.config_map(&source.name) {
+                Some(map) => of_map(&map),
+                None if optional => BTreeMap::new(),
+                None => return Err(format!("configmap \"{}\" not found", source.name)),
+            };
+            files.extend(pick(&data, source.items.as_ref(), default, optional, "configmap")?);
+        }
+        if let Some(source) = &source.secret {
+            let optional = source.optional == Some(true);
+            let data = match sources.secret(&source.name) {
+                Some(secret) => of_secret(&secret),
+                None if optional => BTreeMap::new(),
+                None => return Err(format!("secret \"{}\" not found", source.name)),
+            };
+            files.extend(pick(&data, source.items.as_ref(), default, optional, "secret")?);
+        }
+        if let Some(source) = &source.downward_api {
+            files.extend(downward(
+                pod,
+                source.items.as_deref().unwrap_or_default(),
+                default,
+                facts,
+            )?);
+        }
+    }
+    Ok(Content::Files(files))
+}
+
+/// Puts the files into `dir`: into a new directory beside the old one, to which `..data` is then switched.
+///
+/// # Errors
+/// When the file system refuses.
+pub fn write(dir: &Path, files: &Files) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let stamp = format!("..{}", jiff::Timestamp::now().as_nanosecond());
+    let fresh = dir.join(&stamp);
+    for (path, file) in files {
+        let target = fresh.join(path);
+        if let Some(parent) = target.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(&target, &file.bytes)?;
+        fs::set_permissions(&target, fs::Permissions::from_mode(file.mode))?;
+    }
+    fs::create_dir_all(&fresh)?;
+    let data = dir.join("..data");
+    let old = fs::read_link(&data).ok();
+    let switch = dir.join("..data_tmp");
+    let _ = fs::remove_file(&switch);
+    symlink(&stamp, &switch)?;
+    fs::rename(&switch, &data)?;
+    let wanted: std::collections::BTreeSet<_> = files
+        .keys()
+        .filter_map(|path| path.components().next())
+        .map(|part| part.as_os_str().to_owned())
+        .collect();
+    for name in &wanted {
+        let link = dir.join(name);
+        if fs::symlink_metadata(&link).is_err() {
+            symlink(Path::new("..data").join(name), link)?;
+        }
+    }
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if !name.to_string_lossy().starts_with("..") && !wanted.contains(&name) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    if let Some(old) = old.filter(|old| old.as_os_str() != stamp.as_str()) {
+        fs::remove_dir_all(dir.join(old))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::*;
+
+    struct Held;
+
+    impl Sources for Held {
+        fn config_map(&self, name: &str) -> Option<Arc<ConfigMap>> {
+            (name == "cm").then(|| Arc::new(serde_json::from_value(json!({"data": {"a": "1", "b": "2"}})).unwrap()))
+        }
+        fn secret(&self, _: &str) -> Option<Arc<Secret>> {
+            None
+        }
+    }
+
+    fn run(volume: serde_json::Value) -> Result<Content, String> {
+        let pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}})).unwrap();
+        let mut volume = volume;
+        volume["name"] = json!("v");
+        let tokens = BTreeMap::from([(
+            TokenRequest {
+                audience: None,
+                seconds: 3607,
+            },
+            "tok".to_owned(),
+        )]);
+        content(
+            &pod,
+            &serde_json::from_value(volume).unwrap(),
+            &Facts::default(),
+            &Held,
+            &tokens,
+        )
+    }
+
+    fn file(text: &str, mode: u32) -> File {
+        File {
+            bytes: text.into(),
+            mode,
+        }
+    }
+
+    #[test]
+    fn volumes_hold_what_they_say() {
+        let files = |list: &[(&str, File)]| {
+            Ok(Content::Files(
+                list.iter()
+                    .map(|(path, file)| (PathBuf::from(path), file.clone()))
+                    .collect(),
+            ))
+        };
+        for (volume, expected) in [
+            (
+                json!({"configMap": {"name": "cm"}}),
+                files(&[("a", file("1", 0o644)), ("b", file("2", 0o644))]),
+            ),
+            (
+                json!({"configMap": {"name": "cm", "items": [{"key": "a", "path": "x/y", "mode": 256}]}}),
+                files(&[("x/y", file("1", 0o400))]),
+            ),
+            (
+                json!({"configMap": {"name": "cm", "items": [{"key": "a", "path": "../y"}]}}),
+                Err("invalid path \"../y\" in a volume".to_owned()),
+            ),
+            (
+                json!({"secret": {"secretName": "no"}}),
+                Err("secret \"no\" not found".to_owned()),
+            ),
+            (json!({"secret": {"secretName": "no", "optional": true}}), files(&[])),
+            (json!({"emptyDir": {}}), Ok(Content::Empty { memory: None })),
+            (
+                json!({"projected": {"sources": [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+                    {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}),
+                files(&[("namespace", file("ns", 0o644)), ("token", file("tok", 0o600))]),
+            ),
+        ] {
+            assert_eq!(run(volume.clone()), expected, "{volume}");
+        }
+    }
+
+    #[test]
+    fn an_update_switches_all_files_at_once() {
+        let temp = tempfile::tempdir().unwrap();
+        let files = |list: &[(&str, &str)]| {
+            list.iter()
+                .map(|(p, t)| (PathBuf::from(p), file(t, 0o644)))
+                .collect::<Files>()
+        };
+        write(temp.path(), &files(&[("a", "1"), ("x/y", "2")])).unwrap();
+        assert_eq!(fs::read_to_string(temp.path().join("x/y")).unwrap(), "2");
+        write(temp.path(), &files(&[("a", "3")])).unwrap();
+        assert_eq!(fs::read_to_string(temp.path().join("a")).unwrap(), "3");
+        let mut left: Vec<_> = fs::read_dir(temp.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left.len(), 3, "a, ..data and one directory: {left:?}");
+    }
+}

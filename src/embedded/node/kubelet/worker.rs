@@ -1,0 +1,575 @@
+//! One pod's task: looks at what is, does what is next, writes the status, waits for news.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use k8s_openapi::{
+    api::{
+        authentication::v1::{BoundObjectReference, TokenRequest as ApiTokenRequest, TokenRequestSpec},
+        core::v1::{Pod, PodStatus, ServiceAccount},
+    },
+    jiff::Timestamp,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use tokio::{sync::mpsc, task::AbortHandle};
+
+use super::{
+    Inner, NamespaceSources,
+    env::Facts,
+    lock,
+    probes::{Finding, Which},
+    starting::hash,
+    state::{self, ContainerState, Ended, Phase, PodState, Step},
+    status, translate,
+    volumes::{self, Content, Files, TokenRequest},
+};
+use crate::embedded::{
+    control_plane::controllers::{unless_gone, write_status},
+    events::{Happening, reference},
+    node::runtime::{ContainerExit, MountSource, RuntimeError, SandboxConfig, Started},
+};
+
+/// The annotation that names the stand-ins that run in a pod.
+pub const STAND_IN: &str = "ztlab.dev/stand-in";
+/// When to try again what failed without a sign of when it may work.
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// Signals by number, as POSIX fixes them.
+pub(super) const SIGKILL: i32 = 9;
+pub(super) const SIGTERM: i32 = 15;
+
+/// What a pod's task is told.
+#[derive(Debug)]
+pub enum Message {
+    /// The pod changed.
+    Pod(Arc<Pod>),
+    /// A ConfigMap or Secret of its namespace changed.
+    Sources,
+    /// The pod is gone from the API.
+    Gone,
+}
+
+/// What happens in the pod.
+#[derive(Debug)]
+pub(super) enum Event {
+    Exited {
+        name: String,
+        id: String,
+        exit: ContainerExit,
+    },
+    Probe {
+        name: String,
+        id: String,
+        which: Which,
+        finding: Finding,
+    },
+}
+
+/// A running instance.
+pub(super) struct Live {
+    pub(super) id: String,
+    pub(super) started: Started,
+    pub(super) probes: Vec<AbortHandle>,
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        for probe in &self.probes {
+            probe.abort();
+        }
+    }
+}
+
+struct Token {
+    value: String,
+    renew: Timestamp,
+}
+
+/// One pod's task.
+pub struct Worker {
+    pub(super) inner: Arc<Inner>,
+    pub(super) pod: Arc<Pod>,
+    pub(super) uid: String,
+    pub(super) state: PodState,
+    pub(super) live: BTreeMap<String, Live>,
+    pub(super) tell: mpsc::UnboundedSender<Event>,
+    pub(super) events: mpsc::UnboundedReceiver<Event>,
+    pub(super) mounts: BTreeMap<String, MountSource>,
+    pub(super) stand_ins: BTreeMap<String, String>,
+    written: BTreeMap<String, Files>,
+    tokens: BTreeMap<TokenRequest, Token>,
+    published: Option<PodStatus>,
+    annotated: Option<String>,
+    wake: Option<Timestamp>,
+}
+
+fn newer(pod: &Pod, than: &Pod) -> bool {
+    let number = |pod: &Pod| {
+        pod.resource_version()
+            .and_then(|text| text.parse::<u64>().ok())
+            .unwrap_or(0)
+    };
+    number(pod) >= number(than)
+}
+
+impl Worker {
+    pub(super) fn new(inner: Arc<Inner>, pod: Arc<Pod>) -> Self {
+        let (tell, events) = mpsc::unbounded_channel();
+        let now = Timestamp::now();
+        Self {
+            uid: pod.uid().unwrap_or_default(),
+            inner,
+            pod,
+            state: PodState {
+                since: Timestamp::from_second(now.as_second()).ok(),
+                ..PodState::default()
+            },
+            live: BTreeMap::new(),
+            tell,
+            events,
+            mounts: BTreeMap::new(),
+            stand_ins: BTreeMap::new(),
+            written: BTreeMap::new(),
+            tokens: BTreeMap::new(),
+            published: None,
+            annotated: None,
+            wake: None,
+        }
+    }
+
+    /// Runs the pod to its end.
+    pub(super) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        loop {
+            if self.pod.metadata.deletion_timestamp.is_some() {
+                self.terminate(&mut inbox).await;
+                return;
+            }
+            self.wake = None;
+            self.sync().await;
+            self.publish().await;
+            self.annotate().await;
+            let wake = self.wake;
+            let sleep = async {
+                match wake {
+                    Some(at) => {
+                        let left = Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default();
+                        tokio::time::sleep(left + Duration::from_millis(1)).await;
+                    }
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(Message::Pod(pod)) => self.accept(pod),
+                    Some(Message::Sources) => self.sources_changed().await,
+                    Some(Message::Gone) | None => {
+                        self.remove().await;
+                        return;
+                    }
+                },
+                Some(event) = self.events.recv() => self.take(event).await,
+                () = sleep => {}
+            }
+        }
+    }
+
+    pub(super) fn accept(&mut self, pod: Arc<Pod>) {
+        if newer(&pod, &self.pod) {
+            self.pod = pod;
+        }
+    }
+
+    pub(super) fn happened(&self, container: Option<&str>, what: Happening) {
+        let mut about = reference(self.pod.as_ref());
+        about.field_path = container.map(|name| {
+            let spec = self.pod.spec.clone().unwrap_or_default();
+            let is = |list: Option<Vec<k8s_openapi::api::core::v1::Container>>| {
+                list.into_iter().flatten().any(|c| c.name == name)
+            };
+            let list = if is(Some(spec.containers)) {
+                "containers"
+            } else if is(spec.init_containers) {
+                "initContainers"
+            } else {
+                "ephemeralContainers"
+            };
+            format!("spec.{list}{{{name}}}")
+        });
+        self.inner.recorder.tell(about, what);
+    }
+
+    pub(super) fn wake_at(&mut self, at: Timestamp) {
+        self.wake = Some(self.wake.map_or(at, |wake| wake.min(at)));
+    }
+
+    pub(super) fn wake_in(&mut self, pause: Duration) {
+        if let Ok(at) = Timestamp::now().checked_add(pause) {
+            self.wake_at(at);
+        }
+    }
+
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            pod_ip: self.state.ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            host_ip: self.inner.config.node_ip.to_string(),
+        }
+    }
+
+    async fn sync(&mut self) {
+        let Some(spec) = self.pod.spec.clone() else { return };
+        if state::over(&spec, &self.state) {
+            if self.state.sandbox {
+                self.state.sandbox = false;
+                // It can fail only where the runtime has stopped, and the pods with it.
+                let _ = self.inner.runtime.remove_sandbox(&self.uid).await;
+            }
+            return;
+        }
+        if !self.state.sandbox && !self.prepare().await {
+            return;
+        }
+        if let Some(renew) = self.tokens.values().map(|token| token.renew).min() {
+            if renew <= Timestamp::now() {
+                self.tokens.clear();
+                self.refresh_volumes().await;
+            }
+            if let Some(renew) = self.tokens.values().map(|token| token.renew).min() {
+                self.wake_at(renew);
+            }
+        }
+        // Each round starts or pauses at least one container; a pod has only so many.
+        for _ in 0..64 {
+            let next = state::next(&self.pod, &self.state, Timestamp::now());
+            if let Some(wake) = next.wake {
+                self.wake_at(wake);
+            }
+            if next.steps.is_empty() {
+                return;
+            }
+            for step in next.steps {
+                match step {
+                    Step::Start(kind, name) => self.start(kind, &name).await,
+                    Step::BackOff(_, name) => self.back_off(&name),
+                }
+            }
+        }
+    }
+
+    /// Address, volumes and sandbox; `false` where something is missing yet.
+    async fn prepare(&mut self) -> bool {
+        let host_network = self.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        if self.state.ip.is_none() {
+            let ip = if host_network {
+                Some(self.inner.config.node_ip)
+            } else {
+                lock(&self.inner.ipam).take()
+            };
+            if ip.is_none() {
+                let text = "failed to set up the pod network: no address is left in the node's range";
+                self.happened(None, Happening::warning("FailedCreatePodSandBox", text));
+                self.wake_in(TRY_AGAIN);
+                return false;
+            }
+            self.state.ip = ip;
+        }
+        if let Err((volume, reason)) = self.set_up_volumes().await {
+            let text = format!("MountVolume.SetUp failed for volume \"{volume}\" : {reason}");
+            self.happened(None, Happening::warning("FailedMount", text));
+            self.wake_in(TRY_AGAIN);
+            return false;
+        }
+        let config = &self.inner.config;
+        let ip = self.state.ip.unwrap_or(config.node_ip);
+        let sandbox = SandboxConfig {
+            id: self.uid.clone(),
+            hostname: if host_network {
+                config.node_name.clone()
+            } else {
+                translate::hostname(&self.pod)
+            },
+            ip: (!host_network).then_some(ip),
+            resolv_conf: translate::resolv_conf(&self.pod, config.dns, &config.domain),
+            hosts: translate::hosts(&self.pod, ip, &config.domain),
+        };
+        match self.inner.runtime.run_sandbox(sandbox).await {
+            Ok(()) => {
+                self.state.sandbox = true;
+                true
+            }
+            Err(RuntimeError::Stopped) => false,
+            Err(error) => {
+                let text = format!("Failed to create pod sandbox: {error}");
+                self.happened(None, Happening::warning("FailedCreatePodSandBox", text));
+                self.wake_in(TRY_AGAIN);
+                false
+            }
+        }
+    }
+
+    async fn fetch_tokens(&mut self) -> Result<(), String> {
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let account = spec
+            .service_account_name
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "default".to_owned());
+        let accounts: Api<ServiceAccount> =
+            Api::namespaced(self.inner.client.clone(), &self.pod.namespace().unwrap_or_default());
+        for request in volumes::tokens(&self.pod) {
+            if self.tokens.contains_key(&request) {
+                continue;
+            }
+            let body = ApiTokenRequest {
+                spec: TokenRequestSpec {
+                    audiences: request.audience.iter().cloned().collect(),
+                    expiration_seconds: Some(request.seconds),
+                    bound_object_ref: Some(BoundObjectReference {
+                        api_version: Some("v1".to_owned()),
+                        kind: Some("Pod".to_owned()),
+                        name: self.pod.metadata.name.clone(),
+                        uid: self.pod.uid(),
+                    }),
+                },
+                ..ApiTokenRequest::default()
+            };
+            let answer = accounts
+                .create_token_request(&account, &PostParams::default(), &body)
+                .await
+                .map_err(|error| format!("failed to fetch token: {error}"))?;
+            let value = answer.status.map(|status| status.token).unwrap_or_default();
+            // At four fifths of its life, as the kubelet does.
+            let life = Duration::from_secs(u64::try_from(request.seconds).unwrap_or(600) * 4 / 5);
+            let renew = Timestamp::now().checked_add(life).unwrap_or(Timestamp::MAX);
+            self.tokens.insert(request, Token { value, renew });
+        }
+        Ok(())
+    }
+
+    /// Brings the volumes on disk to what they should hold.
+    async fn set_up_volumes(&mut self) -> Result<(), (String, String)> {
+        let volumes = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.volumes.clone())
+            .unwrap_or_default();
+        if volumes.is_empty() {
+            return Ok(());
+        }
+        self.fetch_tokens()
+            .await
+            .map_err(|reason| ("kube-api-access".to_owned(), reason))?;
+        let tokens = self
+            .tokens
+            .iter()
+            .map(|(request, token)| (request.clone(), token.value.clone()))
+            .collect();
+        let sources = NamespaceSources {
+            informers: &self.inner.informers,
+            namespace: self.pod.namespace().unwrap_or_default(),
+        };
+        let facts = self.facts();
+        for volume in volumes {
+            let failed = |reason: String| (volume.name.clone(), reason);
+            let dir = self.inner.config.volumes.join(&self.uid).join(hash(&volume.name));
+            match volumes::content(&self.pod, &volume, &facts, &sources, &tokens).map_err(failed)? {
+                Content::Empty { memory } => {
+                    std::fs::create_dir_all(&dir).map_err(|error| failed(error.to_string()))?;
+                    // Every empty directory is in the node's memory; one in the runtime's own tmpfs could not be shared
+                    // between the containers of the pod.
+                    let _ = memory;
+                    open_to_all(&dir).map_err(|error| failed(error.to_string()))?;
+                }
+                Content::Files(files) => {
+                    if self.written.get(&volume.name) != Some(&files) {
+                        volumes::write(&dir, &files).map_err(|error| failed(error.to_string()))?;
+                        self.written.insert(volume.name.clone(), files);
+                    }
+                }
+            }
+            self.mounts.insert(volume.name.clone(), MountSource::Dir(dir));
+        }
+        Ok(())
+    }
+
+    async fn refresh_volumes(&mut self) {
+        if self.state.ip.is_some()
+            && let Err((volume, reason)) = self.set_up_volumes().await
+        {
+            tracing::debug!(
+                pod = self.pod.name_any(),
+                volume,
+                reason,
+                "volume keeps its old content"
+            );
+        }
+    }
+
+    async fn sources_changed(&mut self) {
+        if self.state.sandbox {
+            self.refresh_volumes().await;
+        }
+        for held in self.state.containers.values_mut() {
+            if matches!(&held.phase, Phase::Waiting { reason, .. } if reason == "CreateContainerConfigError") {
+                held.not_before = None;
+            }
+        }
+    }
+
+    pub(super) async fn take(&mut self, event: Event) {
+        match event {
+            Event::Exited { name, id, exit } => self.ended(&name, &id, exit).await,
+            Event::Probe {
+                name,
+                id,
+                which,
+                finding,
+            } => {
+                if self.live.get(&name).is_some_and(|live| live.id == id) {
+                    self.probed(&name, which, finding).await;
+                }
+            }
+        }
+    }
+
+    async fn ended(&mut self, name: &str, id: &str, exit: ContainerExit) {
+        if self.live.get(name).is_none_or(|live| live.id != id) {
+            return;
+        }
+        self.live.remove(name);
+        let Some(held) = self.state.containers.get_mut(name) else {
+            return;
+        };
+        let reason = if exit.code == 0 { "Completed" } else { "Error" };
+        held.ready = exit.code == 0;
+        held.phase = Phase::Ended(Ended {
+            id: id.to_owned(),
+            code: exit.code,
+            signal: exit.signal,
+            reason: reason.to_owned(),
+            message: None,
+            started_at: exit.started_at,
+            finished_at: exit.finished_at,
+        });
+        // Only its record: the program is gone.
+        let _ = self.inner.runtime.remove_container(id).await;
+    }
+
+    fn back_off(&mut self, name: &str) {
+        let pod = format!(
+            "{}_{}({})",
+            self.pod.name_any(),
+            self.pod.namespace().unwrap_or_default(),
+            self.uid
+        );
+        let Some(held) = self.state.containers.get_mut(name) else {
+            return;
+        };
+        let at = held.restart_at();
+        if let Phase::Ended(ended) = &held.phase {
+            let pause = at.duration_since(ended.finished_at).as_secs();
+            held.last = Some(ended.clone());
+            held.not_before = Some(at);
+            held.phase = Phase::Waiting {
+                reason: "CrashLoopBackOff".to_owned(),
+                message: Some(format!(
+                    "back-off {} restarting failed container={name} pod={pod}",
+                    words(pause)
+                )),
+            };
+            let text = format!("Back-off restarting failed container {name} in pod {pod}");
+            self.happened(Some(name), Happening::warning("BackOff", text));
+        } else {
+            let image = self.image_of(name);
+            held_waiting(
+                &mut self.state.containers,
+                name,
+                "ImagePullBackOff",
+                format!("Back-off pulling image \"{image}\""),
+            );
+            self.happened(
+                Some(name),
+                Happening::normal("BackOff", format!("Back-off pulling image \"{image}\"")),
+            );
+            self.happened(Some(name), Happening::warning("Failed", "Error: ImagePullBackOff"));
+        }
+    }
+
+    fn image_of(&self, name: &str) -> String {
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        [state::Kind::Init, state::Kind::Main, state::Kind::Ephemeral]
+            .into_iter()
+            .find_map(|kind| translate::find(&spec, kind, name))
+            .and_then(|container| container.image)
+            .unwrap_or_default()
+    }
+
+    pub(super) async fn publish(&mut self) {
+        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+        let status = status::status(&self.pod, &self.state, self.inner.config.node_ip, now);
+        if self.published.as_ref() == Some(&status) {
+            return;
+        }
+        let pods: Api<Pod> = Api::namespaced(self.inner.client.clone(), &self.pod.namespace().unwrap_or_default());
+        match unless_gone(write_status(&pods, &self.pod.name_any(), &status).await) {
+            Ok(Some(pod)) if pod.uid().as_deref() == Some(&self.uid) => {
+                self.published = Some(status);
+                self.inner.informers.pods.wrote(pod.clone());
+                self.accept(Arc::new(pod));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(pod = self.pod.name_any(), %error, "status not written; it is tried again");
+                self.wake_in(Duration::from_millis(50));
+            }
+        }
+    }
+
+    /// Marks the pod with the stand-ins that run in it, so that no one takes them for the product.
+    async fn annotate(&mut self) {
+        let names: std::collections::BTreeSet<&str> = self.stand_ins.values().map(String::as_str).collect();
+        if names.is_empty() {
+            return;
+        }
+        let text = names.into_iter().collect::<Vec<_>>().join(",");
+        if self.annotated.as_ref() == Some(&text) || self.pod.annotations().get(STAND_IN) == Some(&text) {
+            return;
+        }
+        let pods: Api<Pod> = Api::namespaced(self.inner.client.clone(), &self.pod.namespace().unwrap_or_default());
+        let patch = json!({"metadata": {"uid": self.uid, "annotations": {STAND_IN: text}}});
+        match unless_gone(
+            pods.patch(&self.pod.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+                .await,
+        ) {
+            Ok(_) => self.annotated = Some(text),
+            Err(error) => tracing::warn!(pod = self.pod.name_any(), %error, "annotation not written"),
+        }
+    }
+}
+
+/// A duration as Kubernetes writes it (`10s`, `2m40s`, `5m0s`).
+fn words(seconds: i64) -> String {
+    if seconds < 60 {
+        format!("{seconds}s")
+    } else {
+        format!("{}m{}s", seconds / 60, seconds % 60)
+    }
+}
+
+pub(super) fn held_waiting(
+    containers: &mut BTreeMap<String, ContainerState>,
+    name: &str,
+    reason: &str,
+    message: String,
+) {
+    containers.entry(name.to_owned()).or_default().phase = Phase::Waiting {
+        reason: reason.to_owned(),
+        message: Some(message),
+    };
+}
+
+fn open_to_all(dir: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777))
+}
