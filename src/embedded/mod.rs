@@ -2,6 +2,7 @@
 //!
 //! Components meet only at the API server; [`run`] starts them, in order.
 
+mod compose;
 pub mod control_plane;
 pub mod dns;
 pub mod doctor;
@@ -16,6 +17,8 @@ use std::{net::TcpListener, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
+
+pub use compose::run;
 
 use image::Registry;
 
@@ -56,14 +59,4 @@ pub enum NodeError {
         /// What it said.
         reason: String,
     },
-}
-
-/// Runs a cluster until `context.stop` is cancelled.
-///
-/// # Errors
-/// When a part does not start.
-pub async fn run(context: NodeContext) -> Result<(), NodeError> {
-    (context.ready)();
-    context.stop.cancelled().await;
-    Ok(())
 }

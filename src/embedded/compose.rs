@@ -1,0 +1,160 @@
+//! The composition root: starts the parts of a cluster in order, each with a named readiness.
+
+use std::net::SocketAddr;
+
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    NodeContext, NodeError,
+    control_plane::{
+        apiserver::{ApiServer, ApiServerConfig, UserInfo},
+        controllers,
+        pki::Pki,
+        scheduler,
+        storage::{Limits, Store},
+    },
+    dns,
+    events::Recorder,
+    informer::{Informer, Informers},
+    node::{
+        kube_proxy::{self, KubeProxy},
+        runtime::{Runtime, RuntimeConfig},
+    },
+    rootless::run_dir,
+};
+
+/// Where cluster DNS answers, as every pod's `resolv.conf` says.
+const DNS_PORT: u16 = 53;
+
+fn failed<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> NodeError {
+    move |error| NodeError::Part {
+        part,
+        reason: error.to_string(),
+    }
+}
+
+/// Runs a cluster until `context.stop` is cancelled.
+///
+/// # Errors
+/// When a part does not start.
+pub async fn run(context: NodeContext) -> Result<(), NodeError> {
+    let NodeContext {
+        config,
+        listener,
+        images: _,
+        ready,
+        stop,
+    } = context;
+    let _stopped = stop.clone().drop_guard();
+    let runtime_config = RuntimeConfig::new(run_dir(&config.dir).join("runtime"));
+    let dns_address = runtime_config.node_addresses.get(1).copied();
+    let _runtime = Runtime::start(runtime_config).map_err(failed("the container runtime"))?;
+    let proxy = KubeProxy::start().map_err(failed("kube-proxy"))?;
+
+    let pki = Pki::load_or_create(&config.dir.join("pki")).map_err(failed("the cluster's certificates"))?;
+    let api = api_server(&pki, listener, &stop).await?;
+    let client = |user: &str| api.client(UserInfo::new(user, &["system:masters"]));
+    let informers = Informers::start(&client("system:informers"), &stop);
+    let recorder = Recorder::start(client("system:events"));
+    informers.synced().await;
+
+    controllers::start(&controllers::Context {
+        client: client("system:kube-controller-manager"),
+        informers: informers.clone(),
+        recorder: recorder.of("controller-manager", None),
+        ca_pem: pki.ca_certificate().to_owned(),
+        stop: stop.clone(),
+    });
+    scheduler::start(
+        client("system:kube-scheduler"),
+        informers.clone(),
+        &recorder,
+        stop.clone(),
+    );
+    tokio::spawn(follow_services(proxy, informers.clone(), stop.clone()));
+    if let Some(address) = dns_address {
+        let address = SocketAddr::new(address.into(), DNS_PORT);
+        dns::start(
+            address,
+            informers.services.clone(),
+            informers.endpoint_slices.clone(),
+            stop.clone(),
+        )
+        .await
+        .map_err(failed("cluster DNS"))?;
+    }
+    ready();
+    stop.cancelled().await;
+    Ok(())
+}
+
+async fn api_server(
+    pki: &Pki,
+    listener: std::net::TcpListener,
+    stop: &CancellationToken,
+) -> Result<ApiServer, NodeError> {
+    listener.set_nonblocking(true).map_err(failed("the API server"))?;
+    let address = listener.local_addr().map_err(failed("the API server"))?;
+    let listener = TcpListener::from_std(listener).map_err(failed("the API server"))?;
+    let tls = pki.server_config().map_err(failed("the API server"))?;
+    let api = ApiServer::new(ApiServerConfig {
+        store: Store::new(Limits::default()),
+        token_key: pki.token_key(),
+        ca_certificate: pki.ca_certificate().to_owned(),
+        address: address.to_string(),
+    });
+    let (server, stop) = (api.clone(), stop.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            result = server.serve(listener, tls) => {
+                if let Err(error) = result {
+                    tracing::error!(%error, "the API server ended");
+                    // A cluster that cannot be reached any more is of no use to anybody.
+                    stop.cancel();
+                }
+            }
+        }
+    });
+    Ok(api)
+}
+
+/// Keeps the kernel's rules at what the Services say.
+async fn follow_services(mut proxy: KubeProxy, informers: Informers, stop: CancellationToken) {
+    let (tell, mut told) = mpsc::channel(1);
+    for_changes(&informers.services, tell.clone());
+    for_changes(&informers.endpoint_slices, tell);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            Some(()) = told.recv() => {}
+            else => return,
+        }
+        let services: Vec<_> = informers.services.all().iter().map(|one| (**one).clone()).collect();
+        let slices: Vec<_> = informers
+            .endpoint_slices
+            .all()
+            .iter()
+            .map(|one| (**one).clone())
+            .collect();
+        if let Err(error) = proxy.apply(&kube_proxy::compile(&services, &slices)) {
+            tracing::error!(%error, "Services could not be brought up to date");
+        }
+    }
+}
+
+/// One message for any number of changes that nobody has looked at yet.
+fn for_changes<K>(informer: &Informer<K>, tell: mpsc::Sender<()>)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
+    let mut changes = informer.subscribe();
+    tokio::spawn(async move {
+        while changes.recv().await.is_some() {
+            if let Err(mpsc::error::TrySendError::Closed(())) = tell.try_send(()) {
+                return;
+            }
+        }
+    });
+}
