@@ -458,19 +458,44 @@ fn users_are_who_their_credentials_say() {
 }
 
 #[test]
-#[ignore = "until protobuf bodies and schemas have landed"]
 fn server_side_apply_knows_who_owns_what() {
     let Some(cluster) = Cluster::start() else { return };
-    let text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: '1'}\n";
+    let applied = "deployment.apps/web serverside-applied";
+    let managers =
+        || cluster.ok("get deploy web --show-managed-fields -o jsonpath='{.metadata.managedFields[*].manager}'");
+    assert_eq!(cluster.ok_with("apply --server-side -f -", Some(WEB)), applied);
+    let revision = cluster.ok("get deploy web -o jsonpath='{.metadata.resourceVersion}'");
+    assert_eq!(cluster.ok_with("apply --server-side -f -", Some(WEB)), applied);
     assert_eq!(
-        cluster.ok_with("apply --server-side -f -", Some(text)),
-        "configmap/c serverside-applied"
+        cluster.ok("get deploy web -o jsonpath='{.metadata.resourceVersion}'"),
+        revision
     );
+    assert_eq!(managers(), "kubectl");
+    cluster.ok("scale deploy web --replicas=5");
+    let conflict = cluster.fails("apply --server-side -f -", Some(WEB));
+    contains(&conflict, "Apply failed with 1 conflict");
+    contains(&conflict, ".spec.replicas");
     assert_eq!(
-        cluster.ok_with("apply --server-side -f -", Some(text)),
-        "configmap/c serverside-applied"
+        cluster.ok_with("apply --server-side --force-conflicts -f -", Some(WEB)),
+        applied
     );
-    assert_eq!(cluster.ok("get cm c -o jsonpath='{.data.a}'"), "1");
+    assert_eq!(cluster.ok("get deploy web -o jsonpath='{.spec.replicas}'"), "2");
+    let one = WEB.replace("      - {name: b, image: busybox}\n", "");
+    cluster.ok_with("apply --server-side -f -", Some(&one));
+    assert_eq!(
+        cluster.ok("get deploy web -o jsonpath='{.spec.template.spec.containers[*].name}'"),
+        "a"
+    );
+    cluster.ok("delete deploy web");
+    cluster.ok_with("apply -f -", Some(WEB));
+    assert_eq!(managers(), "kubectl-client-side-apply");
+    assert_eq!(cluster.ok_with("apply --server-side -f -", Some(WEB)), applied);
+    // Migrated: what client-side apply owned is kubectl's now, and goes when it is no longer applied.
+    assert_eq!(cluster.ok_with("apply --server-side -f -", Some(&one)), applied);
+    assert_eq!(
+        cluster.ok("get deploy web -o jsonpath='{.spec.template.spec.containers[*].name}'"),
+        "a"
+    );
 }
 
 const POD: &str =

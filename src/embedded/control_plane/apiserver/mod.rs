@@ -12,6 +12,7 @@ mod authz;
 mod bootstrap;
 mod discovery;
 mod dispatch;
+mod managed_fields;
 mod meta;
 mod negotiate;
 mod pods;

@@ -56,6 +56,9 @@ impl ApiServer {
         options: &WriteOptions,
     ) -> Result<Arc<Value>, ApiError> {
         prepare(resource, namespace, &mut object)?;
+        if !options.applying {
+            meta::metadata(&mut object).remove("managedFields");
+        }
         let base = meta::text(&object, "generateName").to_owned();
         let generated = meta::name(&object).is_empty() && !base.is_empty();
         let mut attempts = if generated { NAME_ATTEMPTS } else { 1 };
@@ -99,6 +102,7 @@ impl ApiServer {
                 )],
             ));
         }
+        options.track(resource, None, &mut object);
         convert::to_storage(resource, &mut object);
         let key = collection(resource).object(namespace, &name);
         if options.dry_run {

@@ -1,5 +1,6 @@
 //! The verbs on objects.
 
+mod apply;
 mod create;
 mod delete;
 mod list;

@@ -2,7 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::super::{dispatch::Call, meta, request::Query, status::ApiError};
+use super::super::{
+    dispatch::Call,
+    managed_fields::{self, Kind, Writer},
+    meta,
+    request::Query,
+    status::ApiError,
+};
 use crate::embedded::control_plane::api::{
     Resource,
     decode::{self, DecodeError, Decoded},
@@ -29,6 +35,10 @@ pub struct WriteOptions {
     pub validation: Validation,
     /// Who writes, for `managedFields`.
     pub manager: String,
+    /// The subresource that is written to, or empty.
+    pub subresource: String,
+    /// Whether the object brings its `managedFields` from a server-side apply.
+    pub applying: bool,
 }
 
 impl WriteOptions {
@@ -38,6 +48,8 @@ impl WriteOptions {
             dry_run: false,
             validation: Validation::Ignore,
             manager: "kube-apiserver".to_owned(),
+            subresource: String::new(),
+            applying: false,
         }
     }
 
@@ -63,18 +75,38 @@ impl WriteOptions {
             .get(http::header::USER_AGENT)
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
+        let agent = agent.split('/').next().unwrap_or_default();
+        // Components in this process send no agent; their user's name says who they are.
+        let user = call.user.name.trim_start_matches("system:");
         let manager = call
             .query
             .get("fieldManager")
-            .unwrap_or_else(|| agent.split('/').next().unwrap_or_default());
+            .unwrap_or(if agent.is_empty() { user } else { agent });
         if manager.len() > 128 {
             return Err(bad_option("fieldManager", manager, "may not be more than 128 bytes"));
         }
         Ok(Self {
             dry_run: dry_run(&call.query)?,
             validation,
-            manager: if manager.is_empty() { "unknown" } else { manager }.to_owned(),
+            manager: manager.to_owned(),
+            subresource: call.path.subresource.clone().unwrap_or_default(),
+            applying: false,
         })
+    }
+
+    /// Notes an ordinary write in the object's `managedFields`.
+    pub fn track(&self, resource: &Resource, current: Option<&Value>, next: &mut Value) {
+        if self.applying {
+            return;
+        }
+        let (now, api_version) = (meta::now(), resource.api_version());
+        let writer = Writer {
+            manager: &self.manager,
+            api_version: &api_version,
+            subresource: &self.subresource,
+            now: &now,
+        };
+        managed_fields::track(Kind::of(resource), &writer, current, next);
     }
 
     /// Checks an object's fields, and drops what it cannot hold. Returns the warnings.

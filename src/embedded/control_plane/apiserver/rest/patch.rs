@@ -10,6 +10,7 @@ use super::{
         meta, reply,
         status::ApiError,
     },
+    apply::apply,
     options::{WriteOptions, check_kind},
     update::Part,
 };
@@ -74,6 +75,9 @@ impl Patch {
 /// # Errors
 /// 400, 404, 409, 415, 422.
 pub fn patch(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
+    if call.content_type() == "application/apply-patch+yaml" {
+        return apply(call, part);
+    }
     let name = call.name()?;
     let options = WriteOptions::of(call)?;
     let patch = Patch::of(call)?;

@@ -95,7 +95,7 @@ impl ApiServer {
             let stored = self.read(resource, namespace, name)?;
             let current = reply::served(resource, &stored);
             let wanted = change(&current)?;
-            let mut wanted = self.prepare_update(resource, name, part, &current, wanted)?;
+            let mut wanted = self.prepare_update(resource, name, part, options, &current, wanted)?;
             convert::to_storage(resource, &mut wanted);
             if options.dry_run {
                 return Ok(Arc::new(wanted));
@@ -122,6 +122,7 @@ impl ApiServer {
         resource: &Resource,
         name: &str,
         part: Part,
+        options: &WriteOptions,
         current: &Value,
         mut wanted: Value,
     ) -> Result<Value, ApiError> {
@@ -135,6 +136,7 @@ impl ApiServer {
             return Err(ApiError::conflict(resource, name, why));
         }
         defaults::apply(resource, &mut wanted);
+        let managers = wanted.pointer("/metadata/managedFields").cloned();
         let mut next = restrict(resource, part, current, wanted);
         keep_identity(current, &mut next);
         let _allocating = self.admit_update(resource, current, &mut next)?;
@@ -147,11 +149,12 @@ impl ApiServer {
             meta::metadata(&mut next).insert("generation".to_owned(), json!(generation));
         }
         let errors = validate::object(resource, &next, Some(current));
-        if errors.is_empty() {
-            Ok(next)
-        } else {
-            Err(ApiError::invalid(resource, name, &errors))
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(resource, name, &errors));
         }
+        meta::set(meta::metadata(&mut next), "managedFields", managers);
+        options.track(resource, Some(current), &mut next);
+        Ok(next)
     }
 }
 

@@ -1,0 +1,244 @@
+//! An object as a set of owned fields.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value, json};
+
+use crate::embedded::control_plane::api::{
+    Resource,
+    schema::{self, Field, Leaf, Ownership, Shape, Type},
+};
+
+/// Elements as FieldsV1 writes them: `f:name` a field, `k:{…}` an item by its keys, `v:…` an item by its value.
+pub type Path = Vec<String>;
+/// Fields, sorted: what is under a path follows it.
+pub type Paths = BTreeSet<Path>;
+
+/// How a value is owned.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// As a whole.
+    Whole,
+    /// Field by field, of a known type.
+    Struct(&'static Type),
+    /// Key by key.
+    Map(Option<&'static Type>),
+    /// A list of scalars, one by one.
+    Set,
+    /// A list of objects, one by one, told apart by these fields.
+    Keyed(&'static [&'static str], Option<&'static Type>),
+    /// A custom object: field by field, its lists as a whole.
+    Custom,
+}
+
+impl Kind {
+    /// How objects of a resource are owned.
+    pub fn of(resource: &Resource) -> Self {
+        schema::find(&resource.schema).map_or(Self::Custom, Self::Struct)
+    }
+
+    /// How a field of an object, or a value of a map, is owned.
+    pub fn field(self, name: &str) -> Self {
+        match self {
+            Self::Struct(known) => known.field(name).map_or(Self::Whole, Self::of_field),
+            Self::Map(values) => values.map_or(Self::Whole, Self::of_type),
+            Self::Custom if name == "metadata" => schema::find("meta.v1.ObjectMeta").map_or(Self::Custom, Self::Struct),
+            Self::Custom => Self::Custom,
+            _ => Self::Whole,
+        }
+    }
+
+    /// How an item of a list is owned.
+    pub fn item(self) -> Self {
+        match self {
+            Self::Keyed(_, items) => items.map_or(Self::Whole, Self::of_type),
+            _ => Self::Whole,
+        }
+    }
+
+    fn of_type(known: &'static Type) -> Self {
+        if known.atomic { Self::Whole } else { Self::Struct(known) }
+    }
+
+    fn of_field(field: &'static Field) -> Self {
+        let object = field.object();
+        match (field.shape, &field.ownership, field.leaf) {
+            (_, Ownership::Atomic, _) => Self::Whole,
+            (Shape::One, _, Leaf::Object(_)) => object.map_or(Self::Whole, Self::of_type),
+            (Shape::One, ..) => Self::Whole,
+            (Shape::Map | Shape::MapOfLists, ..) => Self::Map(object.filter(|_| field.shape == Shape::Map)),
+            (Shape::List, Ownership::Set, _) => Self::Set,
+            (Shape::List, Ownership::ByKeys(keys), _) => Self::Keyed(keys, object),
+            (Shape::List, ..) => Self::Whole,
+        }
+    }
+
+    fn is_fields(self) -> bool {
+        matches!(self, Self::Struct(_) | Self::Map(_) | Self::Custom)
+    }
+}
+
+/// The element of a field.
+pub fn field_element(name: &str) -> String {
+    format!("f:{name}")
+}
+
+/// The element of a list's item.
+pub fn key_element(keys: &[&str], item: &Value) -> String {
+    let mut sorted: Vec<&str> = keys.to_vec();
+    sorted.sort_unstable();
+    let values: Map<String, Value> = sorted
+        .into_iter()
+        .filter_map(|key| match item.get(key).filter(|value| !value.is_null()) {
+            Some(value) => Some((key.to_owned(), value.clone())),
+            // The one key that has a default.
+            None if key == "protocol" => Some((key.to_owned(), json!("TCP"))),
+            None => None,
+        })
+        .collect();
+    format!("k:{}", Value::Object(values))
+}
+
+/// The element of an item that is known by its value.
+pub fn value_element(item: &Value) -> String {
+    format!("v:{item}")
+}
+
+static ITEM: Value = Value::Null;
+
+/// Every owned field with its value; an item of a keyed list is there by itself too, with a null.
+pub fn flatten(kind: Kind, value: &Value) -> BTreeMap<Path, &Value> {
+    let mut fields = BTreeMap::new();
+    collect(kind, value, &mut Vec::new(), &mut fields);
+    fields.retain(|path, _| !is_servers_own(path));
+    fields
+}
+
+fn collect<'a>(kind: Kind, value: &'a Value, path: &mut Path, fields: &mut BTreeMap<Path, &'a Value>) {
+    match (kind, value) {
+        (_, Value::Null) => {}
+        (kind, Value::Object(members)) if kind.is_fields() && !members.is_empty() => {
+            for (name, member) in members {
+                path.push(field_element(name));
+                collect(kind.field(name), member, path, fields);
+                path.pop();
+            }
+        }
+        (Kind::Set, Value::Array(items)) if !items.is_empty() => {
+            for item in items {
+                path.push(value_element(item));
+                fields.insert(path.clone(), item);
+                path.pop();
+            }
+        }
+        (Kind::Keyed(keys, _), Value::Array(items)) if !items.is_empty() && items.iter().all(Value::is_object) => {
+            for item in items {
+                path.push(key_element(keys, item));
+                fields.insert(path.clone(), &ITEM);
+                collect(kind.item(), item, path, fields);
+                path.pop();
+            }
+        }
+        _ if path.is_empty() => {}
+        _ => {
+            fields.insert(path.clone(), value);
+        }
+    }
+}
+
+/// What no client owns.
+fn is_servers_own(path: &[String]) -> bool {
+    let elements: Vec<&str> = path.iter().map(String::as_str).collect();
+    matches!(
+        elements.as_slice(),
+        ["f:apiVersion" | "f:kind", ..]
+            | [
+                "f:metadata",
+                "f:name"
+                    | "f:namespace"
+                    | "f:uid"
+                    | "f:creationTimestamp"
+                    | "f:deletionTimestamp"
+                    | "f:deletionGracePeriodSeconds"
+                    | "f:generation"
+                    | "f:managedFields"
+                    | "f:resourceVersion"
+                    | "f:selfLink",
+                ..
+            ]
+    )
+}
+
+/// Whether `paths` has `path` itself or something under it.
+pub fn covers<'a>(mut from: impl Iterator<Item = &'a Path>, path: &[String]) -> bool {
+    from.next().is_some_and(|first| first.starts_with(path))
+}
+
+/// FieldsV1 of fields.
+pub fn encode(paths: &Paths) -> Value {
+    let mut root = Value::Object(Map::new());
+    for path in paths {
+        let mut node = &mut root;
+        for element in path {
+            let Value::Object(children) = node else { break };
+            node = children.entry(element.clone()).or_insert_with(|| json!({}));
+        }
+    }
+    mark(&mut root, paths, &mut Vec::new());
+    root
+}
+
+/// A path that is owned and has others under it gets a dot.
+fn mark(node: &mut Value, paths: &Paths, path: &mut Path) {
+    let Value::Object(children) = node else { return };
+    if children.is_empty() {
+        return;
+    }
+    for (element, child) in children.iter_mut() {
+        path.push(element.clone());
+        mark(child, paths, path);
+        path.pop();
+    }
+    if !path.is_empty() && paths.contains(path) {
+        children.insert(".".to_owned(), json!({}));
+    }
+}
+
+/// Fields of FieldsV1; what is not of that format is left out.
+pub fn decode(fields: &Value) -> Paths {
+    let mut paths = Paths::new();
+    read(fields, &mut Vec::new(), &mut paths);
+    paths
+}
+
+fn read(node: &Value, path: &mut Path, paths: &mut Paths) {
+    let Value::Object(children) = node else { return };
+    if children.is_empty() && !path.is_empty() {
+        paths.insert(path.clone());
+    }
+    for (element, child) in children {
+        if element == "." {
+            paths.insert(path.clone());
+        } else {
+            path.push(element.clone());
+            read(child, path, paths);
+            path.pop();
+        }
+    }
+}
+
+/// A path as error messages show it: `.spec.containers[name="a"].image`.
+pub fn display(path: &[String]) -> String {
+    path.iter()
+        .map(|element| match element.split_once(':') {
+            Some(("f", name)) => format!(".{name}"),
+            Some(("k", keys)) => {
+                let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
+                let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={value}")).collect();
+                format!("[{}]", keys.join(","))
+            }
+            Some((_, value)) => format!("[={value}]"),
+            None => element.clone(),
+        })
+        .collect()
+}
