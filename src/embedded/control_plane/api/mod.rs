@@ -21,6 +21,7 @@ pub mod table;
 #[cfg(test)]
 mod test_json;
 pub mod validate;
+mod view;
 
 pub use registry::{Registry, Resource, Subresource};
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Layout,
-    text::{NONE, Object, UNKNOWN, name},
+    text::{Ages, NONE, Object, UNKNOWN, name},
 };
 
 pub fn core(kind: &str) -> Option<Layout> {

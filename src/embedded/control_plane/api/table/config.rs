@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Layout,
-    text::{Object, created, name, since},
+    text::{Ages, Object, created, name, since},
 };
 
 pub fn core(kind: &str) -> Option<Layout> {

@@ -13,7 +13,7 @@ pub use text::human_duration;
 
 use serde_json::{Value, json};
 
-use self::text::{Object, created, name};
+use self::text::{Ages, Object, created, name};
 use super::Resource;
 
 /// How much of each object a row carries.

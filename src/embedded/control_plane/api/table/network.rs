@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Layout,
-    text::{NONE, Object, first_three, labels, name, selector},
+    text::{Ages, NONE, Object, first_three, labels, name, selector},
 };
 
 pub fn core(kind: &str) -> Option<Layout> {

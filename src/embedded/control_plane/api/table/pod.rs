@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Layout,
-    text::{NONE, Object, name, since},
+    text::{Ages, NONE, Object, name, since},
 };
 
 pub const LAYOUT: Layout = Layout {

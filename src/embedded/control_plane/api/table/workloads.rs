@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     super::Resource,
     Layout,
-    text::{NONE, Object, containers, human_duration, labels, name, selector},
+    text::{Ages, NONE, Object, containers, human_duration, labels, name, selector},
 };
 
 pub fn layout(kind: &str) -> Option<Layout> {

@@ -10,6 +10,7 @@ use super::super::{
     Resource,
     schema::{self, Field, Leaf, Shape, Type},
 };
+use super::quantity;
 
 /// Something wrong with the shape of an object.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -259,30 +260,12 @@ fn time_problem(leaf: Leaf, value: &Value) -> Option<String> {
 
 fn quantity_problem(value: &Value) -> Option<String> {
     let valid = match value {
-        Value::String(text) => is_quantity(text),
+        Value::String(text) => quantity::parse(text).is_some(),
         Value::Number(_) => true,
         _ => false,
     };
     let text = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
     (!valid).then(|| text.to_owned())
-}
-
-/// Whether a text is a quantity: a decimal number and a suffix (Kubernetes' `resource.Quantity`).
-pub fn is_quantity(text: &str) -> bool {
-    const SUFFIXES: [&str; 16] = [
-        "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
-    ];
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let end = unsigned
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(unsigned.len());
-    let (number, suffix) = unsigned.split_at(end);
-    let digits = number.chars().filter(char::is_ascii_digit).count();
-    let exponent = suffix.strip_prefix(['e', 'E']).filter(|exponent| {
-        let plain = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-        !plain.is_empty() && plain.chars().all(|c| c.is_ascii_digit())
-    });
-    digits > 0 && number.matches('.').count() <= 1 && (SUFFIXES.contains(&suffix) || exponent.is_some())
 }
 
 fn int_or_string_problem(value: &Value) -> Option<String> {
@@ -310,7 +293,7 @@ fn base64_problem(text: &str) -> Option<String> {
     Some(format!("illegal base64 data at input byte {at}"))
 }
 
-/// Drops what kube-apiserver's typed objects cannot hold: unknown fields and nulls.
+/// Makes an object what kube-apiserver's typed objects can hold: no unknown fields, no nulls, canonical quantities.
 pub fn normalize(resource: &Resource, object: &mut Value) {
     if let Some(known) = schema::find(&resource.schema) {
         prune(known, object);
@@ -333,8 +316,23 @@ fn prune(known: &Type, value: &mut Value) {
                     .filter(|v| v.is_null())
                     .for_each(|v| *v = Value::String(String::new()));
             }
+            (None, Shape::One, value) if field.leaf == Leaf::Quantity => canonical(value),
+            (None, Shape::Map, Value::Object(entries)) if field.leaf == Leaf::Quantity => {
+                entries.values_mut().for_each(canonical);
+            }
             _ => {}
         }
+    }
+}
+
+fn canonical(value: &mut Value) {
+    let text = match &*value {
+        Value::String(text) => quantity::canonical(text),
+        Value::Number(number) => quantity::canonical(&number.to_string()),
+        _ => None,
+    };
+    if let Some(text) = text {
+        *value = Value::String(text);
     }
 }
 
@@ -444,22 +442,14 @@ mod tests {
     }
 
     #[test]
-    fn quantities() {
-        for good in ["1", "100m", "1.5Gi", "1e3", "-2k", "+.5", "1E-3", "12E", "5Ei"] {
-            assert!(is_quantity(good), "{good}");
-        }
-        for bad in ["", "m", "1x", "1.2.3", "e3", "1e", "1 Gi", "1Kim", "--1"] {
-            assert!(!is_quantity(bad), "{bad}");
-        }
-    }
-
-    #[test]
     fn normalizing_drops_what_is_not_in_the_type() {
         let mut object = json!({"metadata": {"creationTimestamp": null, "labels": {"a": null}}, "extra": 1,
-            "spec": {"containers": [{"name": "c", "nope": 1}], "nodeSelector": {"x": "y"}}});
+            "spec": {"containers": [{"name": "c", "nope": 1, "resources": {"limits": {"cpu": 0.5, "memory": "1024Mi"}}}],
+                "nodeSelector": {"x": "y"}}});
         normalize(&resource("v1", "Pod"), &mut object);
         let expected = json!({"metadata": {"labels": {"a": ""}},
-            "spec": {"containers": [{"name": "c"}], "nodeSelector": {"x": "y"}}});
+            "spec": {"containers": [{"name": "c", "resources": {"limits": {"cpu": "500m", "memory": "1Gi"}}}],
+                "nodeSelector": {"x": "y"}}});
         assert_eq!(object, expected);
     }
 

@@ -4,7 +4,8 @@ mod error;
 mod fields;
 pub mod names;
 mod object;
+pub mod quantity;
 
 pub use error::{Cause, FieldError, invalid_status};
-pub use fields::{Problem, fields, is_quantity, normalize, of_type, strict_error};
+pub use fields::{Problem, fields, normalize, of_type, strict_error};
 pub use object::object;
