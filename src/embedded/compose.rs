@@ -1,12 +1,15 @@
 //! The composition root: starts the parts of a cluster in order, each with a named readiness.
 
-use std::net::SocketAddr;
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    NodeContext, NodeError,
+    NodeConfig, NodeContext, NodeError,
     control_plane::{
         apiserver::{ApiServer, ApiServerConfig, UserInfo},
         controllers,
@@ -19,12 +22,18 @@ use super::{
     informer::{Informer, Informers},
     node::{
         kube_proxy::{self, KubeProxy},
+        kubelet::{Kubelet, KubeletConfig},
         runtime::{Runtime, RuntimeConfig},
     },
     rootless::run_dir,
 };
 
+/// The node's own address, on its loopback interface.
+const NODE_IP: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
+/// The addresses of pods, first and last.
+const POD_IPS: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 244, 0, 2), Ipv4Addr::new(10, 244, 255, 254));
 /// Where cluster DNS answers, as every pod's `resolv.conf` says.
+const DNS_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 const DNS_PORT: u16 = 53;
 
 fn failed<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> NodeError {
@@ -42,14 +51,16 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     let NodeContext {
         config,
         listener,
-        images: _,
+        images,
         ready,
         stop,
     } = context;
     let _stopped = stop.clone().drop_guard();
-    let runtime_config = RuntimeConfig::new(run_dir(&config.dir).join("runtime"));
-    let dns_address = runtime_config.node_addresses.get(1).copied();
-    let _runtime = Runtime::start(runtime_config).map_err(failed("the container runtime"))?;
+    let runtime_config = RuntimeConfig {
+        node_addresses: vec![NODE_IP, DNS_IP],
+        ..RuntimeConfig::new(run_dir(&config.dir).join("runtime"))
+    };
+    let runtime = Runtime::start(runtime_config).map_err(failed("the container runtime"))?;
     let proxy = KubeProxy::start().map_err(failed("kube-proxy"))?;
 
     let pki = Pki::load_or_create(&config.dir.join("pki")).map_err(failed("the cluster's certificates"))?;
@@ -73,20 +84,41 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         stop.clone(),
     );
     tokio::spawn(follow_services(proxy, informers.clone(), stop.clone()));
-    if let Some(address) = dns_address {
-        let address = SocketAddr::new(address.into(), DNS_PORT);
-        dns::start(
-            address,
-            informers.services.clone(),
-            informers.endpoint_slices.clone(),
-            stop.clone(),
-        )
-        .await
-        .map_err(failed("cluster DNS"))?;
-    }
+    dns::start(
+        SocketAddr::from((DNS_IP, DNS_PORT)),
+        informers.services.clone(),
+        informers.endpoint_slices.clone(),
+        stop.clone(),
+    )
+    .await
+    .map_err(failed("cluster DNS"))?;
+    let kubelet = Kubelet::start(
+        kubelet_config(&config),
+        client(&format!("system:node:{}", config.name)),
+        informers,
+        &recorder,
+        runtime,
+        images,
+        stop.clone(),
+    )
+    .await
+    .map_err(failed("kubelet"))?;
+    api.set_kubelet(Arc::new(kubelet));
     ready();
     stop.cancelled().await;
     Ok(())
+}
+
+fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
+    KubeletConfig {
+        node_name: config.name.clone(),
+        node_ip: NODE_IP,
+        pod_ips: POD_IPS,
+        dns: DNS_IP,
+        domain: dns::DOMAIN.to_owned(),
+        volumes: run_dir(&config.dir).join("volumes"),
+        logs: config.dir.join("pods"),
+    }
 }
 
 async fn api_server(

@@ -156,7 +156,7 @@ fn serve(
     lock: File,
 ) -> Result<ExitCode, RootlessError> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ZTLAB_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,hickory_server=warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
