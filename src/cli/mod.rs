@@ -5,6 +5,7 @@
 
 pub mod args;
 mod author;
+mod capture;
 mod cluster;
 pub mod doctor;
 pub mod error;
@@ -58,7 +59,7 @@ fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError
         Some(Command::Lab(command)) => lab::run(command, out),
         Some(Command::Cluster(command)) => cluster::run(command, out),
         Some(Command::Shell(args)) => shell::run(&args, out),
-        Some(Command::Capture(_)) => Err(CliError::new("capturing is not built yet")),
+        Some(Command::Capture(args)) => capture::run(&args, out),
     }
 }
 

@@ -12,10 +12,16 @@ use std::{
 
 use rustix::{
     io::Errno,
-    mount::{MountFlags, MountPropagationFlags},
+    mount::{MountFlags, MountPropagationFlags, OpenTreeFlags},
     thread::UnshareFlags,
 };
 use serde::{Deserialize, Serialize};
+
+use super::node::{
+    kube_proxy::KubeProxy,
+    netlink::{self, Batch},
+    sys,
+};
 
 /// Something the embedded cluster needs of the machine, in the order it needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -316,6 +322,23 @@ struct Failure {
     detail: Option<String>,
 }
 
+impl Failure {
+    /// The kernel's answer somewhere among the causes of `error`.
+    fn of(error: &(dyn std::error::Error + 'static)) -> Failure {
+        let mut cause = Some(error);
+        while let Some(this) = cause {
+            if let Some(errno) = this.downcast_ref::<io::Error>().and_then(Errno::from_io_error) {
+                return errno.into();
+            }
+            cause = this.source();
+        }
+        Failure {
+            errno: Errno::IO,
+            detail: Some(error.to_string()),
+        }
+    }
+}
+
 impl From<Errno> for Failure {
     fn from(errno: Errno) -> Failure {
         Failure { errno, detail: None }
@@ -352,15 +375,21 @@ fn try_out() {
             return;
         }
     }
+    for (need, step) in [
+        (Need::Veth, make_veth as fn() -> Result<(), Failure>),
+        (Need::Nftables, make_rules),
+        (Need::PacketSocket, capture_packets),
+    ] {
+        tell(need, step());
+    }
     // The next child is PID 1 of the new PID namespace, which mounting its /proc takes.
     if let Err(error) = env::current_exe().and_then(|exe| Command::new(exe).args(["__doctor", "proc"]).status()) {
         tell(Need::Proc, Err(error.into()));
     }
 }
 
-#[allow(deprecated)] // Deprecated for CLONE_FILES alone, which is not asked for; its successor is unsafe.
 fn unshare(flags: UnshareFlags) -> Result<(), Failure> {
-    Ok(rustix::thread::unshare(flags)?)
+    Ok(sys::unshare(flags)?)
 }
 
 fn map_ids(uid: u32, gid: u32) -> Result<(), Failure> {
@@ -385,10 +414,45 @@ fn mount_tmpfs() -> Result<(), Failure> {
 }
 
 fn bind_read_only() -> Result<(), Failure> {
-    let target = format!("{PLACE}/usr");
-    fs::create_dir(&target)?;
-    rustix::mount::mount_bind_recursive("/usr", &target)?;
-    Ok(())
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let tree = rustix::mount::open_tree(rustix::fs::CWD, "/usr", flags)?;
+    let attributes = sys::MountAttributes {
+        read_only: true,
+        ..sys::MountAttributes::default()
+    };
+    Ok(sys::mount_setattr(&tree, attributes)?)
+}
+
+/// `RTM_NEWLINK`, `IFLA_LINKINFO`, `IFLA_INFO_KIND` of rtnetlink(7).
+const RTM_NEWLINK: u16 = 16;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_INFO_KIND: u16 = 1;
+
+fn make_veth() -> Result<(), Failure> {
+    let mut batch = Batch::default();
+    // An empty ifinfomsg: the kernel chooses index and names.
+    batch.message(
+        RTM_NEWLINK,
+        netlink::CREATE | netlink::EXCL,
+        &[0; 16],
+        "make a pair of virtual Ethernet devices",
+    );
+    batch.nest(IFLA_LINKINFO, |batch| batch.text(IFLA_INFO_KIND, "veth"));
+    netlink::Socket::route()
+        .and_then(|socket| socket.send(&batch))
+        .map_err(|error| error.source.into())
+}
+
+fn make_rules() -> Result<(), Failure> {
+    KubeProxy::start().map(|_| ()).map_err(|error| Failure::of(&error))
+}
+
+fn capture_packets() -> Result<(), Failure> {
+    let opened = pcap::Capture::from_device("any").and_then(|capture| capture.timeout(1).open());
+    opened.map(|_| ()).map_err(|error| Failure {
+        errno: Errno::PERM,
+        detail: Some(error.to_string()),
+    })
 }
 
 fn mount_proc() -> Result<(), Failure> {

@@ -1,0 +1,392 @@
+//! `ztlab capture`: what crosses a pod's network. In a running lab it goes through the session and counts as evidence.
+
+use std::{fs::File, io::Write, path::Path, pin::Pin, process::ExitCode, time::Duration};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, ResourceExt, api::ListParams};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    args::Capture,
+    error::CliError,
+    output::{Output, Tint},
+    session, shell,
+};
+use crate::{
+    capture::{self, CaptureEvent, CaptureRequest, EndReason, Names, TrafficEvent},
+    cluster::{self, ClusterHandle, GroundKind},
+    packet::{Message, pcapfile},
+    session::{
+        client::Client,
+        command::Command,
+        snapshot::{MessageView, Phase, SessionView, Snapshot},
+    },
+    text,
+};
+
+/// How long a capture runs that says neither `--follow` nor `--for`.
+const DEFAULT: Duration = Duration::from_secs(10);
+
+/// Runs the command.
+///
+/// # Errors
+/// When there is no such pod, the filter is not valid, or the file cannot be written.
+pub fn run(args: &Capture, out: &Output) -> Result<ExitCode, CliError> {
+    session::block_on(async {
+        let deadline = Deadline::of(args);
+        let lab = session::running().await?.filter(|(_, session)| in_lab(args, session));
+        match (lab, &args.write) {
+            (Some((client, session)), None) => in_session(&client, &session, args, deadline, out).await,
+            (Some((client, session)), Some(file)) => {
+                let own = start_in_session(&client, args, out).await?;
+                let result = into_file(Some(&session), args, file, deadline, out).await;
+                if own {
+                    stop_in_session(&client, args, out).await?;
+                }
+                result
+            }
+            (None, Some(file)) => into_file(None, args, file, deadline, out).await,
+            (None, None) => direct(args, deadline, out).await,
+        }
+    })
+}
+
+/// Whether the capture asked for is one of the running lab's pods.
+fn in_lab(args: &Capture, session: &SessionView) -> bool {
+    session.phase == Phase::Ready
+        && args.cluster.as_ref().is_none_or(|name| *name == session.cluster)
+        && args.namespace.as_ref().is_none_or(|name| *name == session.namespace)
+}
+
+/// When a capture ends by itself; none goes on until it is interrupted.
+#[derive(Clone, Copy)]
+struct Deadline(Option<Duration>);
+
+impl Deadline {
+    fn of(args: &Capture) -> Deadline {
+        Deadline((!args.follow).then(|| args.duration.unwrap_or(DEFAULT)))
+    }
+
+    /// Completes once the time is over, counted from now, or ctrl-c was pressed.
+    async fn over(self) {
+        let end = self.0.map(|duration| Instant::now() + duration);
+        let timer = async {
+            match end {
+                Some(end) => sleep_until(end).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = timer => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+    }
+}
+
+/// Starts a capture as the student's; false when one ran already, which is then not this command's to stop.
+async fn start_in_session(client: &Client, args: &Capture, out: &Output) -> Result<bool, CliError> {
+    let before = session::snapshot(client).await?.session.ok_or_else(session::no_lab)?;
+    if before
+        .traffic
+        .capturing
+        .iter()
+        .any(|capture| capture.workload == args.pod || capture.pod == args.pod)
+    {
+        out.note(format!(
+            "a capture in {} is running already; this one joins it",
+            args.pod
+        ));
+        return Ok(false);
+    }
+    let command = Command::CaptureStart {
+        pod: args.pod.clone(),
+        filter: args.filter.clone(),
+        seconds: None,
+    };
+    session::run(client, command, out).await?;
+    Ok(true)
+}
+
+async fn stop_in_session(client: &Client, args: &Capture, out: &Output) -> Result<(), CliError> {
+    let command = Command::CaptureStop {
+        pod: Some(args.pod.clone()),
+    };
+    session::run(client, command, out).await.map(|_| ())
+}
+
+async fn in_session(
+    client: &Client,
+    session: &SessionView,
+    args: &Capture,
+    deadline: Deadline,
+    out: &Output,
+) -> Result<ExitCode, CliError> {
+    let seen = session.traffic.messages.last().map_or(0, |message| message.seq);
+    let own = start_in_session(client, args, out).await?;
+    let snapshots = client.follow().await?;
+    let shown = show_session(snapshots, args, seen, deadline, out).await;
+    let stopped = if own {
+        stop_in_session(client, args, out).await
+    } else {
+        Ok(())
+    };
+    shown?;
+    stopped?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn show_session(
+    mut snapshots: Pin<Box<dyn Stream<Item = Snapshot> + Send>>,
+    args: &Capture,
+    mut seen: u64,
+    deadline: Deadline,
+    out: &Output,
+) -> Result<(), CliError> {
+    let over = deadline.over();
+    tokio::pin!(over);
+    let mut running = false;
+    loop {
+        tokio::select! {
+            () = &mut over => return Ok(()),
+            snapshot = snapshots.next() => {
+                let Some(snapshot) = snapshot else {
+                    return Err(CliError::with_hint("the session host went away", "run the command again: the session continues"));
+                };
+                let Some(session) = snapshot.session else { return Ok(()) };
+                let capture = session
+                    .traffic
+                    .capturing
+                    .iter()
+                    .find(|capture| capture.workload == args.pod || capture.pod == args.pod);
+                match capture {
+                    Some(_) => running = true,
+                    None if running => {
+                        out.note(format!("the capture in {} has ended", args.pod));
+                        return Ok(());
+                    }
+                    None => {}
+                }
+                let workload = capture.map_or(args.pod.as_str(), |capture| capture.workload.as_str());
+                for message in session.traffic.messages.iter().filter(|message| message.seq > seen) {
+                    if message.captured_in == workload {
+                        show_view(message, out)?;
+                    }
+                }
+                seen = session.traffic.messages.last().map_or(seen, |message| message.seq.max(seen));
+            }
+        }
+    }
+}
+
+fn show_view(message: &MessageView, out: &Output) -> Result<(), CliError> {
+    if out.json() {
+        return out.value_line(message);
+    }
+    out.line(format!(
+        "{} {} {} {}",
+        out.tinted(&clock(message.at_ms), Tint::Quiet),
+        out.bold(&format!(
+            "{} → {}",
+            text::one_line(&message.from),
+            text::one_line(&message.to)
+        )),
+        message.protocol,
+        text::one_line(&message.summary)
+    ))?;
+    for leak in &message.leaks {
+        show_leak(&leak.kind, &leak.value, out)?;
+    }
+    Ok(())
+}
+
+fn show_message(message: &Message, out: &Output) -> Result<(), CliError> {
+    if out.json() {
+        return out.value_line(message);
+    }
+    out.line(format!(
+        "{} {} {} {}",
+        out.tinted(&clock(message.ts_ns / 1_000_000), Tint::Quiet),
+        out.bold(&text::one_line(&message.route())),
+        message.protocol,
+        text::one_line(&message.summary)
+    ))?;
+    for leak in &message.leaks {
+        show_leak(leak.kind.as_str(), &leak.value, out)?;
+    }
+    Ok(())
+}
+
+/// A leak on a line of its own, its bytes between marks that need no colour.
+fn show_leak(kind: &str, value: &str, out: &Output) -> Result<(), CliError> {
+    let value = out.tinted(&format!("»{}«", text::one_line(value)), Tint::Leak);
+    out.line(format!(
+        "    {} {} {value}",
+        out.tinted("!", Tint::Bad),
+        text::one_line(kind)
+    ))
+}
+
+/// Milliseconds since the Unix epoch as the time of day, UTC.
+fn clock(at_ms: u64) -> String {
+    let seconds = at_ms / 1000;
+    format!(
+        "{:02}:{:02}:{:02}.{:03}",
+        seconds / 3600 % 24,
+        seconds / 60 % 60,
+        seconds % 60,
+        at_ms % 1000
+    )
+}
+
+/// The cluster and the pod that are meant.
+async fn target(lab: Option<&SessionView>, args: &Capture) -> Result<(ClusterHandle, CaptureRequest), CliError> {
+    let name = match (&args.cluster, lab) {
+        (Some(name), _) => name.clone(),
+        (None, Some(session)) => session.cluster.clone(),
+        (None, None) => shell::only_cluster().await?,
+    };
+    let handle = cluster::ground(GroundKind::Embedded)?.get(&name).await?;
+    let namespace = args
+        .namespace
+        .clone()
+        .or_else(|| lab.map(|session| session.namespace.clone()));
+    let (namespace, pod) = find_pod(&handle, namespace.as_deref(), &args.pod).await?;
+    let request = CaptureRequest {
+        filter: args.filter.clone(),
+        ..CaptureRequest::pod(namespace, pod)
+    };
+    Ok((handle, request))
+}
+
+/// The pod called `wanted`, or one of the workload of that name.
+async fn find_pod(handle: &ClusterHandle, namespace: Option<&str>, wanted: &str) -> Result<(String, String), CliError> {
+    let pods: Api<Pod> = match namespace {
+        Some(namespace) => Api::namespaced(handle.client.clone(), namespace),
+        None => Api::all(handle.client.clone()),
+    };
+    let pods = pods.list(&ListParams::default()).await.map_err(|error| {
+        CliError::with_hint(
+            format!("cannot list the pods of cluster `{}`: {error}", handle.name),
+            "`ztlab cluster list` shows whether it runs",
+        )
+    })?;
+    let is = |pod: &&Pod| pod.name_any() == wanted || pod.labels().get("app").is_some_and(|app| app == wanted);
+    let found = pods
+        .items
+        .iter()
+        .find(|pod| pod.name_any() == wanted)
+        .or_else(|| pods.items.iter().find(is));
+    match found {
+        Some(pod) => Ok((pod.namespace().unwrap_or_default(), pod.name_any())),
+        None => {
+            let mut names: Vec<String> = pods.items.iter().take(20).map(ResourceExt::name_any).collect();
+            names.sort();
+            let place = namespace.map_or_else(|| "any namespace".to_owned(), |name| format!("namespace `{name}`"));
+            Err(CliError::with_hint(
+                format!("no pod `{wanted}` in {place} of cluster `{}`", handle.name),
+                if names.is_empty() {
+                    "there are no pods at all".to_owned()
+                } else {
+                    format!("there are: {}", names.join(", "))
+                },
+            ))
+        }
+    }
+}
+
+async fn direct(args: &Capture, deadline: Deadline, out: &Output) -> Result<ExitCode, CliError> {
+    let (handle, request) = target(None, args).await?;
+    let pod = request.pod.clone();
+    let names = Names::watch(&handle.client).await;
+    let mut events = capture::traffic(&handle.client, request, names).await?;
+    out.note(format!("capturing in pod {pod}"));
+    let over = deadline.over();
+    tokio::pin!(over);
+    let mut lost = 0;
+    loop {
+        tokio::select! {
+            () = &mut over => break,
+            event = events.next() => match event {
+                Some(Ok(TrafficEvent::Message(message))) => show_message(&message, out)?,
+                Some(Ok(TrafficEvent::Counters { dropped, .. })) => lost = dropped,
+                Some(Ok(TrafficEvent::Started { .. })) => {}
+                Some(Ok(TrafficEvent::Ended(reason))) => {
+                    ended(&reason, &pod)?;
+                    break;
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None => break,
+            }
+        }
+    }
+    if lost > 0 {
+        out.note(format!("{lost} packets were dropped before they could be read"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn ended(reason: &EndReason, pod: &str) -> Result<(), CliError> {
+    match reason {
+        EndReason::Complete => Ok(()),
+        EndReason::Lost { detail } => Err(CliError::with_hint(
+            format!("the capture in pod {pod} was lost: {detail}"),
+            "`kubectl describe pod` tells what became of the pod",
+        )),
+    }
+}
+
+async fn into_file(
+    lab: Option<&SessionView>,
+    args: &Capture,
+    path: &Path,
+    deadline: Deadline,
+    out: &Output,
+) -> Result<ExitCode, CliError> {
+    let (handle, request) = target(lab, args).await?;
+    let (pod, snaplen) = (request.pod.clone(), request.snaplen);
+    let unwritable = |error: std::io::Error| {
+        CliError::with_hint(
+            format!("cannot write {}: {error}", path.display()),
+            "-w names a file in a directory that may be written to",
+        )
+    };
+    let mut file = File::create(path).map_err(unwritable)?;
+    let mut events = capture::start(&handle.client, request).await?;
+    let over = deadline.over();
+    tokio::pin!(over);
+    let (mut packets, mut lost) = (0_u64, 0);
+    loop {
+        tokio::select! {
+            () = &mut over => break,
+            event = events.next() => match event {
+                Some(Ok(CaptureEvent::Started { link, .. })) => {
+                    file.write_all(&pcapfile::pcap_header(link, snaplen)).map_err(unwritable)?;
+                    out.note(format!("capturing in pod {pod} to {}", path.display()));
+                }
+                Some(Ok(CaptureEvent::Packet(packet))) => {
+                    let mut record = Vec::with_capacity(packet.data.len() + 16);
+                    pcapfile::pcap_record(packet.ts_ns, packet.orig_len, &packet.data, &mut record);
+                    file.write_all(&record).map_err(unwritable)?;
+                    packets += 1;
+                }
+                Some(Ok(CaptureEvent::Dropped(dropped))) => lost = dropped,
+                Some(Ok(CaptureEvent::Ended(reason))) => {
+                    ended(&reason, &pod)?;
+                    break;
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None => break,
+            }
+        }
+    }
+    if out.json() {
+        out.value(&serde_json::json!({ "pod": pod, "file": path, "packets": packets, "dropped": lost }))?;
+    } else {
+        out.line(format!(
+            "{packets} packets of pod {pod} in {}, {lost} dropped",
+            path.display()
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
