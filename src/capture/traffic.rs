@@ -1,14 +1,17 @@
 //! Packets of a live capture made into messages with names.
 
 use std::{
+    collections::VecDeque,
     pin::Pin,
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
-use futures::{Stream, stream::BoxStream};
+use futures::{Stream, StreamExt, stream, stream::BoxStream};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::{CaptureError, CaptureRequest, EndReason, Names};
-use crate::packet::{CapturePoint, Message};
+use super::{CaptureError, CaptureEvent, CaptureRequest, CaptureStream, EndReason, Interface, Names, Packet};
+use crate::packet::{CapturePoint, Dissector, Frame, LinkType, Message};
 
 /// What happens in a capture, as a reader wants it.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +47,9 @@ impl Stream for TrafficStream {
     }
 }
 
+/// How often the clock moves on for the dissector, and counters are told.
+const TICK: Duration = Duration::from_millis(250);
+
 /// Starts a capture in a pod and dissects it; returns once libpcap listens.
 ///
 /// # Errors
@@ -51,10 +57,135 @@ impl Stream for TrafficStream {
 pub async fn traffic(
     client: &kube::Client,
     request: CaptureRequest,
-    _names: Names,
+    names: Names,
 ) -> Result<TrafficStream, CaptureError> {
-    let _stream = super::start(client, request).await?;
-    Ok(TrafficStream {
-        events: Box::pin(futures::stream::empty()),
-    })
+    let point = CapturePoint { namespace: request.namespace.clone(), pod: request.pod.clone(), interface: None };
+    let capture = super::start(client, request).await?;
+    let mut tick = interval(TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let pipeline = Pipeline { capture, tick, work: Work::new(point, names), over: false };
+    Ok(TrafficStream { events: stream::unfold(pipeline, Pipeline::next).boxed() })
+}
+
+struct Pipeline {
+    capture: CaptureStream,
+    tick: Interval,
+    work: Work,
+    over: bool,
+}
+
+impl Pipeline {
+    async fn next(mut self) -> Option<(Result<TrafficEvent, CaptureError>, Self)> {
+        loop {
+            if let Some(event) = self.work.ready.pop_front() {
+                return Some((Ok(event), self));
+            }
+            if self.over {
+                return None;
+            }
+            tokio::select! {
+                event = self.capture.next() => match event {
+                    Some(Ok(event)) => {
+                        self.over = matches!(event, CaptureEvent::Ended(_));
+                        self.work.take(event);
+                    }
+                    Some(Err(error)) => {
+                        self.over = true;
+                        return Some((Err(error), self));
+                    }
+                    None => self.over = true,
+                },
+                _ = self.tick.tick() => self.work.tick(),
+            }
+        }
+    }
+}
+
+/// The part of the pipeline that does not wait.
+struct Work {
+    dissector: Dissector,
+    names: Names,
+    point: CapturePoint,
+    link: LinkType,
+    interfaces: Vec<Interface>,
+    ready: VecDeque<TrafficEvent>,
+    packets: u64,
+    dropped: u64,
+    told: (u64, u64),
+    /// The pod's clock at its last packet, and when that was here: the two machines' clocks may differ.
+    clock: Option<(u64, Instant)>,
+}
+
+impl Work {
+    fn new(point: CapturePoint, names: Names) -> Self {
+        Self {
+            dissector: Dissector::default(),
+            names,
+            point,
+            link: LinkType::LINUX_SLL2,
+            interfaces: Vec::new(),
+            ready: VecDeque::new(),
+            packets: 0,
+            dropped: 0,
+            told: (0, 0),
+            clock: None,
+        }
+    }
+
+    fn take(&mut self, event: CaptureEvent) {
+        match event {
+            CaptureEvent::Started { link, interfaces } => {
+                self.link = link;
+                self.interfaces = interfaces;
+                self.ready.push_back(TrafficEvent::Started { point: self.point.clone() });
+            }
+            CaptureEvent::Packet(packet) => self.packet(&packet),
+            CaptureEvent::Dropped(dropped) => self.dropped = dropped,
+            CaptureEvent::Ended(reason) => {
+                let rest = self.dissector.finish();
+                self.give(rest);
+                self.count();
+                self.ready.push_back(TrafficEvent::Ended(reason));
+            }
+        }
+    }
+
+    fn packet(&mut self, packet: &Packet) {
+        self.packets += 1;
+        self.clock = Some((packet.ts_ns, Instant::now()));
+        let messages = self.dissector.feed(Frame {
+            number: self.packets,
+            ts_ns: packet.ts_ns,
+            link: self.link,
+            orig_len: packet.orig_len,
+            data: &packet.data,
+        });
+        self.give(messages);
+    }
+
+    fn tick(&mut self) {
+        if let Some((ts_ns, seen)) = self.clock {
+            let messages = self.dissector.tick(ts_ns + seen.elapsed().as_nanos() as u64);
+            self.give(messages);
+        }
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let counters = (self.packets, self.dropped);
+        if counters != self.told {
+            self.told = counters;
+            self.ready.push_back(TrafficEvent::Counters { packets: counters.0, dropped: counters.1 });
+        }
+    }
+
+    fn give(&mut self, messages: Vec<Message>) {
+        for mut message in messages {
+            self.names.name(&mut message);
+            let interface = message.ifindex.and_then(|index| self.interfaces.iter().find(|one| one.index == index));
+            message.point =
+                Some(CapturePoint { interface: interface.map(|one| one.name.clone()), ..self.point.clone() });
+            self.ready.push_back(TrafficEvent::Message(Box::new(message)));
+        }
+    }
 }

@@ -111,6 +111,17 @@ impl PcapReader {
         }
     }
 
+    /// Reads the file's header; `None` when more bytes are needed (in pcapng: until an interface was described).
+    ///
+    /// # Errors
+    /// The bytes are no capture file.
+    pub fn begin(&mut self) -> Result<Option<LinkType>, PcapError> {
+        if matches!(self.format, Format::New) {
+            self.header()?;
+        }
+        Ok(self.link())
+    }
+
     /// The next packet; `None` when more bytes are needed.
     ///
     /// # Errors

@@ -2,18 +2,29 @@
 //!
 //! A probe runs in the pod's observer, so it meets the same DNS, Services and policies as the pod's own programs.
 
+mod ask;
 mod request;
+mod resolve;
 
 pub use request::{HttpProbe, ProbeKind, ProbeRequest};
 
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+
 use crate::{
     capture::{CaptureError, observer},
-    evidence::ProbeResult,
+    evidence::{ProbeOutcome, ProbeResult},
 };
+
+/// Bytes that an observer's answer may have.
+const RESULT_BYTES: u64 = 1 << 20;
+/// Time that starting a probe may take beside the probe itself.
+const OVERHEAD: Duration = Duration::from_secs(5);
 
 /// Runs a probe from inside a pod.
 ///
-/// Whatever the network does is a result; so is an observer that breaks off ([`crate::evidence::ProbeOutcome::NotRun`]).
+/// Whatever the network does is a result; so is an observer that breaks off ([`ProbeOutcome::NotRun`]).
 ///
 /// # Errors
 /// The pod cannot be observed.
@@ -27,10 +38,36 @@ pub async fn run(client: &kube::Client, request: ProbeRequest) -> Result<ProbeRe
 /// # Errors
 /// The observer cannot be reached.
 pub async fn run_in(observer: &observer::Observer, request: ProbeRequest) -> Result<ProbeResult, CaptureError> {
-    let _ = request;
-    Err(CaptureError::Observer {
-        namespace: observer.namespace().to_owned(),
-        pod: observer.pod().to_owned(),
-        reason: "probes are not built yet".to_owned(),
-    })
+    let json = serde_json::to_string(&request).map_err(|error| observer.failed(error.to_string()))?;
+    let mut process = observer.exec(vec!["probe".to_owned(), json]).await?;
+    // Kept open: the other side may take its end for the end of the probe.
+    let _stdin = process.stdin();
+    let (Some(stdout), Some(stderr)) = (process.stdout(), process.stderr()) else {
+        return Err(observer.failed("its streams are missing"));
+    };
+    let (mut answer, mut said) = (Vec::new(), Vec::new());
+    let (mut stdout, mut stderr) = (stdout.take(RESULT_BYTES), stderr.take(4096));
+    let read = async { tokio::join!(stdout.read_to_end(&mut answer), stderr.read_to_end(&mut said)) };
+    let reason = match tokio::time::timeout(request.timeout + OVERHEAD, read).await {
+        Err(_) => "the observer did not answer in time".to_owned(),
+        Ok(_) => match serde_json::from_slice::<ProbeResult>(&answer) {
+            Ok(result) => return Ok(result),
+            Err(_) if said.is_empty() => "the observer broke off".to_owned(),
+            Err(_) => String::from_utf8_lossy(&said).trim().to_owned(),
+        },
+    };
+    Ok(ask::result(&request, ProbeOutcome::NotRun { reason }))
+}
+
+/// The stage in the pod: runs the probe that `json` describes and prints its result.
+pub(crate) fn stage(json: &str) -> Result<(), String> {
+    let request: ProbeRequest = serde_json::from_str(json).map_err(|error| format!("not a probe: {error}"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start a runtime: {error}"))?;
+    let result = runtime.block_on(ask::ask(&request));
+    let line = serde_json::to_string(&result).map_err(|error| error.to_string())?;
+    println!("{line}");
+    Ok(())
 }
