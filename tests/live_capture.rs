@@ -28,11 +28,18 @@ fn the_observer_sees_and_probes() {
         .status()
         .is_ok_and(|status| status.success());
     if !able {
-        assert!(std::env::var_os("CI").is_none(), "no user and network namespaces here (or no unshare, no ip)");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "no user and network namespaces here (or no unshare, no ip)"
+        );
         eprintln!("SKIPPED: no user and network namespaces here (or no unshare, no ip)");
         return;
     }
-    let inside = Command::new("unshare").args(["-Urn", "sh", "-c", script]).arg(exe).status().unwrap();
+    let inside = Command::new("unshare")
+        .args(["-Urn", "sh", "-c", script])
+        .arg(exe)
+        .status()
+        .unwrap();
     assert!(inside.success());
 }
 
@@ -66,8 +73,13 @@ fn messages(file: &[u8]) -> Vec<Message> {
     while let Some(record) = reader.next_record().unwrap() {
         number += 1;
         assert_eq!(record.link, LinkType::LINUX_SLL2);
-        let frame =
-            Frame { number, ts_ns: record.ts_ns, link: record.link, orig_len: record.orig_len, data: record.data };
+        let frame = Frame {
+            number,
+            ts_ns: record.ts_ns,
+            link: record.link,
+            orig_len: record.orig_len,
+            data: record.data,
+        };
         messages.extend(dissector.feed(frame));
     }
     reader.finish().unwrap();
@@ -85,13 +97,18 @@ fn inside_a_namespace() {
         let (mut stream, _) = listener.accept().unwrap();
         let mut asked = [0; 4096];
         let count = stream.read(&mut asked).unwrap();
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok").unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+            .unwrap();
         String::from_utf8_lossy(&asked[..count]).into_owned()
     });
 
     let (mut child, notes) = capture(&["--filter", &format!("tcp port {}", addr.port())]);
     let started = notes.recv().unwrap();
-    assert!(started.contains("\"event\":\"started\"") && started.contains("\"name\":\"lo\""), "{started}");
+    assert!(
+        started.contains("\"event\":\"started\"") && started.contains("\"name\":\"lo\""),
+        "{started}"
+    );
 
     let request = ProbeRequest::new(
         "shop",
@@ -120,10 +137,16 @@ fn inside_a_namespace() {
     child.stdout.take().unwrap().read_to_end(&mut file).unwrap();
     assert!(child.wait().unwrap().success());
     let last = notes.iter().last().unwrap();
-    assert!(last.contains("\"event\":\"counters\"") && last.contains("\"dropped\":0"), "{last}");
+    assert!(
+        last.contains("\"event\":\"counters\"") && last.contains("\"dropped\":0"),
+        "{last}"
+    );
 
     let seen = messages(&file);
-    let asked = seen.iter().find(|message| message.summary.starts_with("POST /charge")).expect("the request was seen");
+    let asked = seen
+        .iter()
+        .find(|message| message.summary.starts_with("POST /charge"))
+        .expect("the request was seen");
     assert_eq!(asked.protocol, Protocol::Http);
     assert_eq!(asked.probe.as_deref(), Some(request.id.0.as_str()));
     assert_eq!(asked.to.addr, addr);
@@ -132,7 +155,10 @@ fn inside_a_namespace() {
     assert_eq!(leaks, [LeakKind::BearerToken, LeakKind::CardNumber]);
     assert!(seen.iter().any(|message| message.summary.starts_with("200 OK")));
 
-    let kind = ProbeKind::Tcp { host: "127.0.0.1".into(), port: addr.port() };
+    let kind = ProbeKind::Tcp {
+        host: "127.0.0.1".into(),
+        port: addr.port(),
+    };
     let refused = ProbeRequest::new("shop", "mallory", kind);
     let probe = Command::new(ZTLAB)
         .args(["__observe", "probe", &serde_json::to_string(&refused).unwrap()])
@@ -147,6 +173,7 @@ fn inside_a_namespace() {
     child.wait().unwrap();
 
     let (mut child, notes) = capture(&["--duration-ms", "50"]);
+    let _stdin = child.stdin.take();
     assert!(child.wait().unwrap().success());
     assert!(notes.iter().any(|note| note.contains("complete")));
 }

@@ -58,10 +58,19 @@ pub async fn start(client: &kube::Client, request: CaptureRequest) -> Result<Cap
     let args = std::iter::once("capture".to_owned()).chain(options.to_args()).collect();
     let process = observer.exec(args).await?;
     let (sender, mut events) = mpsc::channel(QUEUE);
-    let reader = Reader { observer: observer.clone(), filter: request.filter, interfaces: None, complete: false, sender };
+    let reader = Reader {
+        observer: observer.clone(),
+        filter: request.filter,
+        interfaces: None,
+        complete: false,
+        sender,
+    };
     tokio::spawn(reader.run(process));
     match tokio::time::timeout(START, events.recv()).await {
-        Ok(Some(Ok(first @ CaptureEvent::Started { .. }))) => Ok(CaptureStream { events, first: Some(first) }),
+        Ok(Some(Ok(first @ CaptureEvent::Started { .. }))) => Ok(CaptureStream {
+            events,
+            first: Some(first),
+        }),
         Ok(Some(Ok(CaptureEvent::Ended(EndReason::Lost { detail })))) => Err(observer.failed(detail)),
         Ok(Some(Ok(other))) => Err(observer.failed(format!("it began with {other:?}"))),
         Ok(Some(Err(error))) => Err(error),
@@ -91,7 +100,9 @@ impl Reader {
     async fn run(mut self, mut process: AttachedProcess) {
         // The observer ends when its standard input does, so it is kept here.
         let stdin = process.stdin();
-        let (Some(mut stdout), Some(stderr)) = (process.stdout(), process.stderr()) else { return };
+        let (Some(mut stdout), Some(stderr)) = (process.stdout(), process.stderr()) else {
+            return;
+        };
         let mut notes = BufReader::new(stderr).lines();
         let mut file = PcapReader::default();
         let mut piece = vec![0; 64 << 10];
@@ -130,7 +141,11 @@ impl Reader {
         if told.is_empty() {
             "the observer's stream ended".clone_into(&mut told);
         }
-        let reason = if self.complete { EndReason::Complete } else { EndReason::Lost { detail: told } };
+        let reason = if self.complete {
+            EndReason::Complete
+        } else {
+            EndReason::Lost { detail: told }
+        };
         let _ = self.sender.send(Ok(CaptureEvent::Ended(reason))).await;
     }
 
@@ -157,7 +172,9 @@ impl Reader {
                 return Ok(After::Go);
             }
             // The note that says so and the file come on streams of their own.
-            let (Some(link), Some(interfaces)) = (file.link(), self.interfaces.take()) else { return Ok(After::Go) };
+            let (Some(link), Some(interfaces)) = (file.link(), self.interfaces.take()) else {
+                return Ok(After::Go);
+            };
             *started = true;
             if let After::Stop = self.send(CaptureEvent::Started { link, interfaces }).await {
                 return Ok(After::Stop);
@@ -188,7 +205,10 @@ impl Reader {
             Ok(Note::Complete) => self.complete = true,
             Ok(Note::BadFilter { detail }) => {
                 let filter = self.filter.clone().unwrap_or_default();
-                let _ = self.sender.send(Err(CaptureError::Filter { filter, reason: detail })).await;
+                let _ = self
+                    .sender
+                    .send(Err(CaptureError::Filter { filter, reason: detail }))
+                    .await;
                 return After::Stop;
             }
             Ok(Note::Failed { detail }) => *told = detail,

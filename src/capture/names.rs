@@ -68,7 +68,10 @@ impl Names {
         for mut ready in ready {
             let _ = tokio::time::timeout(FIRST_LISTS, ready.wait_for(|ready| *ready)).await;
         }
-        Self { table, _watches: Some(Arc::new(watches)) }
+        Self {
+            table,
+            _watches: Some(Arc::new(watches)),
+        }
     }
 
     /// Whose address this was at a time (nanoseconds since the Unix epoch).
@@ -92,13 +95,19 @@ fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
 }
 
 fn now_ns() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_nanos() as u64)
 }
 
 impl Table {
     fn lookup(&self, addr: IpAddr, ts_ns: u64) -> Option<Arc<Who>> {
         let tenures = self.addresses.get(&addr)?;
-        let current = tenures.iter().rev().find(|tenure| tenure.from_ns <= ts_ns).or_else(|| tenures.first())?;
+        let current = tenures
+            .iter()
+            .rev()
+            .find(|tenure| tenure.from_ns <= ts_ns)
+            .or_else(|| tenures.first())?;
         Some(Arc::clone(&current.who))
     }
 
@@ -119,7 +128,12 @@ impl Table {
                 // A pod talks before the API tells its address: from when the one before it left.
                 Some(last) => *last.until_ns.get_or_insert(now_ns),
             };
-            tenures.push(Tenure { uid: holder.uid.clone(), who: Arc::clone(&who), from_ns, until_ns: None });
+            tenures.push(Tenure {
+                uid: holder.uid.clone(),
+                who: Arc::clone(&who),
+                from_ns,
+                until_ns: None,
+            });
             if tenures.len() > HISTORY {
                 tenures.remove(0);
             }
@@ -129,7 +143,10 @@ impl Table {
     /// An object has no longer any address but these.
     fn leave(&mut self, uid: &str, except: &[IpAddr], now_ns: u64) {
         for (addr, tenures) in &mut self.addresses {
-            for tenure in tenures.iter_mut().filter(|tenure| tenure.uid == uid && !except.contains(addr)) {
+            for tenure in tenures
+                .iter_mut()
+                .filter(|tenure| tenure.uid == uid && !except.contains(addr))
+            {
                 tenure.until_ns.get_or_insert(now_ns);
             }
         }
@@ -149,7 +166,10 @@ where
     let (sender, receiver) = watch::channel(false);
     let table: Weak<Mutex<Table>> = Arc::downgrade(table);
     watches.spawn(async move {
-        let mut events = watcher(api, watcher::Config::default()).default_backoff().into_stream().boxed();
+        let mut events = watcher(api, watcher::Config::default())
+            .default_backoff()
+            .into_stream()
+            .boxed();
         loop {
             let event = match events.try_next().await {
                 Ok(Some(event)) => event,
@@ -202,18 +222,22 @@ fn pod(pod: &Pod) -> Option<Holder> {
         name: pod.name_any(),
         workload: Some(workload(pod)),
     };
-    Some(Holder { uid: pod.uid().unwrap_or_default(), who, addresses })
+    Some(Holder {
+        uid: pod.uid().unwrap_or_default(),
+        who,
+        addresses,
+    })
 }
 
 /// The workload a pod belongs to: its controller, seen through the ReplicaSet of a Deployment; else the pod itself.
 pub(super) fn workload(pod: &Pod) -> String {
     let owners = pod.metadata.owner_references.iter().flatten();
-    let Some(owner) = owners.clone().find(|owner| owner.controller == Some(true)) else { return pod.name_any() };
+    let Some(owner) = owners.clone().find(|owner| owner.controller == Some(true)) else {
+        return pod.name_any();
+    };
     let hash = pod.labels().get("pod-template-hash").map(|hash| format!("-{hash}"));
     match hash {
-        Some(hash) if owner.kind == "ReplicaSet" => {
-            owner.name.strip_suffix(&hash).unwrap_or(&owner.name).to_owned()
-        }
+        Some(hash) if owner.kind == "ReplicaSet" => owner.name.strip_suffix(&hash).unwrap_or(&owner.name).to_owned(),
         _ => owner.name.clone(),
     }
 }
@@ -228,14 +252,31 @@ fn service(service: &Service) -> Option<Holder> {
         name: service.name_any(),
         workload: None,
     };
-    Some(Holder { uid: service.uid().unwrap_or_default(), who, addresses })
+    Some(Holder {
+        uid: service.uid().unwrap_or_default(),
+        who,
+        addresses,
+    })
 }
 
 fn node(node: &Node) -> Option<Holder> {
     let addresses = node.status.as_ref()?.addresses.iter().flatten();
-    let addresses = parse(addresses.filter(|one| one.type_ != "Hostname").map(|one| one.address.clone()));
-    let who = Who { kind: WhoKind::Node, namespace: None, name: node.name_any(), workload: None };
-    Some(Holder { uid: node.uid().unwrap_or_default(), who, addresses })
+    let addresses = parse(
+        addresses
+            .filter(|one| one.type_ != "Hostname")
+            .map(|one| one.address.clone()),
+    );
+    let who = Who {
+        kind: WhoKind::Node,
+        namespace: None,
+        name: node.name_any(),
+        workload: None,
+    };
+    Some(Holder {
+        uid: node.uid().unwrap_or_default(),
+        who,
+        addresses,
+    })
 }
 
 #[cfg(test)]
@@ -245,8 +286,17 @@ mod tests {
     use super::*;
 
     fn holder(uid: &str, addr: &str) -> Holder {
-        let who = Who { kind: WhoKind::Pod, namespace: None, name: uid.to_owned(), workload: None };
-        Holder { uid: uid.to_owned(), who, addresses: parse([addr.to_owned()]) }
+        let who = Who {
+            kind: WhoKind::Pod,
+            namespace: None,
+            name: uid.to_owned(),
+            workload: None,
+        };
+        Holder {
+            uid: uid.to_owned(),
+            who,
+            addresses: parse([addr.to_owned()]),
+        }
     }
 
     #[test]

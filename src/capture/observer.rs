@@ -58,7 +58,10 @@ impl Observer {
     /// # Errors
     /// The API refuses: the observer or its pod is gone.
     pub(crate) async fn exec(&self, args: Vec<String>) -> Result<AttachedProcess, CaptureError> {
-        let command: Vec<String> = [PROGRAM.to_owned(), "__observe".to_owned()].into_iter().chain(args).collect();
+        let command: Vec<String> = [PROGRAM.to_owned(), "__observe".to_owned()]
+            .into_iter()
+            .chain(args)
+            .collect();
         let params = AttachParams::default()
             .container(&self.container)
             .stdin(true)
@@ -70,11 +73,18 @@ impl Observer {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &self.namespace);
         api.exec(&self.pod, command, &params)
             .await
-            .map_err(CaptureError::api(format!("cannot run the observer in pod {}/{}", self.namespace, self.pod)))
+            .map_err(CaptureError::api(format!(
+                "cannot run the observer in pod {}/{}",
+                self.namespace, self.pod
+            )))
     }
 
     pub(crate) fn failed(&self, reason: impl Into<String>) -> CaptureError {
-        CaptureError::Observer { namespace: self.namespace.clone(), pod: self.pod.clone(), reason: reason.into() }
+        CaptureError::Observer {
+            namespace: self.namespace.clone(),
+            pod: self.pod.clone(),
+            reason: reason.into(),
+        }
     }
 }
 
@@ -91,7 +101,10 @@ pub async fn ensure(client: &kube::Client, namespace: &str, pod: &str) -> Result
         .get_opt(pod)
         .await
         .map_err(CaptureError::api(format!("cannot read pod {namespace}/{pod}")))?
-        .ok_or_else(|| CaptureError::NoSuchPod { namespace: namespace.to_owned(), pod: pod.to_owned() })?;
+        .ok_or_else(|| CaptureError::NoSuchPod {
+            namespace: namespace.to_owned(),
+            pod: pod.to_owned(),
+        })?;
     let refuse = |reason: String| CaptureError::NotObservable {
         namespace: namespace.to_owned(),
         pod: pod.to_owned(),
@@ -99,8 +112,12 @@ pub async fn ensure(client: &kube::Client, namespace: &str, pod: &str) -> Result
     };
     observable(&current).map_err(refuse)?;
     let container = choose(&current).ok_or_else(|| refuse(format!("{GENERATIONS} observers have ended in it")))?;
-    let observer =
-        Observer { client: client.clone(), namespace: namespace.to_owned(), pod: pod.to_owned(), container };
+    let observer = Observer {
+        client: client.clone(),
+        namespace: namespace.to_owned(),
+        pod: pod.to_owned(),
+        container,
+    };
     if running(&current, &observer.container) {
         return Ok(observer);
     }
@@ -118,7 +135,10 @@ fn observable(pod: &Pod) -> Result<(), String> {
     }
     match pod.status.as_ref().and_then(|status| status.phase.as_deref()) {
         Some("Running") => Ok(()),
-        phase => Err(format!("its phase is {}, it must be Running", phase.unwrap_or("unknown"))),
+        phase => Err(format!(
+            "its phase is {}, it must be Running",
+            phase.unwrap_or("unknown")
+        )),
     }
 }
 
@@ -168,16 +188,18 @@ async fn add(api: &Api<Pod>, observer: &Observer) -> Result<(), CaptureError> {
     api.patch_ephemeral_containers(&observer.pod, &PatchParams::default(), &Patch::Strategic(patch))
         .await
         .map(drop)
-        .map_err(CaptureError::api(format!("cannot add an observer to pod {}/{}", observer.namespace, observer.pod)))
+        .map_err(CaptureError::api(format!(
+            "cannot add an observer to pod {}/{}",
+            observer.namespace, observer.pod
+        )))
 }
 
 /// Waits until the observer runs; the reason where it does not.
 async fn wait(api: &Api<Pod>, observer: &Observer) -> Result<(), String> {
     let settled = await_condition(api.clone(), &observer.pod, |pod: Option<&Pod>| {
         pod.is_none_or(|pod| {
-            state(pod, &observer.container).is_some_and(|state| {
-                state.running.is_some() || state.terminated.is_some() || stuck(state).is_some()
-            })
+            state(pod, &observer.container)
+                .is_some_and(|state| state.running.is_some() || state.terminated.is_some() || stuck(state).is_some())
         })
     });
     let pod = match tokio::time::timeout(START, settled).await {
@@ -191,21 +213,37 @@ async fn wait(api: &Api<Pod>, observer: &Observer) -> Result<(), String> {
         return Ok(());
     }
     let ended = state.and_then(|state| state.terminated.as_ref()).map(|ended| {
-        let said = ended.message.as_deref().or(ended.reason.as_deref()).unwrap_or("no reason given");
+        let said = ended
+            .message
+            .as_deref()
+            .or(ended.reason.as_deref())
+            .unwrap_or("no reason given");
         format!("its observer ended with code {}: {said}", ended.exit_code)
     });
-    Err(ended.or_else(|| state.and_then(stuck)).unwrap_or_else(|| "its observer does not run".to_owned()))
+    Err(ended
+        .or_else(|| state.and_then(stuck))
+        .unwrap_or_else(|| "its observer does not run".to_owned()))
 }
 
 /// The reasons for waiting that do not pass by themselves.
 fn stuck(state: &ContainerState) -> Option<String> {
     let waiting = state.waiting.as_ref()?;
     let reason = waiting.reason.as_deref()?;
-    let hopeless = ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError",
-        "CreateContainerError", "RunContainerError", "CrashLoopBackOff"];
-    hopeless
-        .contains(&reason)
-        .then(|| format!("its observer does not start: {reason}: {}", waiting.message.as_deref().unwrap_or("")))
+    let hopeless = [
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+        "CrashLoopBackOff",
+    ];
+    hopeless.contains(&reason).then(|| {
+        format!(
+            "its observer does not start: {reason}: {}",
+            waiting.message.as_deref().unwrap_or("")
+        )
+    })
 }
 
 #[cfg(test)]

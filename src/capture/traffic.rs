@@ -59,12 +59,23 @@ pub async fn traffic(
     request: CaptureRequest,
     names: Names,
 ) -> Result<TrafficStream, CaptureError> {
-    let point = CapturePoint { namespace: request.namespace.clone(), pod: request.pod.clone(), interface: None };
+    let point = CapturePoint {
+        namespace: request.namespace.clone(),
+        pod: request.pod.clone(),
+        interface: None,
+    };
     let capture = super::start(client, request).await?;
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let pipeline = Pipeline { capture, tick, work: Work::new(point, names), over: false };
-    Ok(TrafficStream { events: stream::unfold(pipeline, Pipeline::next).boxed() })
+    let pipeline = Pipeline {
+        capture,
+        tick,
+        work: Work::new(point, names),
+        over: false,
+    };
+    Ok(TrafficStream {
+        events: stream::unfold(pipeline, Pipeline::next).boxed(),
+    })
 }
 
 struct Pipeline {
@@ -137,7 +148,9 @@ impl Work {
             CaptureEvent::Started { link, interfaces } => {
                 self.link = link;
                 self.interfaces = interfaces;
-                self.ready.push_back(TrafficEvent::Started { point: self.point.clone() });
+                self.ready.push_back(TrafficEvent::Started {
+                    point: self.point.clone(),
+                });
             }
             CaptureEvent::Packet(packet) => self.packet(&packet),
             CaptureEvent::Dropped(dropped) => self.dropped = dropped,
@@ -175,16 +188,23 @@ impl Work {
         let counters = (self.packets, self.dropped);
         if counters != self.told {
             self.told = counters;
-            self.ready.push_back(TrafficEvent::Counters { packets: counters.0, dropped: counters.1 });
+            self.ready.push_back(TrafficEvent::Counters {
+                packets: counters.0,
+                dropped: counters.1,
+            });
         }
     }
 
     fn give(&mut self, messages: Vec<Message>) {
         for mut message in messages {
             self.names.name(&mut message);
-            let interface = message.ifindex.and_then(|index| self.interfaces.iter().find(|one| one.index == index));
-            message.point =
-                Some(CapturePoint { interface: interface.map(|one| one.name.clone()), ..self.point.clone() });
+            let interface = message
+                .ifindex
+                .and_then(|index| self.interfaces.iter().find(|one| one.index == index));
+            message.point = Some(CapturePoint {
+                interface: interface.map(|one| one.name.clone()),
+                ..self.point.clone()
+            });
             self.ready.push_back(TrafficEvent::Message(Box::new(message)));
         }
     }

@@ -27,7 +27,9 @@ const LONGEST: Duration = Duration::from_secs(60);
 
 /// A result that has measured nothing yet.
 pub(super) fn result(request: &ProbeRequest, outcome: ProbeOutcome) -> ProbeResult {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     ProbeResult {
         id: request.id.clone(),
         namespace: request.namespace.clone(),
@@ -44,8 +46,16 @@ pub(super) fn result(request: &ProbeRequest, outcome: ProbeOutcome) -> ProbeResu
 
 /// Runs a probe here and now.
 pub(super) async fn ask(request: &ProbeRequest) -> ProbeResult {
-    let blank = result(request, ProbeOutcome::NotRun { reason: "it has not begun".to_owned() });
-    let mut asking = Asking { result: blank, phase: Phase::Resolve };
+    let blank = result(
+        request,
+        ProbeOutcome::NotRun {
+            reason: "it has not begun".to_owned(),
+        },
+    );
+    let mut asking = Asking {
+        result: blank,
+        phase: Phase::Resolve,
+    };
     let began = Instant::now();
     let timeout = request.timeout.min(LONGEST);
     let outcome = match tokio::time::timeout(timeout, asking.run(request)).await {
@@ -68,7 +78,9 @@ impl Asking {
         match &request.kind {
             ProbeKind::Dns { name } => {
                 let addresses = self.resolve(name).await?;
-                Ok(ProbeOutcome::Resolved { answers: addresses.iter().map(IpAddr::to_string).collect() })
+                Ok(ProbeOutcome::Resolved {
+                    answers: addresses.iter().map(IpAddr::to_string).collect(),
+                })
             }
             ProbeKind::Tcp { host, port } => {
                 self.connect(host, *port).await?;
@@ -115,11 +127,16 @@ impl Asking {
 
     async fn http(&mut self, http: &HttpProbe, request: &ProbeRequest) -> Result<ProbeOutcome, ProbeOutcome> {
         let wrong = |reason: String| ProbeOutcome::NotRun { reason };
-        let uri: Uri = http.url.parse().map_err(|error| wrong(format!("{:?} is no URL: {error}", http.url)))?;
+        let uri: Uri = http
+            .url
+            .parse()
+            .map_err(|error| wrong(format!("{:?} is no URL: {error}", http.url)))?;
         if uri.scheme_str() != Some("http") {
             return Err(wrong(format!("{:?}: only http:// can be probed", http.url)));
         }
-        let authority = uri.authority().ok_or_else(|| wrong(format!("{:?} names no host", http.url)))?;
+        let authority = uri
+            .authority()
+            .ok_or_else(|| wrong(format!("{:?} names no host", http.url)))?;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let mut builder = Request::builder()
             .method(http.method.as_str())
@@ -130,14 +147,22 @@ impl Asking {
             builder = builder.header(name.as_str(), value.as_str());
         }
         let body = Full::new(Bytes::from(http.body.clone().unwrap_or_default()));
-        let asked = builder.body(body).map_err(|error| wrong(format!("not a request: {error}")))?;
-        let stream = self.connect(authority.host(), authority.port_u16().unwrap_or(80)).await?;
+        let asked = builder
+            .body(body)
+            .map_err(|error| wrong(format!("not a request: {error}")))?;
+        let stream = self
+            .connect(authority.host(), authority.port_u16().unwrap_or(80))
+            .await?;
         self.phase = Phase::Send;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| unanswered(&error, Phase::Send))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| unanswered(&error, Phase::Send))?;
         let driver = tokio::spawn(connection);
         self.phase = Phase::Receive;
-        let answer = sender.send_request(asked).await.map_err(|error| unanswered(&error, Phase::Receive));
+        let answer = sender
+            .send_request(asked)
+            .await
+            .map_err(|error| unanswered(&error, Phase::Receive));
         let outcome = match answer {
             Ok(answer) => self.answer(answer).await,
             Err(outcome) => Err(outcome),
@@ -170,7 +195,12 @@ impl Asking {
             }
         }
         let body = String::from_utf8_lossy(&bytes).into_owned();
-        Ok(ProbeOutcome::Answered { status, headers, body, truncated })
+        Ok(ProbeOutcome::Answered {
+            status,
+            headers,
+            body,
+            truncated,
+        })
     }
 }
 
@@ -181,7 +211,9 @@ fn broken(error: &io::Error, phase: Phase) -> ProbeOutcome {
         Kind::ConnectionRefused => ProbeOutcome::Refused,
         Kind::TimedOut => ProbeOutcome::TimedOut { phase },
         Kind::ConnectionReset | Kind::ConnectionAborted | Kind::BrokenPipe => ProbeOutcome::Reset { phase },
-        _ => ProbeOutcome::Unreachable { reason: error.to_string() },
+        _ => ProbeOutcome::Unreachable {
+            reason: error.to_string(),
+        },
     }
 }
 
@@ -195,9 +227,13 @@ fn unanswered(error: &hyper::Error, phase: Phase) -> ProbeOutcome {
         source = cause.source();
     }
     if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-        return ProbeOutcome::ProtocolError { reason: "the peer closed the connection without an answer".to_owned() };
+        return ProbeOutcome::ProtocolError {
+            reason: "the peer closed the connection without an answer".to_owned(),
+        };
     }
-    ProbeOutcome::ProtocolError { reason: error.to_string() }
+    ProbeOutcome::ProtocolError {
+        reason: error.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -210,8 +246,16 @@ mod tests {
     use super::*;
 
     fn http(url: String) -> ProbeRequest {
-        let kind = ProbeKind::Http(HttpProbe { method: "GET".into(), url, headers: Vec::new(), body: None });
-        ProbeRequest { timeout: Duration::from_millis(500), ..ProbeRequest::new("ns", "pod", kind) }
+        let kind = ProbeKind::Http(HttpProbe {
+            method: "GET".into(),
+            url,
+            headers: Vec::new(),
+            body: None,
+        });
+        ProbeRequest {
+            timeout: Duration::from_millis(500),
+            ..ProbeRequest::new("ns", "pod", kind)
+        }
     }
 
     /// Serves one connection with these bytes; gives its port and what was asked.
@@ -240,7 +284,13 @@ mod tests {
         assert!(asked.starts_with("GET /charge?a=1 HTTP/1.1\r\n"), "{asked}");
         assert!(asked.contains(&format!("x-ztlab-probe: {}\r\n", request.id)), "{asked}");
         assert!(asked.contains(&format!("host: 127.0.0.1:{port}\r\n")), "{asked}");
-        let ProbeOutcome::Answered { status, headers, body, truncated } = &result.outcome else {
+        let ProbeOutcome::Answered {
+            status,
+            headers,
+            body,
+            truncated,
+        } = &result.outcome
+        else {
             panic!("{:?}", result.outcome)
         };
         assert_eq!((*status, body.as_str(), *truncated), (403, "no", false));
@@ -251,11 +301,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_body_is_cut() {
-        let body: &'static [u8] =
-            Box::leak([&b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"[..], &[b'a'; 200_000]].concat().into_boxed_slice());
+        let body: &'static [u8] = Box::leak(
+            [
+                &b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n"[..],
+                &[b'a'; 200_000],
+            ]
+            .concat()
+            .into_boxed_slice(),
+        );
         let (port, _served) = serve(body).await;
         let result = ask(&http(format!("http://127.0.0.1:{port}/"))).await;
-        let ProbeOutcome::Answered { body, truncated, .. } = result.outcome else { panic!("{:?}", result.outcome) };
+        let ProbeOutcome::Answered { body, truncated, .. } = result.outcome else {
+            panic!("{:?}", result.outcome)
+        };
         assert!(truncated && !body.is_empty() && body.len() <= BODY_BYTES);
     }
 
@@ -272,17 +330,31 @@ mod tests {
         assert_eq!(silent.outcome, ProbeOutcome::TimedOut { phase: Phase::Receive });
         let (port, _served) = serve(b"SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
         let other = ask(&http(format!("http://127.0.0.1:{port}/"))).await;
-        assert!(matches!(other.outcome, ProbeOutcome::ProtocolError { .. }), "{:?}", other.outcome);
+        assert!(
+            matches!(other.outcome, ProbeOutcome::ProtocolError { .. }),
+            "{:?}",
+            other.outcome
+        );
         let (port, _served) = serve(b"").await;
         let closed = ask(&http(format!("http://127.0.0.1:{port}/"))).await;
-        assert!(matches!(closed.outcome, ProbeOutcome::ProtocolError { .. }), "{:?}", closed.outcome);
+        assert!(
+            matches!(closed.outcome, ProbeOutcome::ProtocolError { .. }),
+            "{:?}",
+            closed.outcome
+        );
         for bad in ["https://127.0.0.1/", "not a url", "/path"] {
             let result = ask(&http(bad.to_owned())).await;
             assert!(!result.outcome.measured(), "{bad}: {:?}", result.outcome);
         }
         let (port, _served) = serve(b"").await;
-        let kind = ProbeKind::Tcp { host: "127.0.0.1".into(), port };
-        assert_eq!(ask(&ProbeRequest::new("ns", "pod", kind)).await.outcome, ProbeOutcome::Connected);
+        let kind = ProbeKind::Tcp {
+            host: "127.0.0.1".into(),
+            port,
+        };
+        assert_eq!(
+            ask(&ProbeRequest::new("ns", "pod", kind)).await.outcome,
+            ProbeOutcome::Connected
+        );
     }
 
     #[test]
@@ -291,7 +363,12 @@ mod tests {
         for outcome in [
             ProbeOutcome::Refused,
             ProbeOutcome::TimedOut { phase: Phase::Connect },
-            ProbeOutcome::Answered { status: 200, headers: vec![], body: "x".into(), truncated: false },
+            ProbeOutcome::Answered {
+                status: 200,
+                headers: vec![],
+                body: "x".into(),
+                truncated: false,
+            },
         ] {
             let before = result(&request, outcome);
             let json = serde_json::to_string(&before).unwrap();

@@ -48,17 +48,25 @@ impl Resolver {
     }
 
     fn parse(resolv_conf: &str, hosts: &str) -> Self {
-        let mut resolver = Self { ndots: 1, ..Self::default() };
+        let mut resolver = Self {
+            ndots: 1,
+            ..Self::default()
+        };
         for line in resolv_conf.lines() {
             let line = line.split(['#', ';']).next().unwrap_or_default();
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("nameserver") => {
                     let server = words.next().and_then(|word| word.parse().ok());
-                    resolver.servers.extend(server.map(|addr: IpAddr| SocketAddr::new(addr, 53)));
+                    resolver
+                        .servers
+                        .extend(server.map(|addr: IpAddr| SocketAddr::new(addr, 53)));
                 }
                 Some("search" | "domain") => {
-                    resolver.search = words.take(SEARCH).map(|word| word.trim_end_matches('.').to_owned()).collect();
+                    resolver.search = words
+                        .take(SEARCH)
+                        .map(|word| word.trim_end_matches('.').to_owned())
+                        .collect();
                 }
                 Some("options") => {
                     let ndots = words.find_map(|word| word.strip_prefix("ndots:")?.parse().ok());
@@ -69,8 +77,12 @@ impl Resolver {
         }
         for line in hosts.lines() {
             let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
-            let Some(addr) = words.next().and_then(|word| word.parse().ok()) else { continue };
-            resolver.hosts.extend(words.map(|name| (name.to_ascii_lowercase(), addr)));
+            let Some(addr) = words.next().and_then(|word| word.parse().ok()) else {
+                continue;
+            };
+            resolver
+                .hosts
+                .extend(words.map(|name| (name.to_ascii_lowercase(), addr)));
         }
         resolver
     }
@@ -90,7 +102,12 @@ impl Resolver {
     /// The addresses of a name.
     pub(super) async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, Unresolved> {
         let wanted = name.trim_end_matches('.').to_ascii_lowercase();
-        let known: Vec<IpAddr> = self.hosts.iter().filter(|(host, _)| *host == wanted).map(|(_, addr)| *addr).collect();
+        let known: Vec<IpAddr> = self
+            .hosts
+            .iter()
+            .filter(|(host, _)| *host == wanted)
+            .map(|(_, addr)| *addr)
+            .collect();
         if !known.is_empty() {
             return Ok(known);
         }
@@ -174,11 +191,19 @@ mod tests {
         assert_eq!(resolver.servers, ["10.96.0.10:53".parse().unwrap()]);
         assert_eq!(
             resolver.candidates("ledger"),
-            ["ledger.shop.svc.cluster.local", "ledger.svc.cluster.local", "ledger.cluster.local", "ledger"]
+            [
+                "ledger.shop.svc.cluster.local",
+                "ledger.svc.cluster.local",
+                "ledger.cluster.local",
+                "ledger"
+            ]
         );
         assert_eq!(resolver.candidates("a.b.c.d.e.f")[0], "a.b.c.d.e.f");
         assert_eq!(resolver.candidates("ledger."), ["ledger"]);
-        assert_eq!(resolver.hosts[1], ("mallory-x".to_owned(), "10.244.0.9".parse().unwrap()));
+        assert_eq!(
+            resolver.hosts[1],
+            ("mallory-x".to_owned(), "10.244.0.9".parse().unwrap())
+        );
     }
 
     #[tokio::test]
@@ -200,19 +225,37 @@ mod tests {
                 };
                 if name == "here.local." && question.queries[0].query_type() == RecordType::A {
                     let data = RData::A("10.1.2.3".parse().unwrap());
-                    answer.add_answer(hickory_proto::rr::Record::from_rdata(Name::from_ascii(name).unwrap(), 1, data));
+                    answer.add_answer(hickory_proto::rr::Record::from_rdata(
+                        Name::from_ascii(name).unwrap(),
+                        1,
+                        data,
+                    ));
                 }
                 server.send_to(&answer.to_vec().unwrap(), from).await.unwrap();
             }
         });
-        let resolver = Resolver { servers: vec![addr], search: vec!["local".into()], ndots: 5, hosts: Vec::new() };
+        let resolver = Resolver {
+            servers: vec![addr],
+            search: vec!["local".into()],
+            ndots: 5,
+            hosts: Vec::new(),
+        };
         assert_eq!(resolver.addresses("here").await, Ok(vec!["10.1.2.3".parse().unwrap()]));
         assert_eq!(resolver.addresses("gone").await, Err(Unresolved::NoSuchName));
-        assert!(matches!(resolver.addresses("broken.").await, Err(Unresolved::Failed(_))));
+        assert!(matches!(
+            resolver.addresses("broken.").await,
+            Err(Unresolved::Failed(_))
+        ));
         answering.abort();
         let silent = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let resolver = Resolver { servers: vec![silent.local_addr().unwrap()], ..Resolver::default() };
+        let resolver = Resolver {
+            servers: vec![silent.local_addr().unwrap()],
+            ..Resolver::default()
+        };
         assert_eq!(resolver.addresses("here").await, Err(Unresolved::NoAnswer));
-        assert!(matches!(Resolver::default().addresses("here").await, Err(Unresolved::Failed(_))));
+        assert!(matches!(
+            Resolver::default().addresses("here").await,
+            Err(Unresolved::Failed(_))
+        ));
     }
 }

@@ -48,14 +48,18 @@ async fn listen(options: &Options) -> Result<(), String> {
         note(&Note::BadFilter { detail: reason(&error) });
         return Ok(());
     }
-    let capture = capture.setnonblock().map_err(|error| format!("libpcap: {}", reason(&error)))?;
+    let capture = capture
+        .setnonblock()
+        .map_err(|error| format!("libpcap: {}", reason(&error)))?;
     let link = LinkType(capture.get_datalink().0 as u32);
     let mut listener = Listener::new(capture, options)?;
     listener.out = pcap_header(link, options.snaplen);
     if !listener.write() {
         return Ok(());
     }
-    note(&Note::Started { interfaces: interfaces() });
+    note(&Note::Started {
+        interfaces: interfaces(),
+    });
     let ended = listener.run(options.duration).await;
     listener.count();
     if ended? == Ended::Complete {
@@ -77,7 +81,11 @@ fn open(snaplen: u32) -> Result<Capture<Active>, String> {
     let mut capture = match device("any") {
         Ok(capture) => capture,
         Err(any) => device("eth0").map_err(|error| {
-            format!("libpcap cannot listen on any ({}) nor on eth0 ({})", reason(&any), reason(&error))
+            format!(
+                "libpcap cannot listen on any ({}) nor on eth0 ({})",
+                reason(&any),
+                reason(&error)
+            )
         })?,
     };
     // Version 2 of the "cooked" header has the interface; a libpcap before 1.10 has only version 1.
@@ -94,7 +102,9 @@ fn reason(error: &pcap::Error) -> String {
 
 /// The interfaces of this network namespace.
 fn interfaces() -> Vec<Interface> {
-    let Ok(table) = std::fs::read_to_string("/proc/net/dev") else { return Vec::new() };
+    let Ok(table) = std::fs::read_to_string("/proc/net/dev") else {
+        return Vec::new();
+    };
     let Ok(socket) = rustix::net::socket(rustix::net::AddressFamily::INET, rustix::net::SocketType::DGRAM, None) else {
         return Vec::new();
     };
@@ -104,7 +114,10 @@ fn interfaces() -> Vec<Interface> {
         .filter_map(|(name, _)| {
             let name = name.trim();
             let index = rustix::net::netdevice::name_to_index(&socket, name).ok()?;
-            Some(Interface { index, name: name.to_owned() })
+            Some(Interface {
+                index,
+                name: name.to_owned(),
+            })
         })
         .collect()
 }
@@ -144,8 +157,15 @@ struct Listener {
 
 impl Listener {
     fn new(capture: Capture<Active>, options: &Options) -> Result<Self, String> {
-        let capture = capture.stream(Records).map_err(|error| format!("cannot wait for packets: {}", reason(&error)))?;
-        Ok(Self { capture, out: Vec::new(), left: options.packets, counters: (0, 0) })
+        let capture = capture
+            .stream(Records)
+            .map_err(|error| format!("cannot wait for packets: {}", reason(&error)))?;
+        Ok(Self {
+            capture,
+            out: Vec::new(),
+            left: options.packets,
+            counters: (0, 0),
+        })
     }
 
     async fn run(&mut self, duration: Option<Duration>) -> Result<Ended, String> {
@@ -226,11 +246,19 @@ impl Listener {
 
     /// Tells the counters where they changed.
     fn count(&mut self) {
-        let Ok(stat) = self.capture.capture_mut().stats() else { return };
-        let counters = (u64::from(stat.received), u64::from(stat.dropped) + u64::from(stat.if_dropped));
+        let Ok(stat) = self.capture.capture_mut().stats() else {
+            return;
+        };
+        let counters = (
+            u64::from(stat.received),
+            u64::from(stat.dropped) + u64::from(stat.if_dropped),
+        );
         if counters != self.counters {
             self.counters = counters;
-            note(&Note::Counters { received: counters.0, dropped: counters.1 });
+            note(&Note::Counters {
+                received: counters.0,
+                dropped: counters.1,
+            });
         }
     }
 }

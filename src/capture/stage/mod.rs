@@ -57,7 +57,10 @@ impl Options {
         let mut args = vec!["--snaplen".to_owned(), self.snaplen.to_string()];
         let options = [
             ("--filter", self.filter.clone()),
-            ("--duration-ms", self.duration.map(|duration| duration.as_millis().to_string())),
+            (
+                "--duration-ms",
+                self.duration.map(|duration| duration.as_millis().to_string()),
+            ),
             ("--packets", self.packets.map(|packets| packets.to_string())),
         ];
         for (name, value) in options {
@@ -70,11 +73,20 @@ impl Options {
     }
 
     fn from_args(args: &[String]) -> Result<Self, String> {
-        let mut options = Self { filter: None, snaplen: super::CaptureRequest::SNAPLEN, duration: None, packets: None };
+        let mut options = Self {
+            filter: None,
+            snaplen: super::CaptureRequest::SNAPLEN,
+            duration: None,
+            packets: None,
+        };
         let mut args = args.iter();
         while let Some(name) = args.next() {
             let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
-            let number = || value.parse::<u64>().map_err(|_| format!("{name} needs a number, not {value:?}"));
+            let number = || {
+                value
+                    .parse::<u64>()
+                    .map_err(|_| format!("{name} needs a number, not {value:?}"))
+            };
             match name.as_str() {
                 "--filter" => options.filter = Some(value.clone()),
                 "--snaplen" => options.snaplen = u32::try_from(number()?).unwrap_or(u32::MAX).clamp(64, 262_144),
@@ -93,7 +105,9 @@ pub fn observe_stage(args: Vec<OsString>) -> ExitCode {
     let outcome = match args.split_first() {
         Some((what, rest)) if what == "capture" => capture(rest),
         Some((what, [request])) if what == "probe" => crate::probe::stage(request),
-        _ => Err("usage: __observe capture [--filter F] [--snaplen N] [--duration-ms N] [--packets N] | probe JSON".into()),
+        _ => Err(
+            "usage: __observe capture [--filter F] [--snaplen N] [--duration-ms N] [--packets N] | probe JSON".into(),
+        ),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
