@@ -30,11 +30,17 @@ use crate::{
 pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let labs = &model.snapshot.labs;
     if labs.is_empty() {
-        let words = match model.link {
-            Link::Up => "No labs were found.",
-            _ => "Waiting for the session host, which knows the labs …",
+        let words = match &model.link {
+            Link::Up => "No labs were found.".to_owned(),
+            Link::Connecting => "Waiting for the session host, which knows the labs …".to_owned(),
+            Link::Down(why) => format!(
+                "✗ The session host, which knows the labs, cannot be reached: {}.",
+                text::one_line(why)
+            ),
         };
-        frame.render_widget(Paragraph::new(format!("\n  {words}")), area);
+        let mut lines = vec![Line::default()];
+        lines.extend(wrap(&[(words, Style::new())], usize::from(area.width), "  ", "  "));
+        frame.render_widget(Paragraph::new(lines), area);
         return;
     }
     let rows = u16::try_from(labs.len()).unwrap_or(u16::MAX).min(area.height / 2);

@@ -137,7 +137,7 @@ fn draw_told(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let line = if let Link::Down(why) = &model.link {
         Line::styled(
             format!(
-                " ✗ session host lost: {}; connecting again, nothing is lost",
+                " ✗ no session host, connecting again; nothing is lost: {}",
                 text::one_line(why)
             ),
             theme.bad(),

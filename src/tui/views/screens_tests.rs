@@ -137,7 +137,7 @@ fn a_lost_host_is_told() {
     let shown = screen(&with(80, 24, |model| {
         model.link = Link::Down("it went away".to_owned())
     }));
-    assert!(shown.contains("session host lost"), "{shown}");
+    assert!(shown.contains("no session host, connecting again"), "{shown}");
 }
 
 #[test]

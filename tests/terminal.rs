@@ -1,0 +1,212 @@
+//! The terminal interface on a real pseudo-terminal: it takes the terminal, and gives it back however it ends.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, Read, Write},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::OpenOptionsExt, net::UnixStream},
+    },
+    process::{Child, Command, Stdio},
+    sync::{Arc, Condvar, Mutex},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    process::{Pid, Signal, kill_process},
+    pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
+    termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
+};
+
+/// Longer than anything takes on a busy machine; reached only when something is broken.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const ENTERED: &str = "\x1b[?1049h";
+const LEFT: &str = "\x1b[?1049l";
+
+/// What the program wrote so far.
+#[derive(Default)]
+struct Written {
+    text: Mutex<String>,
+    more: Condvar,
+}
+
+struct Session {
+    home: tempfile::TempDir,
+    keyboard: File,
+    /// Kept open, so that the terminal's settings can be read after the program has ended.
+    terminal: File,
+    written: Arc<Written>,
+    child: Child,
+}
+
+impl Session {
+    fn start(columns: u16, rows: u16, environment: &[(&str, &str)]) -> Session {
+        let home = tempfile::tempdir().unwrap();
+        let master: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+        let terminal = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NOCTTY)
+            .open(name)
+            .unwrap();
+        tcsetwinsize(
+            &terminal,
+            Winsize {
+                ws_row: rows,
+                ws_col: columns,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            },
+        )
+        .unwrap();
+        // setsid(1) makes it the program's own controlling terminal, whichever one the tests run on; it does not fork here.
+        let mut command = Command::new("setsid");
+        command
+            .args(["--ctty", env!("CARGO_BIN_EXE_ztlab")])
+            .env("HOME", home.path())
+            .env("XDG_STATE_HOME", home.path().join("state"))
+            .env("XDG_RUNTIME_DIR", home.path().join("run"))
+            .env("TERM", "xterm-256color")
+            .env_remove("NO_COLOR")
+            .envs(environment.iter().copied())
+            .current_dir(home.path())
+            .stdin(Stdio::from(terminal.try_clone().unwrap()))
+            .stdout(Stdio::from(terminal.try_clone().unwrap()))
+            .stderr(Stdio::from(terminal.try_clone().unwrap()));
+        let child = command.spawn().unwrap();
+        let written = Arc::new(Written::default());
+        let keyboard = File::from(master);
+        let mut reader = keyboard.try_clone().unwrap();
+        let sink = written.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(read @ 1..) = reader.read(&mut buffer) {
+                sink.text
+                    .lock()
+                    .unwrap()
+                    .push_str(&String::from_utf8_lossy(&buffer[..read]));
+                sink.more.notify_all();
+            }
+        });
+        Session {
+            home,
+            keyboard,
+            terminal,
+            written,
+            child,
+        }
+    }
+
+    /// Waits until the program has written `wanted`.
+    fn wait_for(&self, wanted: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut text = self.written.text.lock().unwrap();
+        while !text.contains(wanted) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no {wanted:?} in {text:?}");
+            text = self.written.more.wait_timeout(text, left).unwrap().0;
+        }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// The exit status; by then the terminal must be as it was.
+    fn ended(mut self) -> i32 {
+        let status = self.child.wait().unwrap();
+        self.wait_for(LEFT);
+        let modes = tcgetattr(&self.terminal).unwrap().local_modes;
+        assert!(
+            modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG),
+            "{modes:?}"
+        );
+        let text = self.written.text.lock().unwrap();
+        assert!(
+            text.rfind(LEFT) > text.rfind(ENTERED),
+            "the alternate screen was left for good"
+        );
+        status.code().unwrap()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // A test that failed must leave no process behind, nor the session host it started.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Ok(mut host) = UnixStream::connect(self.home.path().join("run/ztlab/session.sock")) {
+            let _ = host.write_all(b"{\"request\":\"run\",\"id\":1,\"command\":\"shutdown\"}\n");
+            let _ = host.set_read_timeout(Some(PATIENCE));
+            let mut lines = BufReader::new(host).lines();
+            while let Some(Ok(_)) = lines.next() {}
+        }
+    }
+}
+
+#[test]
+fn quitting_gives_the_terminal_back() {
+    let mut session = Session::start(80, 24, &[]);
+    session.wait_for("zero-trust labs");
+    session.press("q");
+    assert_eq!(session.ended(), 0);
+}
+
+#[test]
+fn so_does_every_signal_that_ends_it() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129)] {
+        let session = Session::start(80, 24, &[]);
+        session.wait_for("zero-trust labs");
+        session.signal(signal);
+        assert_eq!(session.ended(), code);
+    }
+}
+
+#[test]
+fn help_opens_and_closes_and_a_resize_is_followed() {
+    let mut session = Session::start(120, 40, &[]);
+    session.wait_for("zero-trust labs");
+    session.press("?");
+    session.wait_for("Everywhere");
+    tcsetwinsize(
+        &session.terminal,
+        Winsize {
+            ws_row: 10,
+            ws_col: 40,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        },
+    )
+    .unwrap();
+    session.signal(Signal::WINCH);
+    session.wait_for("headless:");
+    session.press("\x03");
+    assert_eq!(session.ended(), 0);
+}
+
+#[test]
+fn without_colours_none_are_sent() {
+    let mut session = Session::start(80, 24, &[("NO_COLOR", "1")]);
+    session.wait_for("zero-trust labs");
+    session.press("q");
+    session.child.wait().unwrap();
+    session.wait_for(LEFT);
+    let text = session.written.text.lock().unwrap();
+    for colour in ["\x1b[36m", "\x1b[38;5;", "\x1b[31m", "\x1b[32m"] {
+        assert!(!text.contains(colour), "{colour:?} in {text:?}");
+    }
+    drop(text);
+    assert_eq!(session.ended(), 0);
+}
