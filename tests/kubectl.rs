@@ -214,7 +214,7 @@ spec:
 "#;
 
 #[test]
-#[ignore = "until protobuf bodies and schemas have landed"]
+#[ignore = "until schemas have landed"]
 fn what_is_served_can_be_discovered() {
     let Some(cluster) = Cluster::start() else { return };
     contains(&cluster.ok("version"), "Server Version: v1.33.");
@@ -232,7 +232,6 @@ fn what_is_served_can_be_discovered() {
 }
 
 #[test]
-#[ignore = "until protobuf bodies and schemas have landed"]
 fn tables_selectors_and_pages() {
     let Some(cluster) = Cluster::start() else { return };
     let namespaces = cluster.ok("get ns");
@@ -297,7 +296,6 @@ fn apply_creates_keeps_changes_and_refuses() {
 }
 
 #[test]
-#[ignore = "until protobuf bodies and schemas have landed"]
 fn create_makes_the_usual_kinds() {
     let Some(cluster) = Cluster::start() else { return };
     for (args, created) in [
@@ -422,7 +420,6 @@ fn wait_and_watch_follow_changes() {
 }
 
 #[test]
-#[ignore = "until protobuf bodies and schemas have landed"]
 fn users_are_who_their_credentials_say() {
     let Some(cluster) = Cluster::start() else { return };
     let me = cluster.ok("auth whoami");

@@ -5,12 +5,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
-#[path = "runtime/hardening.rs"]
-mod hardening;
 #[path = "runtime/in_pod.rs"]
 mod in_pod;
-#[path = "runtime/network.rs"]
-mod network;
 #[path = "runtime/scenarios.rs"]
 mod scenarios;
 

@@ -2,7 +2,6 @@
 
 pub mod curl;
 pub mod dig;
-mod dns;
 pub mod entrypoint;
 pub mod hello;
 pub mod idle;
@@ -10,5 +9,4 @@ pub mod nc;
 pub mod nslookup;
 pub mod psql;
 pub mod sleep;
-mod tls;
 pub mod ztls;

@@ -73,8 +73,10 @@ impl ApiServer {
 
     /// What follows from a new object at once.
     pub(super) fn after_create(&self, resource: &Resource, object: &Value) {
-        if resource.group.is_empty() && resource.kind == "Namespace" {
-            self.furnish(meta::name(object));
+        match (resource.group.as_str(), resource.kind.as_str()) {
+            ("", "Namespace") => self.furnish(meta::name(object)),
+            ("" | "events.k8s.io", "Event") => self.sweep_events(),
+            _ => {}
         }
     }
 

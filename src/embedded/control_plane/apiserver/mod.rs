@@ -12,6 +12,7 @@ mod authz;
 mod bootstrap;
 mod discovery;
 mod dispatch;
+mod events;
 mod managed_fields;
 mod meta;
 mod negotiate;
@@ -74,6 +75,8 @@ struct Inner {
     address: String,
     /// Held while an address or port of a Service is chosen and stored, so that none is given twice.
     allocating: Mutex<()>,
+    /// When old events were last looked for.
+    events_swept: Mutex<Option<std::time::Instant>>,
 }
 
 impl ApiServer {
@@ -89,6 +92,7 @@ impl ApiServer {
                 ca_certificate: config.ca_certificate,
                 address: config.address,
                 allocating: Mutex::new(()),
+                events_swept: Mutex::new(None),
             }),
         };
         server.bootstrap();

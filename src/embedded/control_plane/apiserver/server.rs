@@ -1,7 +1,8 @@
 //! The network's side: TLS, HTTP/1.1 and HTTP/2 on one port, and the same door for components in the process.
 
-use std::{convert::Infallible, io, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Limited};
 use hyper_util::{
@@ -18,6 +19,8 @@ use super::{ApiServer, Body, MAX_BODY, UserInfo, authn, dispatch, reply, status:
 
 /// How long a client may take over the TLS handshake, and over a request's head.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a client may take over a request's body.
+const BODY: Duration = Duration::from_secs(60);
 /// Connections served at once; more wait in the listener's queue.
 const MAX_CONNECTIONS: usize = 512;
 
@@ -98,7 +101,7 @@ impl ApiServer {
     }
 
     /// Answers one request.
-    async fn handle<B>(
+    pub(super) async fn handle<B>(
         &self,
         request: Request<B>,
         authenticate: impl FnOnce(&http::request::Parts) -> Result<UserInfo, ApiError>,
@@ -119,16 +122,23 @@ impl ApiServer {
             }
             Err(error) => return reply::failure(&error),
         };
-        let body = match Limited::new(body, MAX_BODY).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+        let body = match tokio::time::timeout(BODY, Limited::new(body, MAX_BODY).collect()).await {
+            Ok(Ok(body)) => body.to_bytes(),
+            Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
                 return reply::failure(&ApiError::too_large(MAX_BODY));
             }
-            Err(error) => return reply::failure(&ApiError::bad_request(format!("reading the body: {error}"))),
+            Ok(Err(error)) => return reply::failure(&ApiError::bad_request(format!("reading the body: {error}"))),
+            Err(_) => return reply::failure(&ApiError::bad_request("reading the body: the client took too long")),
         };
-        dispatch::answer(self, parts, body, user)
-            .await
-            .unwrap_or_else(|error| reply::failure(&error))
+        // A fault in one request must not take down the component or connection that made it.
+        let answer = AssertUnwindSafe(dispatch::answer(self, parts, body, user)).catch_unwind();
+        match answer.await {
+            Ok(answer) => answer.unwrap_or_else(|error| reply::failure(&error)),
+            Err(_) => {
+                tracing::error!("a request made the API server panic; the message is above");
+                reply::failure(&ApiError::internal("this request caused the API server to panic"))
+            }
+        }
     }
 }
 

@@ -1,0 +1,11 @@
+//! `curl`.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use crate::standins::process;
+
+/// Not built yet.
+pub fn main(_args: Vec<OsString>) -> ExitCode {
+    process::complain("curl", "not built yet");
+    ExitCode::from(2)
+}
