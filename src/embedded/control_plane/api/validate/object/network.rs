@@ -1,0 +1,216 @@
+//! Services, endpoint slices, network policies.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+use serde_json::json;
+
+use super::{super::super::view::Object, Errors, FieldError, meta, names};
+
+const BAD_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
+
+pub fn service(object: Object<'_>, errors: &mut Errors) {
+    let spec = object.at("spec");
+    let kind = spec.str("type");
+    errors.one_of(
+        spec,
+        "type",
+        "spec",
+        &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"],
+    );
+    errors.one_of(spec, "sessionAffinity", "spec", &["ClientIP", "None"]);
+    meta::labels(spec, "selector", "spec.selector", errors);
+    let headless = spec.str("clusterIP") == "None";
+    match kind {
+        "ExternalName" => {
+            let name = spec.str("externalName").trim_end_matches('.');
+            errors.required_name("spec.externalName", name, names::dns1123_subdomain);
+        }
+        "NodePort" | "LoadBalancer" if headless => {
+            let text = format!("may not be set to 'None' for {kind} services");
+            errors.push(FieldError::invalid("spec.clusterIPs[0]", &json!("None"), text));
+        }
+        _ => {}
+    }
+    if kind != "ExternalName" && !headless && spec.items("ports").len() == 0 {
+        errors.push(FieldError::required("spec.ports", ""));
+    }
+    let ip = spec.str("clusterIP");
+    if !ip.is_empty() && !headless && ip.parse::<IpAddr>().is_err() {
+        errors.push(FieldError::invalid("spec.clusterIPs[0]", &json!(ip), BAD_IP));
+    }
+    service_ports(spec, errors);
+}
+
+fn service_ports(spec: Object<'_>, errors: &mut Errors) {
+    let several = spec.items("ports").len() > 1;
+    let (mut names_seen, mut ports_seen) = (BTreeSet::new(), BTreeSet::new());
+    for (index, port) in spec.items("ports").enumerate() {
+        let field = format!("spec.ports[{index}]");
+        let name = port.str("name");
+        if name.is_empty() && several {
+            errors.push(FieldError::required(format!("{field}.name"), ""));
+        } else if !name.is_empty() {
+            errors.named(&format!("{field}.name"), name, names::dns1123_label(name));
+            if !names_seen.insert(name) {
+                errors.push(FieldError::duplicate(format!("{field}.name"), &json!(name)));
+            }
+        }
+        errors.port(port.at("port"), &format!("{field}.port"));
+        errors.one_of(port, "protocol", &field, &["TCP", "UDP", "SCTP"]);
+        if port.at("targetPort").is_set() {
+            errors.port_or_name(port.at("targetPort"), &format!("{field}.targetPort"));
+        }
+        if port.int("nodePort") != 0 {
+            errors.port(port.at("nodePort"), &format!("{field}.nodePort"));
+        }
+        if !ports_seen.insert((port.int("port"), port.str("protocol"))) {
+            let value = json!({"port": port.int("port"), "protocol": port.str("protocol")});
+            errors.push(FieldError::duplicate(field, &value));
+        }
+    }
+}
+
+pub fn endpoint_slice(object: Object<'_>, errors: &mut Errors) {
+    let kind = object.str("addressType");
+    if kind.is_empty() {
+        errors.push(FieldError::required("addressType", ""));
+    } else if !["IPv4", "IPv6", "FQDN"].contains(&kind) {
+        errors.push(FieldError::not_supported(
+            "addressType",
+            &json!(kind),
+            &["FQDN", "IPv4", "IPv6"],
+        ));
+    }
+    for (index, endpoint) in object.items("endpoints").enumerate() {
+        let field = format!("endpoints[{index}].addresses");
+        if endpoint.items("addresses").len() == 0 {
+            errors.push(FieldError::required(&field, "must contain at least 1 address"));
+        }
+        for (index, address) in endpoint.items("addresses").enumerate() {
+            let parsed = address.0.as_str().unwrap_or_default().parse::<IpAddr>();
+            let good = match kind {
+                "IPv4" => parsed.is_ok_and(|ip| ip.is_ipv4()),
+                "IPv6" => parsed.is_ok_and(|ip| ip.is_ipv6()),
+                _ => true,
+            };
+            if !good {
+                errors.push(FieldError::invalid(format!("{field}[{index}]"), address.0, BAD_IP));
+            }
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (index, port) in object.items("ports").enumerate() {
+        let field = format!("ports[{index}]");
+        errors.one_of(port, "protocol", &field, &["TCP", "UDP", "SCTP"]);
+        if !seen.insert(port.str("name")) {
+            errors.push(FieldError::duplicate(format!("{field}.name"), &json!(port.str("name"))));
+        }
+    }
+}
+
+pub fn policy(object: Object<'_>, errors: &mut Errors) {
+    let spec = object.at("spec");
+    meta::selector(spec.at("podSelector"), "spec.podSelector", errors);
+    for (direction, peers) in [("ingress", "from"), ("egress", "to")] {
+        for (index, rule) in spec.items(direction).enumerate() {
+            let field = format!("spec.{direction}[{index}]");
+            for (index, port) in rule.items("ports").enumerate() {
+                policy_port(port, &format!("{field}.ports[{index}]"), errors);
+            }
+            for (index, peer) in rule.items(peers).enumerate() {
+                policy_peer(peer, &format!("{field}.{peers}[{index}]"), errors);
+            }
+        }
+    }
+    if spec.items("policyTypes").len() > 2 {
+        let value = spec.at("policyTypes").0;
+        let text = "may not specify more than two policyTypes";
+        errors.push(FieldError::invalid("spec.policyTypes", value, text));
+        return;
+    }
+    for (index, kind) in spec.items("policyTypes").enumerate() {
+        if !matches!(kind.0.as_str(), Some("Ingress" | "Egress")) {
+            let field = format!("spec.policyTypes[{index}]");
+            errors.push(FieldError::not_supported(field, kind.0, &["Egress", "Ingress"]));
+        }
+    }
+}
+
+fn policy_port(port: Object<'_>, field: &str, errors: &mut Errors) {
+    errors.one_of(port, "protocol", field, &["SCTP", "TCP", "UDP"]);
+    let (first, last) = (port.at("port"), port.at("endPort"));
+    if first.is_set() {
+        errors.port_or_name(first, &format!("{field}.port"));
+    }
+    if !last.is_set() {
+        return;
+    }
+    let field = format!("{field}.endPort");
+    if !first.is_set() {
+        errors.push(FieldError::invalid(
+            field,
+            last.0,
+            "may not be specified when `port` is not specified",
+        ));
+    } else if first.0.is_string() {
+        errors.push(FieldError::invalid(
+            field,
+            last.0,
+            "may not be specified when `port` is non-numeric",
+        ));
+    } else if last.0.as_i64() < first.0.as_i64() {
+        errors.push(FieldError::invalid(
+            field,
+            last.0,
+            "must be greater than or equal to `port`",
+        ));
+    }
+}
+
+fn policy_peer(peer: Object<'_>, field: &str, errors: &mut Errors) {
+    let set = ["podSelector", "namespaceSelector", "ipBlock"]
+        .into_iter()
+        .filter(|kind| peer.at(kind).is_set());
+    let set: Vec<&str> = set.collect();
+    for kind in set.iter().filter(|kind| kind.ends_with("Selector")) {
+        meta::selector(peer.at(kind), &format!("{field}.{kind}"), errors);
+    }
+    if set.is_empty() {
+        errors.push(FieldError::required(field, "must specify a peer"));
+    } else if set.contains(&"ipBlock") && set.len() > 1 {
+        errors.push(FieldError::forbidden(
+            field,
+            "may not specify both ipBlock and another peer",
+        ));
+    } else if set.contains(&"ipBlock") {
+        ip_block(peer.at("ipBlock"), &format!("{field}.ipBlock"), errors);
+    }
+}
+
+fn ip_block(block: Object<'_>, field: &str, errors: &mut Errors) {
+    let bad = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
+    let text = block.str("cidr");
+    if text.is_empty() {
+        errors.push(FieldError::required(format!("{field}.cidr"), ""));
+        return;
+    }
+    let Ok(whole) = text.parse::<IpNet>() else {
+        errors.push(FieldError::invalid(format!("{field}.cidr"), &json!(text), bad));
+        return;
+    };
+    for (index, except) in block.items("except").enumerate() {
+        let field = format!("{field}.except[{index}]");
+        match except.0.as_str().unwrap_or_default().parse::<IpNet>() {
+            Err(_) => errors.push(FieldError::invalid(field, except.0, bad)),
+            Ok(part) if whole.trunc() == part.trunc() || !whole.contains(&part) => {
+                errors.push(FieldError::invalid(
+                    field,
+                    except.0,
+                    "must be a strict subset of `cidr`",
+                ));
+            }
+            Ok(_) => {}
+        }
+    }
+}

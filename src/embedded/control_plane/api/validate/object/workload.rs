@@ -1,0 +1,143 @@
+//! What makes pods: deployments and the like.
+
+use serde_json::Value;
+
+use super::{
+    super::super::{selector::LabelSelector, view::Object},
+    Errors, FieldError, meta, pod,
+};
+
+pub fn deployment(object: Object<'_>, errors: &mut Errors) {
+    let spec = object.at("spec");
+    replicated(object, errors);
+    for number in ["revisionHistoryLimit", "progressDeadlineSeconds"] {
+        errors.not_negative(spec, number, "spec");
+    }
+    let (deadline, ready) = (spec.at("progressDeadlineSeconds"), spec.int("minReadySeconds"));
+    if deadline.0.as_i64().is_some_and(|deadline| deadline <= ready) {
+        let text = "must be greater than minReadySeconds";
+        errors.push(FieldError::invalid("spec.progressDeadlineSeconds", deadline.0, text));
+    }
+    strategy(spec.at("strategy"), errors);
+}
+
+fn strategy(strategy: Object<'_>, errors: &mut Errors) {
+    errors.one_of(strategy, "type", "spec.strategy", &["Recreate", "RollingUpdate"]);
+    let rolling = strategy.at("rollingUpdate");
+    if strategy.str("type") == "Recreate" && rolling.is_set() {
+        let text = "may not be specified when strategy `type` is 'Recreate'";
+        errors.push(FieldError::forbidden("spec.strategy.rollingUpdate", text));
+        return;
+    }
+    let field = "spec.strategy.rollingUpdate";
+    for name in ["maxUnavailable", "maxSurge"] {
+        count_or_percent(rolling.at(name), &format!("{field}.{name}"), errors);
+    }
+    let zero = |name: &str| matches!(rolling.at(name).text().as_str(), "0" | "0%");
+    if rolling.is_set() && zero("maxUnavailable") && zero("maxSurge") {
+        let value = rolling.at("maxUnavailable").0;
+        errors.push(FieldError::invalid(
+            format!("{field}.maxUnavailable"),
+            value,
+            "may not be 0 when `maxSurge` is 0",
+        ));
+    }
+}
+
+fn count_or_percent(value: Object<'_>, field: &str, errors: &mut Errors) {
+    match value.0 {
+        Value::String(text) => {
+            let number = text
+                .strip_suffix('%')
+                .filter(|n| !n.is_empty() && n.chars().all(|c| c.is_ascii_digit()));
+            if number.is_none() {
+                let text = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or \
+                    '93%', regex used for validation is '[0-9]+%')";
+                errors.push(FieldError::invalid(field, value.0, text));
+            }
+        }
+        Value::Number(number) if number.as_i64().is_some_and(|n| n < 0) => {
+            errors.push(FieldError::invalid(
+                field,
+                value.0,
+                "must be greater than or equal to 0",
+            ));
+        }
+        _ => {}
+    }
+}
+
+/// What Deployment, ReplicaSet, StatefulSet and DaemonSet have in common.
+pub fn replicated(object: Object<'_>, errors: &mut Errors) {
+    let spec = object.at("spec");
+    errors.not_negative(spec, "replicas", "spec");
+    errors.not_negative(spec, "minReadySeconds", "spec");
+    let selector = spec.at("selector");
+    let template = spec.at("template");
+    if !selector.is_set() {
+        errors.push(FieldError::required("spec.selector", ""));
+    } else {
+        meta::selector(selector, "spec.selector", errors);
+        let known = LabelSelector::from_object(selector.0);
+        if known.as_ref().is_ok_and(LabelSelector::is_empty) {
+            let kind = object.str("kind").to_lowercase();
+            let kind = if kind == "replicaset" {
+                "deployment".into()
+            } else {
+                kind
+            };
+            let text = format!("empty selector is invalid for {kind}");
+            errors.push(FieldError::invalid("spec.selector", selector.0, text));
+        } else if known.is_ok_and(|known| !known.matches(template.0)) {
+            let none = Value::Object(serde_json::Map::new());
+            let labels = template.at("metadata.labels");
+            let value = if labels.is_set() { labels.0 } else { &none };
+            let text = "`selector` does not match template `labels`";
+            errors.push(FieldError::invalid("spec.template.metadata.labels", value, text));
+        }
+    }
+    self::template(template, &["Always"], errors);
+}
+
+fn template(template: Object<'_>, restart: &[&str], errors: &mut Errors) {
+    let field = "spec.template";
+    meta::labels(
+        template.at("metadata"),
+        "labels",
+        &format!("{field}.metadata.labels"),
+        errors,
+    );
+    pod::spec(template.at("spec"), &format!("{field}.spec"), errors);
+    let policy = template.at("spec.restartPolicy");
+    let known = ["Always", "OnFailure", "Never"].contains(&policy.0.as_str().unwrap_or_default());
+    if known && !restart.contains(&policy.0.as_str().unwrap_or_default()) {
+        errors.push(FieldError::not_supported(
+            format!("{field}.spec.restartPolicy"),
+            policy.0,
+            restart,
+        ));
+    }
+}
+
+/// A job's spec at `field`.
+pub fn job(spec: Object<'_>, field: &str, errors: &mut Errors) {
+    for number in ["parallelism", "completions", "backoffLimit", "ttlSecondsAfterFinished"] {
+        errors.not_negative(spec, number, field);
+    }
+    let template = spec.at("template");
+    pod::spec(template.at("spec"), &format!("{field}.template.spec"), errors);
+    if template.str("spec.restartPolicy") == "Always" {
+        let value = template.at("spec.restartPolicy").0;
+        let field = format!("{field}.template.spec.restartPolicy");
+        errors.push(FieldError::not_supported(field, value, &["OnFailure", "Never"]));
+    }
+}
+
+pub fn cron_job(object: Object<'_>, errors: &mut Errors) {
+    let spec = object.at("spec");
+    if spec.str("schedule").is_empty() {
+        errors.push(FieldError::required("spec.schedule", ""));
+    }
+    errors.one_of(spec, "concurrencyPolicy", "spec", &["Allow", "Forbid", "Replace"]);
+    job(spec.at("jobTemplate.spec"), "spec.jobTemplate.spec", errors);
+}
