@@ -96,7 +96,7 @@ pub fn set_entries(object: &mut Value, mut entries: Vec<Entry>) {
             value
         })
         .collect();
-    let list = (!list.is_empty()).then(|| Value::Array(list));
+    let list = (!list.is_empty()).then_some(Value::Array(list));
     meta::set(meta::metadata(object), "managedFields", list);
 }
 
