@@ -1,0 +1,394 @@
+//! The embedded cluster from end to end, under the real `kubectl`: as whoever runs the tests, and where that is root, as an
+//! ordinary user too.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    fs,
+    io::Write,
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
+    path::PathBuf,
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+/// Somebody without rights: `nobody` on the systems we know.
+const NOBODY: u32 = 65534;
+/// Longer than anything here may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Cluster {
+    home: tempfile::TempDir,
+    program: PathBuf,
+    uid: Option<u32>,
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+impl Cluster {
+    /// A cluster of the test's own, or `None` where this machine lacks what it takes; in CI that is a failure.
+    fn create(uid: Option<u32>) -> Option<Self> {
+        if Command::new("kubectl").arg("version").arg("--client").output().is_err() {
+            return skip("there is no kubectl");
+        }
+        let home = tempfile::tempdir().unwrap();
+        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let state = home.path().join("state");
+        fs::create_dir(&state).unwrap();
+        let mut program = PathBuf::from(env!("CARGO_BIN_EXE_ztlab"));
+        if let Some(uid) = uid {
+            chown(&state, Some(uid), Some(uid)).unwrap();
+            // The build's directory may be closed to others.
+            let copy = home.path().join("ztlab");
+            fs::copy(&program, &copy).unwrap();
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+            program = copy;
+        }
+        let cluster = Self { home, program, uid };
+        let made = cluster.ztlab(&["cluster", "create", "t"]);
+        if made.status.success() {
+            return Some(cluster);
+        }
+        let said = text(&made.stderr);
+        if said.contains("refused") || said.contains("namespace") {
+            return skip(&said);
+        }
+        panic!("{said}\n{}", fs::read_to_string(cluster.dir().join("node.log")).unwrap_or_default());
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.home.path().join("state/ztlab/clusters/t")
+    }
+
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("XDG_STATE_HOME", self.home.path().join("state"))
+            .env("HOME", self.home.path().join("state"))
+            .env("KUBECONFIG", self.dir().join("kubeconfig"))
+            .current_dir(self.home.path())
+            .stdin(Stdio::null());
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+        }
+        command
+    }
+
+    fn ztlab(&self, args: &[&str]) -> Output {
+        self.command(&self.program).args(args).output().unwrap()
+    }
+
+    fn try_kubectl(&self, args: &[&str]) -> Output {
+        self.command("kubectl").args(args).output().unwrap()
+    }
+
+    /// Runs kubectl, which must succeed; gives its output.
+    fn kubectl(&self, args: &[&str]) -> String {
+        let output = self.try_kubectl(args);
+        let log = || fs::read_to_string(self.dir().join("node.log")).unwrap_or_default();
+        assert!(output.status.success(), "kubectl {args:?}: {}\n{}", text(&output.stderr), log());
+        text(&output.stdout)
+    }
+
+    fn apply(&self, manifest: &str) {
+        let mut child =
+            self.command("kubectl").args(["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "{manifest}");
+    }
+
+    fn get(&self, what: &[&str]) -> Value {
+        let mut args = vec!["get", "-o", "json"];
+        args.extend_from_slice(what);
+        serde_json::from_str(&self.kubectl(&args)).unwrap()
+    }
+
+    /// Waits until `test` holds; a wait that has no end is a failure.
+    fn until(&self, what: &str, test: impl Fn() -> bool) {
+        let end = Instant::now() + LIMIT;
+        while !test() {
+            assert!(Instant::now() < end, "{what}\n{}", self.kubectl(&["get", "pods,events", "-A"]));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn node_pid(&self) -> u32 {
+        let lock: Value = serde_json::from_slice(&fs::read(self.dir().join("lock")).unwrap()).unwrap();
+        u32::try_from(lock["pid"].as_u64().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.ztlab(&["cluster", "delete", "t"]);
+    }
+}
+
+fn skip(why: &str) -> Option<Cluster> {
+    assert!(std::env::var_os("CI").is_none(), "{why}");
+    eprintln!("SKIPPED: {why}");
+    None
+}
+
+fn root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A Deployment whose program ends when it is asked to.
+fn deployment(name: &str, replicas: u32, script: &str) -> String {
+    format!(
+        r#"{{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {{"name": "{name}"}}, "spec": {{"replicas": {replicas},
+        "selector": {{"matchLabels": {{"app": "{name}"}}}}, "template": {{"metadata": {{"labels": {{"app": "{name}"}}}},
+        "spec": {{"terminationGracePeriodSeconds": 2, "containers": [{{"name": "c", "image": "ztlab.dev/toolbox:1",
+        "command": ["sh", "-c", "trap 'exit 0' TERM; {script}; while true; do sleep 0.1; done"]}}]}}}}}}}}"#
+    )
+}
+
+fn pod(name: &str, spec: &str) -> String {
+    format!(r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}", "labels": {{"app": "{name}"}}}}, "spec": {spec}}}"#)
+}
+
+/// What a user does first.
+fn first_steps(cluster: &Cluster) {
+    assert_eq!(cluster.kubectl(&["get", "nodes", "--no-headers"]).split_whitespace().nth(1), Some("Ready"));
+    cluster.apply(&deployment("web", 2, "echo hello from $HOSTNAME"));
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
+    cluster.kubectl(&["wait", "--for=condition=Available", "deployment/web", "--timeout=30s"]);
+    let pods = cluster.get(&["pods", "-l", "app=web"]);
+    let pods = pods["items"].as_array().unwrap();
+    assert_eq!(pods.len(), 2);
+    for pod in pods {
+        let name = pod["metadata"]["name"].as_str().unwrap();
+        assert_eq!(pod["metadata"]["annotations"]["ztlab.dev/stand-in"], "toolbox", "{pod}");
+        assert_eq!(cluster.kubectl(&["logs", name]), format!("hello from {name}\n"));
+        let exec = cluster.try_kubectl(&["exec", name, "--", "sh", "-c", "hostname; echo oops >&2; exit 3"]);
+        assert_eq!(exec.status.code(), Some(3));
+        assert_eq!(text(&exec.stdout).trim(), name);
+        assert!(text(&exec.stderr).starts_with("oops\n"), "{}", text(&exec.stderr));
+    }
+    let shown = cluster.kubectl(&["describe", "pod", "-l", "app=web"]);
+    for reason in ["Scheduled", "Pulled", "Created", "Started"] {
+        assert!(shown.contains(reason), "{reason}: {shown}");
+    }
+    cluster.kubectl(&["delete", "deployment", "web", "--wait"]);
+    cluster.until("the pods go with their deployment", || cluster.kubectl(&["get", "pods", "-o", "name"]).is_empty());
+}
+
+#[test]
+fn first_steps_as_whoever_runs_the_tests() {
+    let Some(cluster) = Cluster::create(None) else { return };
+    first_steps(&cluster);
+}
+
+#[test]
+fn first_steps_as_an_ordinary_user() {
+    if !root() {
+        return;
+    }
+    let Some(cluster) = Cluster::create(Some(NOBODY)) else { return };
+    first_steps(&cluster);
+}
+
+#[test]
+fn a_terminal_in_a_pod() {
+    let Some(cluster) = Cluster::create(None) else { return };
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: there is no script(1)");
+        return;
+    }
+    cluster.apply(&deployment("web", 1, ":"));
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
+    let shell = "stty cols 91 rows 33; kubectl exec -it deployment/web -- sh -c 'tty; stty size; exit 7'";
+    let output = cluster.command("script").args(["-qec", shell, "/dev/null"]).output().unwrap();
+    let shown = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(7), "{shown}");
+    assert!(shown.contains("/dev/pts/0") && shown.contains("33 91"), "{shown}");
+}
+
+#[test]
+fn names_and_services_lead_to_ready_pods() {
+    let Some(cluster) = Cluster::create(None) else { return };
+    cluster.apply(
+        r#"{"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "hello"}, "spec": {"replicas": 2,
+          "selector": {"matchLabels": {"app": "hello"}}, "template": {"metadata": {"labels": {"app": "hello"}}, "spec": {
+          "containers": [{"name": "c", "image": "nginxdemos/hello", "readinessProbe": {"httpGet": {"path": "/", "port": 80}}}]}}}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hello"},
+          "spec": {"selector": {"app": "hello"}, "ports": [{"port": 8000, "targetPort": 80}]}}]}"#,
+    );
+    cluster.apply(&deployment("client", 1, ":"));
+    cluster.kubectl(&["wait", "--for=condition=Available", "deployment", "--all", "--timeout=30s"]);
+    let client = |args: &[&str]| {
+        let mut all = vec!["exec", "deployment/client", "--"];
+        all.extend_from_slice(args);
+        cluster.try_kubectl(&all)
+    };
+    let ip = cluster.get(&["service", "hello"])["spec"]["clusterIP"].as_str().unwrap().to_owned();
+    assert!(ip.starts_with("10.96."), "{ip}");
+    let named = client(&["getent", "hosts", "hello"]);
+    assert!(text(&named.stdout).starts_with(&ip), "{}", text(&named.stdout));
+    for url in ["http://hello:8000/", "http://hello.default.svc.cluster.local:8000/", &format!("http://{ip}:8000/")] {
+        let answer = client(&["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "5", url]);
+        assert_eq!(text(&answer.stdout), "200", "{url}: {}", text(&answer.stderr));
+    }
+    cluster.kubectl(&["scale", "deployment/hello", "--replicas=0"]);
+    cluster.until("the endpoints go", || {
+        let slices = cluster.get(&["endpointslices", "-l", "kubernetes.io/service-name=hello"]);
+        slices["items"].as_array().unwrap().iter().all(|slice| slice["endpoints"].as_array().is_none_or(Vec::is_empty))
+    });
+    let refused = client(&["curl", "-s", "-m", "5", "http://hello:8000/"]);
+    assert!(!refused.status.success());
+    let nobody = client(&["getent", "hosts", "nobody"]);
+    assert!(!nobody.status.success());
+}
+
+#[test]
+fn what_fails_says_why() {
+    let Some(cluster) = Cluster::create(None) else { return };
+    let container = |rest: &str| format!(r#"{{"containers": [{{"name": "c", "image": "ztlab.dev/toolbox:1", {rest}}}]}}"#);
+    cluster.apply(&pod("crash", &container(r#""command": ["sh", "-c", "echo bye; exit 4"]"#)));
+    cluster.apply(&pod("nobody", r#"{"containers": [{"name": "c", "image": "nobody/has:1"}]}"#));
+    cluster.apply(&pod("typo", &container(r#""command": ["no-such-program"]"#)));
+    cluster.apply(&pod("unset", &container(r#""envFrom": [{"configMapRef": {"name": "later"}}], "command": ["env"]"#)));
+    cluster.apply(&pod("picky", r#"{"nodeSelector": {"disk": "ssd"}, "containers": [{"name": "c", "image": "ztlab.dev/toolbox:1"}]}"#));
+    let waits = |name: &'static str, reason: &'static str| {
+        cluster.until(&format!("{name}: {reason}"), || {
+            let pod = cluster.get(&["pod", name]);
+            pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == reason
+        });
+    };
+    waits("crash", "CrashLoopBackOff");
+    waits("nobody", "ImagePullBackOff");
+    waits("typo", "CrashLoopBackOff");
+    waits("unset", "CreateContainerConfigError");
+    let crash = cluster.get(&["pod", "crash"]);
+    let status = &crash["status"]["containerStatuses"][0];
+    assert_eq!(status["lastState"]["terminated"]["exitCode"], 4, "{status}");
+    assert_eq!(status["restartCount"], 1, "the first restart comes at once: {status}");
+    assert_eq!(cluster.kubectl(&["logs", "crash", "--previous"]), "bye\n");
+    for (name, expected) in [
+        ("nobody", "there are stand-ins for: "),
+        ("typo", "executable file not found in $PATH"),
+        ("unset", "configmap \"later\" not found"),
+        ("picky", "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."),
+    ] {
+        let shown = cluster.kubectl(&["describe", "pod", name]);
+        assert!(shown.contains(expected), "{name}: {shown}");
+    }
+    cluster.kubectl(&["create", "configmap", "later", "--from-literal=A=1"]);
+    cluster.until("it starts once there is what it needs", || {
+        cluster.get(&["pod", "unset"])["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] != "CreateContainerConfigError"
+    });
+}
+
+#[test]
+fn volumes_environment_and_init_containers() {
+    let Some(cluster) = Cluster::create(None) else { return };
+    cluster.kubectl(&["create", "configmap", "cm", "--from-literal=a=one"]);
+    cluster.kubectl(&["create", "secret", "generic", "sec", "--from-literal=k=s3cret"]);
+    cluster.apply(&pod(
+        "p",
+        r#"{"restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
+        "initContainers": [{"name": "i", "image": "ztlab.dev/toolbox:1", "command": ["sh", "-c", "echo first > /e/x"],
+            "volumeMounts": [{"name": "e", "mountPath": "/e"}]}],
+        "containers": [{"name": "c", "image": "ztlab.dev/toolbox:1",
+            "command": ["sh", "-c", "cat /e/x; echo $K $N; cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; echo; exec sleep 1000"],
+            "env": [{"name": "K", "valueFrom": {"secretKeyRef": {"name": "sec", "key": "k"}}},
+                {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+            "readinessProbe": {"exec": {"command": ["grep", "-q", "two", "/c/a"]}, "periodSeconds": 1},
+            "volumeMounts": [{"name": "e", "mountPath": "/e"}, {"name": "c", "mountPath": "/c"}]}],
+        "volumes": [{"name": "e", "emptyDir": {}}, {"name": "c", "configMap": {"name": "cm"}}]}"#,
+    ));
+    cluster.until("it runs", || cluster.kubectl(&["logs", "p", "-c", "c", "--tail=9"]).lines().count() == 3);
+    assert_eq!(cluster.kubectl(&["logs", "p", "-c", "c"]), "first\ns3cret p\ndefault\n");
+    let ready = || {
+        let pod = cluster.get(&["pod", "p"]);
+        pod["status"]["containerStatuses"][0]["ready"].as_bool().unwrap()
+    };
+    assert!(!ready(), "its probe wants what is not there yet");
+    cluster.kubectl(&["patch", "configmap", "cm", "-p", r#"{"data": {"a": "two"}}"#]);
+    cluster.kubectl(&["wait", "--for=condition=Ready", "pod/p", "--timeout=30s"]);
+    assert_eq!(cluster.kubectl(&["exec", "p", "-c", "c", "--", "cat", "/c/a"]), "two");
+}
+
+#[test]
+fn a_rollout_and_its_way_back() {
+    let Some(cluster) = Cluster::create(None) else { return };
+    cluster.apply(&deployment("web", 2, "echo one $V"));
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
+    cluster.kubectl(&["set", "env", "deployment/web", "V=two"]);
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
+    assert!(cluster.kubectl(&["rollout", "history", "deployment/web"]).lines().any(|line| line.starts_with('2')));
+    cluster.kubectl(&["set", "image", "deployment/web", "c=nobody/has:1"]);
+    let stuck = cluster.try_kubectl(&["rollout", "status", "deployment/web", "--timeout=1s"]);
+    assert!(!stuck.status.success(), "an image that nobody has does not roll out");
+    assert_eq!(cluster.get(&["deployment", "web"])["status"]["availableReplicas"], 2, "the old pods stay");
+    cluster.kubectl(&["rollout", "undo", "deployment/web"]);
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
+    let shown = cluster.kubectl(&["describe", "deployment", "web"]);
+    assert!(shown.contains("ScalingReplicaSet") && shown.contains("NewReplicaSetAvailable"), "{shown}");
+}
+
+#[test]
+fn what_is_deleted_takes_what_it_owns() {
+    let Some(cluster) = Cluster::create(None) else { return };
+    for name in ["background", "foreground", "orphan"] {
+        cluster.apply(&deployment(name, 1, ":"));
+    }
+    cluster.kubectl(&["wait", "--for=condition=Available", "deployment", "--all", "--timeout=30s"]);
+    for name in ["background", "foreground", "orphan"] {
+        cluster.kubectl(&["delete", "deployment", name, &format!("--cascade={name}"), "--timeout=30s"]);
+    }
+    let left = |kind: &str, app: &str| {
+        let selector = format!("app={app}");
+        cluster.kubectl(&["get", kind, "-l", &selector, "-o", "name"]).lines().count()
+    };
+    assert_eq!(left("replicasets", "foreground"), 0, "foreground: its dependents went first");
+    cluster.until("background: its dependents follow", || left("pods", "background") + left("replicasets", "background") == 0);
+    assert_eq!((left("replicasets", "orphan"), left("pods", "orphan")), (1, 1));
+    cluster.kubectl(&["create", "namespace", "n"]);
+    cluster.apply(&deployment("web", 1, ":").replace(r#""name": "web"}, "spec": {"replicas""#, r#""name": "web", "namespace": "n"}, "spec": {"replicas""#));
+    cluster.kubectl(&["wait", "-n", "n", "--for=condition=Available", "deployment/web", "--timeout=30s"]);
+    cluster.kubectl(&["delete", "namespace", "n", "--timeout=30s"]);
+    assert!(!cluster.try_kubectl(&["get", "namespace", "n"]).status.success());
+}
+
+#[test]
+fn a_killed_node_leaves_nothing_behind() {
+    let Some(cluster) = Cluster::create(None) else { return };
+    cluster.apply(&deployment("web", 3, ":"));
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
+    let node = cluster.node_pid();
+    let space = fs::read_link(format!("/proc/{node}/ns/user")).unwrap();
+    let inside = || {
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        all.filter(|entry| fs::read_link(entry.path().join("ns/user")).is_ok_and(|ns| ns == space)).count()
+    };
+    assert!(inside() > 3, "the node and the pods");
+    let pid = rustix::process::Pid::from_raw(i32::try_from(node).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    cluster.until_gone(&inside);
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(&*cluster.home.path().to_string_lossy()), "{mounts}");
+    let listed = text(&cluster.ztlab(&["cluster", "list"]).stdout);
+    assert!(listed.contains("stopped"), "{listed}");
+    assert!(cluster.ztlab(&["cluster", "start", "t"]).status.success(), "it starts again where it was");
+    assert_eq!(cluster.kubectl(&["get", "nodes", "--no-headers"]).split_whitespace().nth(1), Some("Ready"));
+}
+
+impl Cluster {
+    fn until_gone(&self, count: &dyn Fn() -> usize) {
+        let end = Instant::now() + LIMIT;
+        while count() > 0 {
+            assert!(Instant::now() < end, "{} processes are left", count());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
