@@ -205,11 +205,13 @@ fn a_terminal_in_a_pod() {
     }
     cluster.apply(&deployment("web", 1, ":"));
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
-    let shell = "stty cols 91 rows 33; kubectl exec -it deployment/web -- sh -c 'tty; stty size; exit 7'";
+    // kubectl sends the size once the program runs, so the program waits for it.
+    let shell = "stty cols 91 rows 33; kubectl exec -it deployment/web -- \
+        sh -c 'tty; until [ \"$(stty size)\" = \"33 91\" ]; do sleep 0.05; done; echo sized; exit 7'";
     let output = cluster.command("script").args(["-qec", shell, "/dev/null"]).output().unwrap();
     let shown = text(&output.stdout);
     assert_eq!(output.status.code(), Some(7), "{shown}");
-    assert!(shown.contains("/dev/pts/0") && shown.contains("33 91"), "{shown}");
+    assert!(shown.contains("/dev/pts/0") && shown.contains("sized"), "{shown}");
 }
 
 #[test]
