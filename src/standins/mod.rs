@@ -22,7 +22,7 @@ pub use images::{ALL, Image};
 /// A program: its arguments without `argv[0]`, to its exit code.
 type Program = fn(Vec<OsString>) -> ExitCode;
 
-/// Every program by the name it is called by.
+/// Every program by the name that it is called by.
 const PROGRAMS: &[(&str, Program)] = &[
     ("curl", tools::curl::main),
     ("curl-entrypoint", tools::entrypoint::main),

@@ -3,7 +3,7 @@
 //! Naive on purpose: shared secrets, no encryption, a connection per request. What it must not be is untrue: every
 //! payment that an answer speaks of was written to the ledger.
 
-mod database;
+pub mod database;
 pub mod frontend;
 pub mod ledger;
 pub mod orders_api;

@@ -2,6 +2,7 @@
 
 pub mod curl;
 pub mod dig;
+mod dns;
 pub mod entrypoint;
 pub mod hello;
 pub mod idle;
@@ -9,4 +10,5 @@ pub mod nc;
 pub mod nslookup;
 pub mod psql;
 pub mod sleep;
+mod tls;
 pub mod ztls;
