@@ -1,0 +1,362 @@
+//! From what is written to what is valid: every rule that needs more than one value at a time.
+
+mod action;
+mod check;
+mod place;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_yaml::Spanned;
+
+use self::place::Places;
+use super::{
+    LabError, Topologies,
+    error::{did_you_mean, one_of},
+    model::{Capability, Difficulty, Edge, Hint, Lab, LabId, Opens, Step, StepId, Workload},
+    raw::{RawEdge, RawHint, RawLab, RawStep, Text},
+};
+use crate::{score::Points, verdict::Finding};
+
+/// The most steps a lab may have, and the most checks, hints, actions or attempts of a step.
+const MOST: usize = 64;
+
+/// Checks the lab as a whole.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn validate(file: &str, text: &str, raw: &RawLab, topologies: Topologies<'_>) -> Result<Lab, LabError> {
+    let mut validator = Validator {
+        places: Places::new(text),
+        workloads: BTreeSet::new(),
+    };
+    let lab = validator.lab(raw, topologies);
+    match lab {
+        Some(lab) if validator.places.problems.is_empty() => Ok(lab),
+        _ => Err(LabError {
+            file: file.to_owned(),
+            problems: validator.places.finish(),
+        }),
+    }
+}
+
+struct Validator<'a> {
+    places: Places<'a>,
+    workloads: BTreeSet<String>,
+}
+
+impl Validator<'_> {
+    fn lab(&mut self, raw: &RawLab, topologies: Topologies<'_>) -> Option<Lab> {
+        self.fixed(&raw.api_version, "ztlab.dev/v1");
+        self.fixed(&raw.kind, "Lab");
+        let (metadata, spec) = (&raw.metadata, &raw.spec);
+        let id = self.name(&metadata.name).map(LabId);
+        let level = self.within(&metadata.level, 0, 4, "a zero trust level");
+        let minutes = self.within(&metadata.minutes, 1, 600, "minutes");
+        let difficulty = self.named(&metadata.difficulty, Difficulty::ALL);
+        let topology = self.topology(&spec.topology, topologies);
+        let capabilities = spec
+            .needs
+            .capabilities
+            .iter()
+            .filter_map(|capability| self.named(capability, Capability::ALL))
+            .collect();
+        let edges = spec.edges.iter().filter_map(|edge| self.edge(edge)).collect();
+        let objectives = spec.objectives.iter().map(|text| self.line(text)).collect();
+        let steps = self.steps(&spec.steps);
+        Some(Lab {
+            id: id?,
+            title: self.line(&metadata.title),
+            level: level?,
+            minutes: minutes?,
+            difficulty: difficulty?,
+            objectives,
+            namespace: self.name(&spec.namespace)?,
+            topology,
+            capabilities,
+            edges,
+            steps: steps?,
+            recap: spec.recap.as_ref().map(|text| self.text(text)),
+        })
+    }
+
+    fn fixed(&mut self, found: &Text, expected: &str) {
+        if found.value != expected {
+            let message = format!("found `{}`", crate::text::one_line(&found.value));
+            self.places
+                .report(found, message)
+                .expected(format!("`{expected}`"))
+                .hint("this ztlab reads no other kind of file");
+        }
+    }
+
+    fn topology(&mut self, raw: &Spanned<Vec<Text>>, topologies: Topologies<'_>) -> Vec<String> {
+        if raw.value.is_empty() {
+            self.places
+                .report(raw, "a lab starts from at least one topology layer")
+                .expected("`[flat]`, and what is added to it");
+        }
+        let mut layers = Vec::new();
+        for layer in &raw.value {
+            match topologies(&layer.value) {
+                Some(workloads) => {
+                    self.workloads.extend(workloads);
+                    layers.push(layer.value.clone());
+                }
+                None => self
+                    .places
+                    .report(layer, format!("there is no topology `{}`", crate::text::one_line(&layer.value)))
+                    .expected("the name of a directory of manifests, as `flat`")
+                    .done(),
+            }
+        }
+        layers
+    }
+
+    fn edge(&mut self, raw: &RawEdge) -> Option<Edge> {
+        let (from, to) = (self.workload(&raw.from), self.workload(&raw.to));
+        let port = self.within(&raw.port, 1, u16::MAX, "a port")?;
+        Some(Edge { from: from?, to: to?, port })
+    }
+
+    fn steps(&mut self, raw: &Spanned<Vec<RawStep>>) -> Option<Vec<Step>> {
+        if raw.value.is_empty() {
+            self.places.report(raw, "the lab has no steps").expected("at least one step");
+        }
+        self.few(raw, "steps");
+        let mut index: BTreeMap<&str, usize> = BTreeMap::new();
+        for (at, step) in raw.value.iter().enumerate() {
+            if let Some(first) = index.insert(&step.id.value, at) {
+                let line = raw.value[first].id.referenced.line();
+                self.places
+                    .report(&step.id, format!("a second step is called `{}`", crate::text::one_line(&step.id.value)))
+                    .expected("an id that no other step has")
+                    .hint(format!("the first one is on line {line}"));
+            }
+        }
+        let needs: Vec<Vec<usize>> = raw.value.iter().map(|step| self.needs(step, &index)).collect();
+        self.no_cycle(&raw.value, &needs);
+        let total: u64 = raw.value.iter().map(|step| u64::from(step.points.value)).sum();
+        if total != 100 && !raw.value.is_empty() {
+            self.places
+                .report(raw, format!("the points of the steps sum to {total}"))
+                .expected("100");
+        }
+        let steps: Vec<Option<Step>> =
+            raw.value.iter().zip(needs).map(|(step, needs)| self.step(step, needs)).collect();
+        steps.into_iter().collect()
+    }
+
+    fn needs(&mut self, step: &RawStep, index: &BTreeMap<&str, usize>) -> Vec<usize> {
+        let mut needs = Vec::new();
+        for need in &step.needs {
+            match index.get(need.value.as_str()) {
+                Some(at) => needs.push(*at),
+                None => {
+                    let known: Vec<&str> = index.keys().copied().filter(|id| *id != step.id.value).collect();
+                    self.unknown(need, "step", &known);
+                }
+            }
+        }
+        needs
+    }
+
+    /// Reports every step that can never be opened because it needs, in the end, itself.
+    fn no_cycle(&mut self, steps: &[RawStep], needs: &[Vec<usize>]) {
+        let mut open: BTreeSet<usize> = BTreeSet::new();
+        loop {
+            let before = open.len();
+            for (at, needs) in needs.iter().enumerate() {
+                if needs.iter().all(|need| open.contains(need)) {
+                    open.insert(at);
+                }
+            }
+            if open.len() == before {
+                break;
+            }
+        }
+        for (at, step) in steps.iter().enumerate() {
+            if open.contains(&at) {
+                continue;
+            }
+            let waits: Vec<&str> =
+                needs[at].iter().filter(|need| !open.contains(need)).map(|need| steps[*need].id.value.as_str()).collect();
+            let place = step.needs.iter().find(|need| waits.contains(&need.value.as_str())).unwrap_or(&step.id);
+            self.places
+                .report(place, format!("the step `{}` can never be opened", crate::text::one_line(&step.id.value)))
+                .expected("steps that need earlier ones, and no ring of them")
+                .hint(format!("it waits for {}, which waits in turn", one_of(waits)));
+        }
+    }
+
+    fn step(&mut self, raw: &RawStep, needs: Vec<usize>) -> Option<Step> {
+        let id = self.name(&raw.id).map(StepId);
+        let points = self.within(&raw.points, 0, 100, "points");
+        if raw.checks.value.is_empty() {
+            self.places.report(&raw.checks, "the step has no checks").expected("at least one check");
+        }
+        self.few(&raw.checks, "checks");
+        let mut names = BTreeSet::new();
+        for check in &raw.checks.value {
+            if !names.insert(check.value.name.value.as_str()) {
+                self.places
+                    .report(&check.value.name, "a second check of this step has this name")
+                    .expected("a name that no other check of the step has");
+            }
+        }
+        let known: Vec<&str> = raw.checks.value.iter().map(|check| check.value.name.value.as_str()).collect();
+        let checks: Vec<_> = raw.checks.value.iter().map(|check| self.check(check)).collect();
+        let hints: Vec<_> = raw.hints.iter().map(|hint| self.hint(hint, &known)).collect();
+        let solution: Vec<_> = raw.solution.iter().map(|action| self.action(action, &raw.checks.value)).collect();
+        let wrong: Vec<_> = raw.wrong.iter().map(|attempt| self.attempt(attempt, raw)).collect();
+        for (count, what) in [(raw.hints.len(), "hints"), (raw.solution.len(), "actions"), (raw.wrong.len(), "attempts")] {
+            if count > MOST {
+                self.places.report(&raw.id, format!("the step has {count} {what}")).expected(format!("at most {MOST}"));
+            }
+        }
+        Some(Step {
+            id: id?,
+            title: self.line(&raw.title),
+            points: Points(points?),
+            needs,
+            vantage: raw.vantage.as_ref().map(|text| self.text(text)),
+            instructions: self.text(&raw.instructions),
+            checks: checks.into_iter().collect::<Option<_>>()?,
+            hints: hints.into_iter().collect::<Option<_>>()?,
+            teaches: raw.teaches.as_ref().map(|text| self.text(text)),
+            solution: solution.into_iter().collect::<Option<_>>()?,
+            wrong: wrong.into_iter().collect::<Option<_>>()?,
+        })
+    }
+
+    fn hint(&mut self, raw: &Spanned<RawHint>, checks: &[&str]) -> Option<Hint> {
+        let text = self.text(&raw.value.text);
+        let opens = match (&raw.value.when, &raw.value.cost) {
+            (Some(when), None) => {
+                let check = self.check_named(&when.check, checks);
+                let finding = self.named(&when.found, Finding::ALL);
+                Opens::When(check?, finding?)
+            }
+            (None, Some(cost)) => Opens::Asked(Points(self.within(cost, 0, 100, "points")?)),
+            _ => {
+                self.places
+                    .report(raw, "it is not clear when this hint opens")
+                    .expected("exactly one of `when` (opens by itself) and `cost` (opens when asked for)");
+                return None;
+            }
+        };
+        Some(Hint { text, opens })
+    }
+
+    fn few<T>(&mut self, list: &Spanned<Vec<T>>, what: &str) {
+        if list.value.len() > MOST {
+            self.places
+                .report(list, format!("there are {} {what}", list.value.len()))
+                .expected(format!("at most {MOST}"));
+        }
+    }
+
+    /// The place of a check that a file names.
+    fn check_named(&mut self, name: &Text, checks: &[&str]) -> Option<usize> {
+        let found = checks.iter().position(|check| *check == name.value);
+        if found.is_none() {
+            self.unknown(name, "check of this step", checks);
+        }
+        found
+    }
+
+    fn workload(&mut self, name: &Text) -> Option<Workload> {
+        if self.workloads.contains(&name.value) {
+            return Some(Workload(name.value.clone()));
+        }
+        // Without any, the topology is what is wrong, and that was said.
+        if !self.workloads.is_empty() {
+            let known: Vec<String> = self.workloads.iter().cloned().collect();
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            self.unknown(name, "workload in the topology", &known);
+        }
+        None
+    }
+
+    fn pair(&mut self, raw: &Spanned<Vec<Text>>) -> Option<(Workload, Workload)> {
+        let [one, other] = raw.value.as_slice() else {
+            self.places
+                .report(raw, format!("there are {} workloads", raw.value.len()))
+                .expected("two, as in `[orders-api, payments-api]`");
+            return None;
+        };
+        let (one, other) = (self.workload(one), self.workload(other));
+        Some((one?, other?))
+    }
+
+    fn named<T: Copy>(&mut self, text: &Text, all: &'static [(&'static str, T)]) -> Option<T> {
+        if let Some((_, value)) = all.iter().find(|(name, _)| *name == text.value) {
+            return Some(*value);
+        }
+        let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+        self.unknown(text, "value of this field", &names);
+        None
+    }
+
+    fn unknown(&mut self, text: &Text, what: &str, known: &[&str]) {
+        let message = format!("there is no {what} called `{}`", crate::text::one_line(&text.value));
+        let hint = did_you_mean(&text.value, known.iter().copied()).map(|name| format!("did you mean `{name}`?"));
+        let report = self.places.report(text, message).expected(one_of(known.iter().copied()));
+        if let Some(hint) = hint {
+            report.hint(hint);
+        }
+    }
+
+    fn within<T>(&mut self, value: &Spanned<T>, least: T, most: T, what: &str) -> Option<T>
+    where
+        T: Copy + PartialOrd + std::fmt::Display,
+    {
+        if (least..=most).contains(&value.value) {
+            return Some(value.value);
+        }
+        self.places
+            .report(value, format!("{} is out of range", value.value))
+            .expected(format!("{what}, {least} to {most}"));
+        None
+    }
+
+    /// An id: a DNS label of RFC 1123.
+    fn name(&mut self, text: &Text) -> Option<String> {
+        let name = text.value.as_str();
+        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        if !name.is_empty()
+            && name.len() <= 36
+            && name.chars().all(letters)
+            && !name.starts_with('-')
+            && !name.ends_with('-')
+        {
+            return Some(name.to_owned());
+        }
+        self.places
+            .report(text, format!("`{}` is not a name", crate::text::one_line(name)))
+            .expected("lower-case letters, digits and dashes, at most 36, as in `orders-api`");
+        None
+    }
+
+    /// A text of several lines that a terminal can show as it is.
+    fn text(&mut self, text: &Text) -> String {
+        let strange = text.value.chars().find(|c| *c != '\n' && *c != '\t' && crate::text::visible(*c) != *c);
+        if let Some(strange) = strange {
+            self.places
+                .report(text, format!("the text holds the character U+{:04X}", u32::from(strange)))
+                .expected("text without terminal escapes or invisible characters")
+                .hint("delete it: on a screen it could hide or move what stands around it");
+        }
+        if text.value.trim().is_empty() {
+            self.places.report(text, "the text is empty").expected("words");
+        }
+        text.value.clone()
+    }
+
+    /// A text of one line.
+    fn line(&mut self, text: &Text) -> String {
+        if text.value.trim_end().contains('\n') {
+            self.places.report(text, "the text has several lines").expected("one line");
+        }
+        self.text(text).trim().to_owned()
+    }
+}
