@@ -4,6 +4,8 @@
 //! comes when its command has **finished** (`Start` when the lab is ready or has failed); progress meanwhile is in the
 //! snapshots, which a face gets by following.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::session::snapshot::{LabSummary, Snapshot};
@@ -124,6 +126,9 @@ pub enum Request {
     Run {
         /// Chosen by the face, unique on its connection.
         id: u64,
+        /// The directory the face works in: its `labs` are looked at before the built-in ones.
+        #[serde(default)]
+        cwd: Option<PathBuf>,
         /// The command.
         #[serde(flatten)]
         command: Command,

@@ -2,14 +2,33 @@
 //!
 //! A session has one owner, the session host: a background process of this binary, one per user, started on demand.
 //! Faces send it [`command::Command`]s over a unix socket and follow its [`snapshot::Snapshot`]s.
+//!
+//! What happens enters a pure state machine ([`state`]) as events; it answers with effects, which the driver
+//! ([`driver`]) runs against the world ([`world`]). What must not be lost is in the [`journal`].
 
-use std::{ffi::OsString, process::ExitCode};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+mod captures;
+mod changes;
 pub mod client;
 pub mod command;
+pub mod driver;
+mod ground;
+mod host;
+pub mod journal;
 pub mod snapshot;
+mod solve;
+pub mod state;
+#[cfg(test)]
+mod tests;
+mod view;
+pub mod world;
 
-/// The session host: the background process that owns this user's session.
-pub fn host_stage(_args: Vec<OsString>) -> ExitCode {
-    ExitCode::from(2)
+pub use ground::GroundWorld;
+pub use host::{Host, host_stage};
+
+/// The time, in milliseconds since the Unix epoch.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

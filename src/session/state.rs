@@ -283,6 +283,11 @@ impl State {
         }
     }
 
+    /// After a replay, and before trying again: the world is yet to be made.
+    pub fn restart(&mut self) {
+        self.phase = Phase::Starting;
+    }
+
     fn deploy(&mut self, epoch: u64) -> Vec<Effect> {
         if epoch != self.epoch {
             return Vec::new();

@@ -324,7 +324,7 @@ impl Validator<'_> {
         let name = text.value.as_str();
         let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if !name.is_empty()
-            && name.len() <= 36
+            && name.len() <= 32
             && name.chars().all(letters)
             && !name.starts_with('-')
             && !name.ends_with('-')
@@ -333,7 +333,7 @@ impl Validator<'_> {
         }
         self.places
             .report(text, format!("`{}` is not a name", crate::text::one_line(name)))
-            .expected("lower-case letters, digits and dashes, at most 36, as in `orders-api`");
+            .expected("lower-case letters, digits and dashes, at most 32, as in `orders-api`");
         None
     }
 

@@ -1,0 +1,388 @@
+//! The session host: owns this user's session, whoever looks at it.
+
+mod labs;
+mod process;
+mod socket;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use process::host_stage;
+pub(super) use process::{LOCK, READY, SOCKET};
+
+use super::{
+    GroundWorld,
+    command::{Command, Refusal, Reply},
+    driver::{Begin, Session, refuse},
+    journal::{Header, Journal},
+    snapshot::{Phase, Snapshot, StepState},
+    state::{Event, State},
+    world::World,
+};
+use crate::{
+    catalog::{self, Found},
+    cluster::GroundKind,
+    lab::Lab,
+};
+
+/// How long changes are collected before a new snapshot is sent.
+const FRAME: Duration = Duration::from_millis(40);
+
+/// Makes the world of a session: ground and the cluster's name in, world out.
+pub type Worlds = Box<dyn Fn(GroundKind, &str) -> Arc<dyn World> + Send + Sync>;
+
+/// Owns the session; commands come in, snapshots go out.
+pub struct Host {
+    dir: PathBuf,
+    prefix: String,
+    worlds: Worlds,
+    slot: tokio::sync::Mutex<Option<Arc<Session>>>,
+    session: watch::Sender<Option<Arc<Session>>>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    revision: AtomicU64,
+    stop: CancellationToken,
+}
+
+/// Which session was running, so that a new host goes on with it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Active {
+    lab: String,
+    ground: GroundKind,
+    cwd: Option<PathBuf>,
+}
+
+impl Host {
+    /// A host that keeps its sessions in `dir` and calls its clusters `<prefix><lab>`.
+    pub fn new(dir: PathBuf, prefix: &str) -> Arc<Self> {
+        Self::in_worlds(
+            dir,
+            prefix,
+            Box::new(|ground, cluster| Arc::new(GroundWorld::new(ground, cluster.to_owned()))),
+        )
+    }
+
+    /// The same in other worlds.
+    pub fn in_worlds(dir: PathBuf, prefix: &str, worlds: Worlds) -> Arc<Self> {
+        let host = Arc::new(Self {
+            dir,
+            prefix: prefix.to_owned(),
+            worlds,
+            slot: tokio::sync::Mutex::new(None),
+            session: watch::Sender::new(None),
+            snapshots: watch::Sender::new(Arc::default()),
+            revision: AtomicU64::new(0),
+            stop: CancellationToken::new(),
+        });
+        let publisher = Self::publish(Arc::downgrade(&host), host.session.subscribe());
+        tokio::spawn(host.stop.clone().run_until_cancelled_owned(publisher));
+        host
+    }
+
+    /// Snapshots from now on; the receiver always has the last one.
+    pub fn follow(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.subscribe()
+    }
+
+    /// Done when the host was told to stop.
+    pub fn stopped(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Whether a session is running.
+    pub fn busy(&self) -> bool {
+        self.session.borrow().is_some()
+    }
+
+    /// The state now.
+    pub fn snapshot(&self) -> Snapshot {
+        let session = self.session.borrow().clone();
+        Snapshot {
+            revision: self.revision.fetch_add(1, Ordering::Relaxed) + 1,
+            session: session.map(|session| session.view()),
+            labs: Vec::new(),
+        }
+    }
+
+    async fn publish(host: std::sync::Weak<Self>, mut sessions: watch::Receiver<Option<Arc<Session>>>) {
+        loop {
+            let session = sessions.borrow_and_update().clone();
+            let mut changes = session.as_ref().map(|session| session.changes());
+            drop(session);
+            loop {
+                let Some(host) = host.upgrade() else {
+                    return;
+                };
+                if let Some(changes) = &mut changes {
+                    changes.mark_unchanged();
+                }
+                host.snapshots.send_replace(Arc::new(host.snapshot()));
+                drop(host);
+                tokio::time::sleep(FRAME).await;
+                let changed = async {
+                    match &mut changes {
+                        Some(changes) => changes.changed().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    other = sessions.changed() => {
+                        if other.is_err() {
+                            return;
+                        }
+                        break;
+                    }
+                    gone = changed => if gone.is_err() {
+                        changes = None;
+                    },
+                }
+            }
+        }
+    }
+
+    /// Runs a command of a face that works in `cwd`.
+    pub async fn run(self: &Arc<Self>, cwd: Option<PathBuf>, command: Command) -> Reply {
+        let done = match command {
+            Command::Labs => {
+                return Reply::Labs {
+                    labs: labs::summaries(&self.dir, cwd.as_deref()),
+                };
+            }
+            Command::Start { lab, ground, fresh } => self.start(cwd, &lab, &ground, fresh).await,
+            Command::Shutdown => {
+                self.stop.cancel();
+                Ok("the session host stops; what runs in the cluster goes on".to_owned())
+            }
+            Command::Status => Ok("this is the state".to_owned()),
+            Command::Stop { delete } => self.stop_session(delete).await,
+            command => self.in_session(command).await,
+        };
+        match done {
+            Ok(message) => Reply::Done {
+                message,
+                snapshot: Box::new(Snapshot {
+                    labs: labs::summaries(&self.dir, cwd.as_deref()),
+                    ..self.snapshot()
+                }),
+            },
+            Err(refusal) => Reply::Refused(refusal),
+        }
+    }
+
+    async fn in_session(&self, command: Command) -> Result<String, Refusal> {
+        let session = self.session.borrow().clone();
+        let session = session.ok_or_else(no_session)?;
+        match command {
+            Command::Check { step } => {
+                session.ready()?;
+                let at = step.as_deref().map(|step| session.open_step(step)).transpose()?;
+                session.check(at).await;
+                Ok("checked".to_owned())
+            }
+            Command::Answer { step, check, value } => {
+                session.answer(&step, &check, &value).await?;
+                Ok("answered".to_owned())
+            }
+            Command::Hint { step } => session.hint(&step),
+            Command::Solve { step } => session.solve(step.as_deref()).await,
+            Command::Attempt { step, attempt } => session.attempt(&step, attempt).await,
+            Command::Reset { step: None } => {
+                session.reset().await?;
+                Ok("back at the start".to_owned())
+            }
+            Command::Reset { step: Some(_) } => Err(refuse(
+                "resetting to the start of one step is not possible yet",
+                "reset the whole lab, without naming a step",
+            )),
+            Command::CaptureStart { pod, filter, seconds } => {
+                let limit = seconds.map(Duration::from_secs);
+                session.capture(&pod, filter, limit).await
+            }
+            Command::CaptureStop { pod } => session.capture_stop(pod.as_deref()).await,
+            Command::Labs | Command::Start { .. } | Command::Status | Command::Stop { .. } | Command::Shutdown => {
+                Err(refuse("this command is for no session", "this is a mistake in ztlab"))
+            }
+        }
+    }
+
+    async fn start(
+        self: &Arc<Self>,
+        cwd: Option<PathBuf>,
+        id: &str,
+        ground: &str,
+        fresh: bool,
+    ) -> Result<String, Refusal> {
+        let ground: GroundKind = ground.parse().map_err(|error: crate::cluster::ClusterError| Refusal {
+            message: error.to_string(),
+            hint: error.hint(),
+        })?;
+        let mut slot = self.slot.lock().await;
+        if let Some(session) = slot.clone() {
+            if session.lab().id.as_str() != id {
+                return Err(refuse(
+                    format!("the lab `{}` is running", session.lab().id),
+                    "end it first: `ztlab lab stop` (its progress is kept)",
+                ));
+            }
+            if !fresh {
+                if matches!(session.phase(), Phase::Failed(_)) {
+                    session.retry();
+                }
+                drop(slot);
+                return ready(&session, "was running already").await;
+            }
+            session.end(false).await?;
+            *slot = None;
+            self.session.send_replace(None);
+        }
+        let (begin, resumed) = self.begin(cwd.as_deref(), id, fresh)?;
+        let world = (self.worlds)(ground, &begin.cluster);
+        let session = Session::begin(begin, world);
+        *slot = Some(session.clone());
+        self.session.send_replace(Some(session.clone()));
+        let active = Active {
+            lab: id.to_owned(),
+            ground,
+            cwd,
+        };
+        self.remember(Some(&active)).map_err(|error| Refusal {
+            message: format!("{}: {error}", self.dir.display()),
+            hint: Some("see that the state directory can be written".to_owned()),
+        })?;
+        drop(slot);
+        ready(&session, if resumed { "goes on where it was left" } else { "is ready" }).await
+    }
+
+    /// The session of a lab as its journal left it, or a new one.
+    fn begin(&self, cwd: Option<&Path>, id: &str, fresh: bool) -> Result<(Begin, bool), Refusal> {
+        let found = catalog::find(id, cwd).map_err(labs::refusal)?;
+        let dir = self.dir.join(&found.id);
+        let failed = |error: &dyn std::fmt::Display| Refusal {
+            message: error.to_string(),
+            hint: Some(format!(
+                "`ztlab lab start {id} --fresh` begins anew and forgets the progress of this lab"
+            )),
+        };
+        crate::paths::private_dir(dir.clone()).map_err(|error| failed(&error))?;
+        let (path, pinned) = (dir.join("journal.jsonl"), dir.join("lab.yaml"));
+        let begin = |lab: Lab, events: Option<Vec<Event>>, journal, lab_changed| {
+            let mut state = State::new(Arc::new(lab));
+            for event in events.iter().flatten() {
+                // Effects were run when the event happened.
+                state.apply(event);
+            }
+            state.restart();
+            Begin {
+                id: found.id.clone(),
+                cluster: format!("{}{}", self.prefix, found.id),
+                state,
+                journal,
+                lab_changed,
+            }
+        };
+        if !fresh && let Some((journal, header, events)) = Journal::open(&path).map_err(|error| failed(&error))? {
+            let lab_changed = header.hash != found.hash();
+            let text = if lab_changed {
+                fs::read_to_string(&pinned).map_err(|error| failed(&format!("{}: {error}", pinned.display())))?
+            } else {
+                found.text.clone()
+            };
+            let lab = Found { text, ..found.clone() };
+            let lab = lab.load(&labs::topologies).map_err(labs::refusal)?;
+            return Ok((begin(lab, Some(events), journal, lab_changed), true));
+        }
+        let lab = found.load(&labs::topologies).map_err(labs::refusal)?;
+        let header = Header::new(&found.id, found.hash(), found.source.clone());
+        write(&pinned, found.text.as_bytes()).map_err(|error| failed(&error))?;
+        let journal = Journal::create(&path, &header).map_err(|error| failed(&error))?;
+        Ok((begin(lab, None, journal, false), false))
+    }
+
+    async fn stop_session(&self, delete: bool) -> Result<String, Refusal> {
+        let mut slot = self.slot.lock().await;
+        let session = slot.clone().ok_or_else(no_session)?;
+        let ended = session.end(delete).await;
+        *slot = None;
+        self.session.send_replace(None);
+        // A marker that stays makes the next host go on with the session: no harm.
+        let _ = self.remember(None);
+        ended?;
+        let id = &session.lab().id;
+        Ok(if delete {
+            format!("stopped {id} and deleted its cluster; its progress is kept")
+        } else {
+            format!("stopped {id}; its cluster goes on, its progress is kept")
+        })
+    }
+
+    fn remember(&self, active: Option<&Active>) -> io::Result<()> {
+        let path = self.dir.join("active.json");
+        match active {
+            Some(active) => write(&path, &serde_json::to_vec(active)?),
+            None => match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Goes on with the session that was running when the last host ended, if one was.
+    pub async fn resume(self: &Arc<Self>) {
+        let Some(active) = fs::read(self.dir.join("active.json"))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice::<Active>(&bytes).ok())
+        else {
+            return;
+        };
+        if let Err(refusal) = self.start(active.cwd, &active.lab, &active.ground.to_string(), false).await {
+            tracing::warn!(lab = active.lab, "not resumed: {}", refusal.message);
+        }
+    }
+}
+
+/// Whether a session was running in this directory when its host ended.
+pub(super) fn was_active(dir: &Path) -> bool {
+    dir.join("active.json").is_file()
+}
+
+fn no_session() -> Refusal {
+    refuse("no lab is running", "`ztlab lab start ID` starts one")
+}
+
+async fn ready(session: &Session, how: &str) -> Result<String, Refusal> {
+    let id = &session.lab().id;
+    match session.settle().await {
+        Phase::Failed(why) => Err(refuse(
+            format!("the lab `{id}` did not start: {why}"),
+            "starting it again is safe; `ztlab doctor` tells what this machine lacks",
+        )),
+        _ => {
+            let view = session.view();
+            let next = view.steps.iter().find(|step| step.state == StepState::Open);
+            Ok(match next {
+                Some(step) => format!("{id} {how} ({}); next step: {}", view.score, step.title),
+                None => format!("{id} {how} ({}); every step is passed", view.score),
+            })
+        }
+    }
+}
+
+/// Writes a file so that it is whole or as it was.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let new = path.with_extension("tmp");
+    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+    io::Write::write_all(&mut file, bytes)?;
+    file.sync_all()?;
+    fs::rename(&new, path)
+}

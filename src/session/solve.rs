@@ -1,0 +1,225 @@
+//! Doing what a student would do: solutions, and attempts that must fail.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    command::Refusal,
+    driver::{Session, refuse},
+    snapshot::StepState,
+    state::Event,
+    world::WorldError,
+};
+use crate::{
+    check::{self, Loot},
+    lab::{Action, AnswerValue, CheckKind, Until},
+    packet::LeakKind,
+    verdict::Verdict,
+};
+
+/// How long a capture waits for what it is to see.
+const SEEN: Duration = Duration::from_secs(15);
+/// How long the checks may take to notice what was done.
+const NOTICED: Duration = Duration::from_secs(5);
+
+impl Session {
+    /// Runs a step's solution; every step's, in the order they open, without one.
+    pub async fn solve(self: &Arc<Self>, step: Option<&str>) -> Result<String, Refusal> {
+        self.ready()?;
+        let _work = self.work()?;
+        if let Some(id) = step {
+            let at = self.open_step(id)?;
+            self.solve_step(at).await?;
+            return Ok(format!("solved {id}"));
+        }
+        let mut solved = 0;
+        while let Some(at) = self.next_open() {
+            self.solve_step(at).await?;
+            solved += 1;
+        }
+        Ok(format!("solved {solved} steps"))
+    }
+
+    fn next_open(&self) -> Option<usize> {
+        let core = self.core();
+        (0..core.state.steps().len()).find(|at| core.state.step_state(*at) == StepState::Open)
+    }
+
+    async fn solve_step(self: &Arc<Self>, at: usize) -> Result<(), Refusal> {
+        let lab = self.lab().clone();
+        let plan = &lab.steps[at];
+        if self.core().state.step_state(at) == StepState::Passed {
+            return Ok(());
+        }
+        if plan.solution.is_empty() {
+            return Err(refuse(
+                format!("the step `{}` has no solution to run", plan.id),
+                "its checks say what they expect",
+            ));
+        }
+        self.feed(&Event::Solved { step: at });
+        for action in &plan.solution {
+            self.act(at, action, true).await?;
+        }
+        if self.comes_true(at, || self.core().state.passed(at)).await {
+            return Ok(());
+        }
+        let core = self.core();
+        let missing = core.state.steps()[at].checks.iter().zip(&plan.checks).find(|(check, _)| check.latched.is_none());
+        let found = missing.map_or_else(String::new, |(progress, check)| {
+            let found = progress.live.as_ref().map_or("nothing yet", |judgement| judgement.found.as_str());
+            format!(": `{}` found {found}", check.name)
+        });
+        Err(refuse(
+            format!("the solution of `{}` did not pass it{found}", plan.id),
+            "reset the lab and try again; if that fails too, the lab is broken",
+        ))
+    }
+
+    /// Runs one of a step's wrong attempts, and waits until its check has noticed.
+    pub async fn attempt(self: &Arc<Self>, step: &str, attempt: usize) -> Result<String, Refusal> {
+        self.ready()?;
+        let _work = self.work()?;
+        let at = self.open_step(step)?;
+        let lab = self.lab().clone();
+        let Some(plan) = lab.steps[at].wrong.get(attempt) else {
+            return Err(refuse(
+                format!("the step `{step}` has no wrong attempt {attempt}"),
+                format!("it has {}, counted from 0", lab.steps[at].wrong.len()),
+            ));
+        };
+        for action in &plan.actions {
+            self.act(at, action, false).await?;
+        }
+        let failed = || {
+            let core = self.core();
+            let live = core.state.steps()[at].checks[plan.fails].live.as_ref();
+            live.is_some_and(|judgement| judgement.verdict == Verdict::Failed)
+        };
+        self.comes_true(at, failed).await;
+        Ok(format!("tried attempt {attempt} of {step}"))
+    }
+
+    /// Runs the step's checks, and waits for them to say what is hoped: a log or a watch may lag behind.
+    async fn comes_true(self: &Arc<Self>, step: usize, hoped: impl Fn() -> bool) -> bool {
+        self.check(Some(step)).await;
+        let mut changes = self.changes();
+        let wait = changes.wait_for(|_| hoped());
+        tokio::time::timeout(NOTICED, wait).await.is_ok_and(|seen| seen.is_ok())
+    }
+
+    async fn act(self: &Arc<Self>, step: usize, action: &Action, must: bool) -> Result<(), Refusal> {
+        match action {
+            Action::Capture {
+                workload,
+                filter,
+                until,
+            } => self.act_capture(workload.as_str(), filter.clone(), *until).await,
+            Action::Answer { check, value } => self.act_answer(step, *check, value),
+            Action::Exec { workload, run } => {
+                let argv: Vec<String> = run.iter().map(|word| self.substitute(word)).collect::<Result<_, _>>()?;
+                let ran = self.world().exec(workload.as_str(), &argv).await?;
+                if must && ran.code != 0 {
+                    return Err(Refusal::from(WorldError::new(format!(
+                        "`{}` in {workload} ended with {}: {}",
+                        argv.join(" "),
+                        ran.code,
+                        crate::text::one_line(&ran.output)
+                    ))));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    async fn act_capture(self: &Arc<Self>, workload: &str, filter: Option<String>, until: Until) -> Result<(), Refusal> {
+        let before = self.core().captures.last_seq();
+        let was_running = self.core().captures.runs(workload);
+        self.capture(workload, filter, None).await?;
+        let outcome = match until {
+            Until::For(duration) => {
+                tokio::time::sleep(duration).await;
+                Ok(())
+            }
+            Until::Leak(kind) => {
+                let mut changes = self.changes();
+                let wait = changes.wait_for(|_| self.core().captures.leaked_since(before, kind));
+                match tokio::time::timeout(SEEN, wait).await {
+                    Ok(_) => Ok(()),
+                    Err(_) => Err(Refusal::from(WorldError::new(format!(
+                        "no {kind} was seen in {workload} within {} s",
+                        SEEN.as_secs()
+                    )))),
+                }
+            }
+        };
+        if !was_running {
+            // It may have ended by itself.
+            let _ = self.capture_stop(Some(workload)).await;
+        }
+        outcome
+    }
+
+    fn act_answer(self: &Arc<Self>, step: usize, check: usize, value: &AnswerValue) -> Result<(), Refusal> {
+        let plan = &self.lab().steps[step].checks[check];
+        let value = match value {
+            AnswerValue::Text(text) => self.substitute(text)?,
+            AnswerValue::FromCapture => {
+                let core = self.core();
+                let right = match &plan.kind {
+                    CheckKind::Question(question) => check::right_answer(question, core.state.loot()),
+                    _ => None,
+                };
+                right.ok_or_else(|| nothing_captured(&plan.name))?
+            }
+        };
+        self.feed(&Event::Answered { step, check, value });
+        Ok(())
+    }
+
+    /// `${leak.KIND}` and `${leak.KIND.account}` as this session's captures saw them.
+    fn substitute(&self, word: &str) -> Result<String, Refusal> {
+        let core = self.core();
+        substitute(word, core.state.loot()).map_err(|name| nothing_captured(&format!("${{{name}}}")))
+    }
+}
+
+fn nothing_captured(what: &str) -> Refusal {
+    refuse(
+        format!("nothing was captured that `{what}` could stand for"),
+        "solve the steps before this one",
+    )
+}
+
+/// Puts what was captured in the place of its names.
+///
+/// # Errors
+/// The name that stands for nothing yet.
+pub(super) fn substitute(word: &str, loot: &[Loot]) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = word;
+    while let Some(start) = rest.find("${") {
+        out.push_str(&rest[..start]);
+        let inner = &rest[start + 2..];
+        let Some(end) = inner.find('}') else {
+            return Err(inner.to_owned());
+        };
+        let name = &inner[..end];
+        out.push_str(value(name, loot).ok_or_else(|| name.to_owned())?);
+        rest = &inner[end + 1..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn value<'a>(name: &str, loot: &'a [Loot]) -> Option<&'a str> {
+    let leak = name.strip_prefix("leak.")?;
+    let (kind, account) = leak.strip_suffix(".account").map_or((leak, false), |kind| (kind, true));
+    let kind: LeakKind = kind.parse().ok()?;
+    loot.iter().filter(|loot| loot.kind == kind).find_map(|loot| {
+        if account {
+            loot.account.as_deref()
+        } else {
+            Some(loot.value.as_str())
+        }
+    })
+}

@@ -1,0 +1,133 @@
+//! The seam between a session and the cluster it runs in. Tests put a scripted world here.
+
+use std::{path::PathBuf, pin::Pin, sync::Arc};
+
+use async_trait::async_trait;
+use futures::Stream;
+
+use crate::{
+    capture::TrafficEvent,
+    check::{Evidence, Loot},
+    cluster::Progress,
+    evidence::CaptureEvidence,
+    lab::{Check, Lab},
+    session::snapshot::WorkloadView,
+};
+
+/// What a session needs of the world.
+#[async_trait]
+pub trait World: Send + Sync {
+    /// Makes the cluster, if it is not there, and has the lab's workloads ready. With `as_is`, what a running cluster
+    /// holds already is left as the student made it.
+    async fn deploy(&self, lab: &Lab, as_is: bool, progress: &Progress) -> Result<(), WorldError>;
+
+    /// Puts the cluster back to the start of the lab.
+    async fn restore(&self, lab: &Lab, progress: &Progress) -> Result<(), WorldError>;
+
+    /// Ends what watches the cluster; with `delete`, the cluster too.
+    async fn end(&self, delete: bool) -> Result<(), WorldError>;
+
+    /// The cluster's kubeconfig, once there is a cluster.
+    fn kubeconfig(&self) -> Option<PathBuf>;
+
+    /// Collects what a check is judged by.
+    async fn gather(&self, sight: &Sight, check: &Check, given: Option<String>) -> Evidence;
+
+    /// Starts a capture; returns once it listens.
+    async fn capture(&self, workload: &str, filter: Option<String>) -> Result<Listening, WorldError>;
+
+    /// Runs a program in a workload's pod.
+    async fn exec(&self, workload: &str, argv: &[String]) -> Result<Ran, WorldError>;
+
+    /// What changes from now on, until the stream is dropped.
+    async fn changes(&self, lab: &Lab) -> Result<Changes, WorldError>;
+}
+
+/// What the student's captures have shown.
+#[derive(Clone, Debug, Default)]
+pub struct Sight {
+    /// The last messages, and where was listened.
+    pub seen: Arc<CaptureEvidence>,
+    /// The secrets found.
+    pub loot: Arc<[Loot]>,
+}
+
+/// A capture that listens.
+pub struct Listening {
+    /// The pod it listens in.
+    pub pod: String,
+    /// What it sees. Dropping it ends the capture.
+    pub events: Pin<Box<dyn Stream<Item = Result<TrafficEvent, WorldError>> + Send>>,
+}
+
+/// What a program in a pod came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Its exit code.
+    pub code: i32,
+    /// The end of what it printed.
+    pub output: String,
+}
+
+/// Changes of the cluster.
+pub type Changes = Pin<Box<dyn Stream<Item = Change> + Send>>;
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The pods of the lab, as they are now.
+    Workloads(Vec<WorkloadView>),
+    /// Something a check may look at is different.
+    Cluster,
+}
+
+/// Why the world did not do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct WorldError {
+    /// What is wrong, naming the suspect.
+    pub message: String,
+    /// What to do next.
+    pub hint: Option<String>,
+}
+
+impl WorldError {
+    /// An error without a hint.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// The same with a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl From<crate::cluster::ClusterError> for WorldError {
+    fn from(error: crate::cluster::ClusterError) -> Self {
+        Self {
+            message: error.to_string(),
+            hint: error.hint(),
+        }
+    }
+}
+
+impl From<crate::capture::CaptureError> for WorldError {
+    fn from(error: crate::capture::CaptureError) -> Self {
+        Self {
+            message: error.to_string(),
+            hint: Some(error.hint().to_owned()),
+        }
+    }
+}
+
+impl From<crate::check::GatherError> for WorldError {
+    fn from(error: crate::check::GatherError) -> Self {
+        Self::new(error.to_string())
+    }
+}
