@@ -133,10 +133,12 @@ pub fn all(cwd: Option<&Path>) -> Vec<Found> {
 pub fn find(id: &str, cwd: Option<&Path>) -> Result<Found, CatalogError> {
     let all = all(cwd);
     let known = all.iter().map(|lab| lab.id.clone()).collect();
-    all.into_iter().find(|lab| lab.id == id).ok_or_else(|| CatalogError::Unknown {
-        id: crate::text::one_line(id),
-        known,
-    })
+    all.into_iter()
+        .find(|lab| lab.id == id)
+        .ok_or_else(|| CatalogError::Unknown {
+            id: crate::text::one_line(id),
+            known,
+        })
 }
 
 /// A lab file of a path, or of a directory that holds `lab.yaml`.
@@ -144,12 +146,19 @@ pub fn find(id: &str, cwd: Option<&Path>) -> Result<Found, CatalogError> {
 /// # Errors
 /// When it cannot be read, or is too large.
 pub fn open(path: &Path) -> Result<Found, CatalogError> {
-    let path = if path.is_dir() { path.join("lab.yaml") } else { path.to_owned() };
+    let path = if path.is_dir() {
+        path.join("lab.yaml")
+    } else {
+        path.to_owned()
+    };
     let text = read(&path).map_err(|source| CatalogError::File {
         path: path.clone(),
         source,
     })?;
-    let parent = path.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let parent = path
+        .parent()
+        .and_then(Path::file_name)
+        .map(|name| name.to_string_lossy().into_owned());
     Ok(Found {
         id: parent.unwrap_or_else(|| "lab".to_owned()),
         source: path.display().to_string(),

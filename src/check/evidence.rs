@@ -126,7 +126,11 @@ impl Loot {
             to: message.to.label(),
             protocol: message.protocol,
             frame: leak.frame,
-            captured_in: message.point.as_ref().map(|point| point.pod.clone()).unwrap_or_default(),
+            captured_in: message
+                .point
+                .as_ref()
+                .map(|point| point.pod.clone())
+                .unwrap_or_default(),
             message: message.summary.clone(),
         })
     }

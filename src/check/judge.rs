@@ -67,7 +67,9 @@ fn words(name: &str) -> String {
 fn judge_capture(check: &CaptureCheck, seen: &CaptureEvidence, loot: &[Loot]) -> Judgement {
     let (one, other) = &check.between;
     let say = |verdict, finding, found: String| Judgement::new(verdict, finding, expected_capture(check), found);
-    let looted = loot.iter().filter(|loot| loot.between(&check.between) && loot.matches(&check.pattern));
+    let looted = loot
+        .iter()
+        .filter(|loot| loot.between(&check.between) && loot.matches(&check.pattern));
     let held: Vec<String> = looted
         .map(Loot::describe)
         .chain(
@@ -114,7 +116,10 @@ fn judge_capture(check: &CaptureCheck, seen: &CaptureEvidence, loot: &[Loot]) ->
         (false, _) if seen.dropped > 0 => say(
             Verdict::Undetermined,
             Finding::NotMeasured,
-            format!("the capture dropped {} packets: it may have been in one of them", seen.dropped),
+            format!(
+                "the capture dropped {} packets: it may have been in one of them",
+                seen.dropped
+            ),
         ),
         (false, _) => say(
             Verdict::Passed,
@@ -127,7 +132,9 @@ fn judge_capture(check: &CaptureCheck, seen: &CaptureEvidence, loot: &[Loot]) ->
 
 fn holds(message: &Message, pattern: &Pattern) -> bool {
     pattern.protocol.is_none_or(|protocol| message.protocol == protocol)
-        && pattern.leak.is_none_or(|kind| message.leaks.iter().any(|leak| leak.kind == kind))
+        && pattern
+            .leak
+            .is_none_or(|kind| message.leaks.iter().any(|leak| leak.kind == kind))
 }
 
 fn describe(message: &Message) -> String {
@@ -138,12 +145,18 @@ fn describe(message: &Message) -> String {
 fn expected_http(check: &HttpCheck) -> String {
     let (method, path, status) = (&check.method, &check.path, check.status);
     let who = if check.seen == Seen::ByStudent { "you, in " } else { "" };
-    format!("{who}{}: {method} {path} at {} is answered {status}", check.from, check.to)
+    format!(
+        "{who}{}: {method} {path} at {} is answered {status}",
+        check.from, check.to
+    )
 }
 
 /// The student's own calls: those of the caller's pods that carry no probe's id.
 fn own<'a>(calls: &'a Calls) -> impl Iterator<Item = &'a Call> + Clone {
-    calls.calls.iter().filter(|call| call.probe.is_none() && calls.from.contains(&call.caller_ip))
+    calls
+        .calls
+        .iter()
+        .filter(|call| call.probe.is_none() && calls.from.contains(&call.caller_ip))
 }
 
 fn judge_calls(check: &HttpCheck, calls: &Calls) -> Judgement {
@@ -202,7 +215,10 @@ fn judge_http(check: &HttpCheck, probe: &ProbeResult) -> Judgement {
 }
 
 fn evidence_of(probe: &ProbeResult) -> String {
-    let line = format!("probe {} in {}: {} {}", probe.id, probe.pod, probe.target, probe.outcome);
+    let line = format!(
+        "probe {} in {}: {} {}",
+        probe.id, probe.pod, probe.target, probe.outcome
+    );
     crate::text::one_line(&line)
 }
 
@@ -270,7 +286,12 @@ fn judge_database(check: &DatabaseCheck, calls: &Calls) -> Judgement {
             }
         }
     }
-    say(Verdict::Passed, Finding::Expected, format!("{} let {} in", check.to, check.from)).with_evidence(proof)
+    say(
+        Verdict::Passed,
+        Finding::Expected,
+        format!("{} let {} in", check.to, check.from),
+    )
+    .with_evidence(proof)
 }
 
 /// Whether a statement begins with these words, spaces and case ignored.
@@ -311,7 +332,10 @@ fn judge_tcp(check: &TcpCheck, probes: &Probes) -> Judgement {
             (_, Some(control)) => say(
                 Verdict::Undetermined,
                 Finding::NotMeasured,
-                format!("{outcome}; but the control says {} as well: is {} alive?", control.outcome, check.to),
+                format!(
+                    "{outcome}; but the control says {} as well: is {} alive?",
+                    control.outcome, check.to
+                ),
             ),
             (_, None) => say(
                 Verdict::Undetermined,

@@ -24,7 +24,10 @@ pub fn judge(question: &Question, given: Option<&str>, loot: &[Loot]) -> Judgeme
                 Verdict::Undetermined,
                 Finding::NothingToCompare,
                 wanted.clone(),
-                format!("answered, but your captures hold no {} to compare it with", called(captured)),
+                format!(
+                    "answered, but your captures hold no {} to compare it with",
+                    called(captured)
+                ),
             ),
             candidates => candidates
                 .iter()
@@ -76,7 +79,9 @@ fn called(captured: &Captured) -> String {
 }
 
 fn matching<'a>(captured: &Captured, loot: &'a [Loot]) -> Vec<(&'a str, &'a Loot)> {
-    loot.iter().filter_map(|loot| Some((loot.answers(captured)?, loot))).collect()
+    loot.iter()
+        .filter_map(|loot| Some((loot.answers(captured)?, loot)))
+        .collect()
 }
 
 /// What does not matter when two secrets of a kind are compared.
@@ -105,7 +110,10 @@ pub fn parts(choices: &[Choice], given: &str) -> Option<Vec<usize>> {
 }
 
 fn is_right(choices: &[Choice], picked: &[usize]) -> bool {
-    choices.iter().enumerate().all(|(index, choice)| choice.right == picked.contains(&index))
+    choices
+        .iter()
+        .enumerate()
+        .all(|(index, choice)| choice.right == picked.contains(&index))
 }
 
 /// The right answer as a student would type it; `None` while nothing was captured that it could be.

@@ -94,21 +94,29 @@ pub(super) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein's distance, case ignored; words are cut at 40 characters.
+/// Edits between two words, two letters swapped counting as one (optimal string alignment); case is ignored, and words
+/// are cut at 40 characters.
 fn distance(one: &str, other: &str) -> usize {
     let letters = |word: &str| -> Vec<char> { word.chars().take(40).flat_map(char::to_lowercase).collect() };
     let (one, other) = (letters(one), letters(other));
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.iter().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let above = row[j + 1];
-            row[j + 1] = (diagonal + usize::from(a != b)).min(above + 1).min(row[j] + 1);
-            diagonal = above;
+    let mut table = vec![vec![0; other.len() + 1]; one.len() + 1];
+    for i in 0..=one.len() {
+        for j in 0..=other.len() {
+            table[i][j] = if i == 0 || j == 0 {
+                i + j
+            } else {
+                let same = one[i - 1] == other[j - 1];
+                let least = (table[i - 1][j] + 1).min(table[i][j - 1] + 1);
+                let least = least.min(table[i - 1][j - 1] + usize::from(!same));
+                if i > 1 && j > 1 && one[i - 1] == other[j - 2] && one[i - 2] == other[j - 1] {
+                    least.min(table[i - 2][j - 2] + 1)
+                } else {
+                    least
+                }
+            };
         }
     }
-    row[other.len()]
+    table[one.len()][other.len()]
 }
 
 /// Names as a sentence lists them: `` `a`, `b` or `c` ``.

@@ -293,13 +293,23 @@ fn explain(error: &Error) -> (String, Option<String>, Option<String>) {
             Some(format!("`{field}: …` here")),
             None,
         ),
-        Error::SerdeInvalidType { unexpected, expected, .. } | Error::SerdeInvalidValue { unexpected, expected, .. } => {
-            (format!("found {}", crate::text::one_line(unexpected)), Some(expected.clone()), None)
+        Error::SerdeInvalidType {
+            unexpected, expected, ..
         }
+        | Error::SerdeInvalidValue {
+            unexpected, expected, ..
+        } => (
+            format!("found {}", crate::text::one_line(unexpected)),
+            Some(expected.clone()),
+            None,
+        ),
         Error::InvalidScalar { ty, .. } => ("this value has another type".to_owned(), Some((*ty).to_owned()), None),
         Error::Unexpected { expected, .. } => ("this is something else".to_owned(), Some((*expected).to_owned()), None),
         Error::DuplicateMappingKey { key, .. } => (
-            format!("the field `{}` stands here twice", crate::text::one_line(key.as_deref().unwrap_or("?"))),
+            format!(
+                "the field `{}` stands here twice",
+                crate::text::one_line(key.as_deref().unwrap_or("?"))
+            ),
             Some("each field once".to_owned()),
             Some("delete one of them".to_owned()),
         ),
@@ -336,7 +346,10 @@ pub fn problem(
     expected: Option<String>,
     hint: Option<String>,
 ) -> Problem {
-    let source = line.checked_sub(1).and_then(|index| text.lines().nth(index)).unwrap_or_default();
+    let source = line
+        .checked_sub(1)
+        .and_then(|index| text.lines().nth(index))
+        .unwrap_or_default();
     Problem {
         line,
         column,

@@ -1,1 +1,238 @@
+use std::collections::BTreeSet;
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::score::Points;
+
+fn topologies(layer: &str) -> Option<BTreeSet<String>> {
+    let workloads = ["frontend", "orders-api", "payments-api", "ledger", "mallory"];
+    (layer == "flat").then(|| workloads.map(str::to_owned).into())
+}
+
+fn read(text: &str) -> Result<Lab, LabError> {
+    parse("lab.yaml", text, &topologies)
+}
+
+/// A small lab that is right; the tests break it.
+const GOOD: &str = r#"apiVersion: ztlab.dev/v1
+kind: Lab
+metadata: { name: small, title: A small lab, level: 0, minutes: 5, difficulty: beginner }
+spec:
+  objectives: [see]
+  namespace: shop
+  topology: [flat]
+  steps:
+    - id: one
+      title: One
+      points: 60
+      instructions: Listen.
+      checks:
+        - name: held
+          weight: 1
+          why: it matters
+          capture: { between: [orders-api, payments-api], holds: { protocol: http, leak: card-number } }
+        - name: asked
+          weight: 2
+          why: it matters
+          question: { ask: Which?, answer: { from: capture, leak: card-number } }
+      hints:
+        - { when: { check: held, found: no-traffic }, text: Look elsewhere. }
+        - { cost: 5, text: Look closer. }
+      solution:
+        - capture: { pod: payments-api, until: { leak: card-number } }
+        - answer: { check: asked, from: capture }
+      wrong:
+        - { do: [ { capture: { pod: mallory, for: 3s } } ], fails: held }
+    - id: two
+      title: Two
+      needs: [one]
+      points: 40
+      instructions: Replay.
+      checks:
+        - name: called
+          why: it matters
+          http: { from: mallory, to: "http://payments-api/charge", method: POST, expect: { status: 200 }, seen: by-student }
+        - name: refused
+          why: it matters
+          tcp: { from: mallory, to: ledger, port: 5432, expect: blocked, control: payments-api }
+      solution:
+        - exec: { in: mallory, run: [curl, "${leak.bearer-token}", "http://payments-api/charge"] }
+"#;
+
+#[test]
+fn a_good_lab_is_read() {
+    let lab = read(GOOD).unwrap();
+    assert_eq!(lab.id.as_str(), "small");
+    assert_eq!(lab.points(), Points(100));
+    assert_eq!(lab.steps[1].needs, [0]);
+    assert!(matches!(lab.steps[0].checks[0].kind, CheckKind::Capture(_)));
+    assert!(matches!(lab.steps[1].checks[1].kind, CheckKind::Tcp(_)));
+    assert_eq!(lab.steps[0].hints[1].opens, Opens::Asked(Points(5)));
+}
+
+/// What each mistake must be told as: the text to replace, by what, where, and what the message must hold.
+const MISTAKES: &[(&str, &str, usize, usize, &[&str])] = &[
+    (
+        "      title: One",
+        "      titel: One",
+        10,
+        7,
+        &["unknown field `titel`", "did you mean `title`?"],
+    ),
+    ("points: 60", "points: many", 11, 15, &["expected: "]),
+    ("points: 60", "points: 61", 9, 5, &["sum to 101", "expected: 100"]),
+    (
+        "      instructions: Listen.\n",
+        "",
+        9,
+        7,
+        &["`instructions` is missing"],
+    ),
+    ("    - id: two", "    - id: one", 28, 11, &["a second step", "line 9"]),
+    (
+        "needs: [one]",
+        "needs: [oen]",
+        30,
+        15,
+        &["no step called `oen`", "did you mean `one`?"],
+    ),
+    ("needs: [one]", "needs: [two]", 30, 15, &["can never be opened"]),
+    (
+        "do: [ { capture: { pod: mallory, for: 3s } } ], fails: held",
+        "do: [], fails: hold",
+        27,
+        29,
+        &["no check of this step called `hold`", "did you mean `held`?"],
+    ),
+    (
+        "difficulty: beginner",
+        "difficulty: easy",
+        3,
+        78,
+        &["`easy`", "`beginner`, `intermediate` or `advanced`"],
+    ),
+    (
+        "protocol: http,",
+        "protocol: htpt,",
+        17,
+        83,
+        &["no protocol called `htpt`", "did you mean `http`?"],
+    ),
+    (
+        "leak: card-number } }\n        - name: asked",
+        "leak: card } }\n        - name: asked",
+        17,
+        95,
+        &["no kind of leak called `card`"],
+    ),
+    (
+        "in: mallory",
+        "in: malory",
+        44,
+        21,
+        &["no workload in the topology called `malory`", "did you mean `mallory`?"],
+    ),
+    ("topology: [flat]", "topology: [falt]", 7, 14, &["no topology `falt`"]),
+    (
+        ", control: payments-api",
+        "",
+        41,
+        63,
+        &["nothing shows that the callee is alive", "control"],
+    ),
+    ("${leak.bearer-token}", "${leak.token}", 44, 42, &["stands for nothing"]),
+    ("for: 3s", "for: 3h", 27, 49, &["no duration"]),
+    ("title: A small lab", "title: \"A \\e[31mred lab\"", 3, 32, &["U+001B"]),
+    ("cost: 5, text", "text", 24, 11, &["not clear when this hint opens"]),
+    (
+        "apiVersion: ztlab.dev/v1",
+        "apiVersion: ztlab.dev/v9",
+        1,
+        13,
+        &["expected: `ztlab.dev/v1`"],
+    ),
+    ("level: 0", "level: 7", 3, 51, &["7 is out of range", "0 to 4"]),
+    (
+        "      title: One",
+        "      title: One\n      title: Eins",
+        11,
+        7,
+        &["twice"],
+    ),
+];
+
+#[test]
+fn every_mistake_is_told_where_it_stands() {
+    for (good, bad, line, column, told) in MISTAKES {
+        assert!(GOOD.contains(good), "{good}");
+        let error = read(&GOOD.replacen(good, bad, 1)).expect_err(bad);
+        let text = error.to_string();
+        for words in *told {
+            assert!(text.contains(words), "`{words}` is not in\n{text}");
+        }
+        let place = error
+            .problems
+            .iter()
+            .any(|problem| (problem.line, problem.column) == (*line, *column));
+        assert!(place, "expected {line}:{column} in\n{text}");
+        assert!(text.contains('^'), "{text}");
+        assert!(!text.contains('\x1b'), "{text:?}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = GOOD
+        .replacen("in: mallory", "in: malory", 1)
+        .replacen("needs: [one]", "needs: [oen]", 1);
+    assert_eq!(read(&text).unwrap_err().problems.len(), 2);
+}
+
+#[test]
+fn a_bomb_is_refused() {
+    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let before = format!("*a{}, ", level - 1).repeat(9);
+        bomb.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+    }
+    bomb.push_str(GOOD);
+    assert!(read(&bomb).is_err());
+    let deep = format!("{}: {}{}", "metadata", "[".repeat(5000), "]".repeat(5000));
+    assert!(read(&deep).is_err());
+    assert!(
+        read(&" ".repeat(MAX_FILE + 1))
+            .unwrap_err()
+            .to_string()
+            .contains("bytes")
+    );
+}
+
+#[test]
+fn the_message_draws_the_place() {
+    let error = read(&GOOD.replacen("topology: [flat]", "topology: [falt]", 1)).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains(
+            "lab.yaml:7:14: there is no topology `falt`\n   |\n 7 |   topology: [falt]\n   |              ^^^^\n"
+        ),
+        "{text}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_without_panic(text in any::<String>()) {
+        let _ = read(&text);
+    }
+
+    #[test]
+    fn a_lab_with_any_change_is_read_without_panic(at in 0..GOOD.len(), with in any::<String>(), skip in 0_usize..40) {
+        let end = (at + skip).min(GOOD.len());
+        let bytes = [&GOOD.as_bytes()[..at], with.as_bytes(), &GOOD.as_bytes()[end..]].concat();
+        if let Err(error) = read(&String::from_utf8_lossy(&bytes)) {
+            prop_assert!(!error.problems.is_empty());
+            prop_assert!(!error.to_string().chars().any(|c| c.is_control() && c != '\n'));
+        }
+    }
+}

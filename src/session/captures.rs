@@ -133,7 +133,8 @@ impl Captures {
         if self.messages.len() == KEPT {
             self.messages.pop_front();
         }
-        self.messages.push_back((self.last_seq, workload.to_owned(), Arc::new(message)));
+        self.messages
+            .push_back((self.last_seq, workload.to_owned(), Arc::new(message)));
     }
 
     /// The number of the last message.
@@ -144,7 +145,9 @@ impl Captures {
     /// Whether a message after number `seq` leaked this.
     pub fn leaked_since(&self, seq: u64, kind: LeakKind) -> bool {
         let since = self.messages.iter().filter(|(number, ..)| *number > seq);
-        since.flat_map(|(_, _, message)| &message.leaks).any(|leak| leak.kind == kind)
+        since
+            .flat_map(|(_, _, message)| &message.leaks)
+            .any(|leak| leak.kind == kind)
     }
 
     /// What checks are judged by.
@@ -155,7 +158,11 @@ impl Captures {
             until_ns: super::now_ms() * 1_000_000,
             packets: self.packets(),
             dropped: self.dropped(),
-            messages: self.messages.iter().map(|(_, _, message)| Message::clone(message)).collect(),
+            messages: self
+                .messages
+                .iter()
+                .map(|(_, _, message)| Message::clone(message))
+                .collect(),
         }
     }
 
@@ -171,7 +178,11 @@ impl Captures {
     pub fn view(&self) -> TrafficView {
         let skipped = self.messages.len().saturating_sub(SHOWN);
         TrafficView {
-            capturing: self.running.iter().map(|(workload, running)| capture_view(workload, running)).collect(),
+            capturing: self
+                .running
+                .iter()
+                .map(|(workload, running)| capture_view(workload, running))
+                .collect(),
             dropped: self.dropped(),
             packets: self.packets(),
             messages: self
@@ -223,6 +234,8 @@ fn message_view(seq: u64, workload: &str, message: &Message) -> MessageView {
 
 /// The beginning of `text`, at most so many bytes of it.
 fn head(text: &str, bytes: usize) -> &str {
-    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    let end = (0..=bytes.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
     &text[..end.unwrap_or(0)]
 }

@@ -108,15 +108,24 @@ async fn pods(client: kube::Client, namespace: String, followed: Followed, sende
         let views: Vec<WorkloadView> = known.values().map(view).collect();
         {
             let mut addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
-            *addresses = views.iter().filter_map(|view| Some((view.ip.clone()?, view.name.clone()))).collect();
+            *addresses = views
+                .iter()
+                .filter_map(|view| Some((view.ip.clone()?, view.name.clone())))
+                .collect();
         }
         for view in views.iter().filter(|view| view.ip.is_some()) {
             if let Some(callers) = followed.callees.get(&view.name)
                 && !logs.contains_key(&view.pod)
             {
                 let container = known.get(&view.pod).and_then(first_container);
-                let follow =
-                    follow(api.clone(), view.pod.clone(), container, callers.clone(), addresses.clone(), sender.clone());
+                let follow = follow(
+                    api.clone(),
+                    view.pod.clone(),
+                    container,
+                    callers.clone(),
+                    addresses.clone(),
+                    sender.clone(),
+                );
                 logs.insert(view.pod.clone(), tasks.spawn(follow));
             }
         }
@@ -148,7 +157,11 @@ fn name_of<K: Resource>(object: &K) -> String {
 }
 
 fn first_container(pod: &Pod) -> Option<String> {
-    pod.spec.as_ref()?.containers.first().map(|container| container.name.clone())
+    pod.spec
+        .as_ref()?
+        .containers
+        .first()
+        .map(|container| container.name.clone())
 }
 
 /// What of a pod can change a check's outcome. The observer is an ephemeral container and its statuses: not here, so
@@ -176,16 +189,30 @@ fn view(pod: &Pod) -> WorkloadView {
     let waiting = containers.iter().find_map(|container| {
         let state = container.state.as_ref()?;
         let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.clone());
-        waiting.or_else(|| state.terminated.as_ref().and_then(|terminated| terminated.reason.clone()))
+        waiting.or_else(|| {
+            state
+                .terminated
+                .as_ref()
+                .and_then(|terminated| terminated.reason.clone())
+        })
     });
     let phase = status.phase.unwrap_or_else(|| "Unknown".to_owned());
     let deleting = pod.metadata.deletion_timestamp.is_some();
     WorkloadView {
-        name: pod.metadata.labels.as_ref().and_then(|labels| labels.get("app").cloned()).unwrap_or_else(|| name.clone()),
+        name: pod
+            .metadata
+            .labels
+            .as_ref()
+            .and_then(|labels| labels.get("app").cloned())
+            .unwrap_or_else(|| name.clone()),
         pod: name,
         ip: status.pod_ip.filter(|ip| !ip.is_empty()),
         ready: !deleting && !containers.is_empty() && containers.iter().all(|container| container.ready),
-        status: if deleting { "Terminating".to_owned() } else { waiting.unwrap_or(phase) },
+        status: if deleting {
+            "Terminating".to_owned()
+        } else {
+            waiting.unwrap_or(phase)
+        },
     }
 }
 
@@ -234,9 +261,7 @@ async fn services(client: kube::Client, namespace: String, sender: mpsc::Sender<
 }
 
 /// Only what changes after the first list.
-fn settled<K, E>(
-    events: impl Stream<Item = Result<watcher::Event<K>, E>>,
-) -> impl Stream<Item = watcher::Event<K>> {
+fn settled<K, E>(events: impl Stream<Item = Result<watcher::Event<K>, E>>) -> impl Stream<Item = watcher::Event<K>> {
     events.filter_map(async |event| match event {
         Ok(event @ (watcher::Event::Apply(_) | watcher::Event::Delete(_))) => Some(event),
         _ => None,

@@ -116,7 +116,9 @@ fn io_error(doing: impl Into<String>) -> impl FnOnce(io::Error) -> ClientError {
 /// # Errors
 /// When it cannot be started, or is of another version.
 pub async fn connect_or_start() -> Result<Client, ClientError> {
-    let socket = paths::runtime_dir().map_err(io_error("find the runtime directory"))?.join(SOCKET);
+    let socket = paths::runtime_dir()
+        .map_err(io_error("find the runtime directory"))?
+        .join(SOCKET);
     for _ in 0..TRIES {
         match try_connect(&socket).await {
             // It may be ending just now.
@@ -136,11 +138,15 @@ pub async fn connect_or_start() -> Result<Client, ClientError> {
 /// # Errors
 /// When one is running and cannot be talked to.
 pub async fn connect() -> Result<Option<Client>, ClientError> {
-    let socket = paths::runtime_dir().map_err(io_error("find the runtime directory"))?.join(SOCKET);
+    let socket = paths::runtime_dir()
+        .map_err(io_error("find the runtime directory"))?
+        .join(SOCKET);
     if let Some(client) = try_connect(&socket).await? {
         return Ok(Some(client));
     }
-    let sessions = paths::state_dir().map_err(io_error("find the state directory"))?.join("sessions");
+    let sessions = paths::state_dir()
+        .map_err(io_error("find the state directory"))?
+        .join("sessions");
     if was_active(&sessions) {
         return connect_or_start().await.map(Some);
     }
@@ -157,7 +163,9 @@ async fn try_connect(socket: &Path) -> Result<Option<Client>, ClientError> {
 
 /// Starts the host; `false` when another one has the lock.
 async fn start_host() -> Result<bool, ClientError> {
-    let log = paths::state_dir().map_err(io_error("find the state directory"))?.join("session-host.log");
+    let log = paths::state_dir()
+        .map_err(io_error("find the state directory"))?
+        .join("session-host.log");
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -176,7 +184,10 @@ async fn start_host() -> Result<bool, ClientError> {
         .map_err(io_error("start it"))?;
     let mut said = String::new();
     if let Some(out) = host.stdout.take() {
-        BufReader::new(out).read_line(&mut said).await.map_err(io_error("wait for it"))?;
+        BufReader::new(out)
+            .read_line(&mut said)
+            .await
+            .map_err(io_error("wait for it"))?;
     }
     if said.trim() == READY {
         return Ok(true);
@@ -191,7 +202,11 @@ impl Client {
     async fn greet(stream: UnixStream) -> Result<Self, ClientError> {
         let (read, write) = stream.into_split();
         let mut lines = BufReader::new(read).lines();
-        let hello = lines.next_line().await.map_err(io_error("read its greeting"))?.ok_or(ClientError::Gone)?;
+        let hello = lines
+            .next_line()
+            .await
+            .map_err(io_error("read its greeting"))?
+            .ok_or(ClientError::Gone)?;
         let ours = env!("CARGO_PKG_VERSION").to_owned();
         match serde_json::from_str(&hello) {
             Ok(ServerLine::Hello { protocol, version, .. }) if protocol != PROTOCOL || version != ours => {
@@ -202,7 +217,11 @@ impl Client {
                 });
             }
             Ok(ServerLine::Hello { .. }) => {}
-            _ => return Err(ClientError::NotStarted("something else listens on its socket".to_owned())),
+            _ => {
+                return Err(ClientError::NotStarted(
+                    "something else listens on its socket".to_owned(),
+                ));
+            }
         }
         let (sender, snapshots) = watch::channel(None);
         let inner = Arc::new_cyclic(|inner: &std::sync::Weak<Inner>| Inner {
@@ -251,7 +270,9 @@ impl Client {
     }
 
     async fn write(&self, request: &Request) -> Result<(), ClientError> {
-        let mut line = serde_json::to_vec(request).map_err(io::Error::other).map_err(io_error("write a request"))?;
+        let mut line = serde_json::to_vec(request)
+            .map_err(io::Error::other)
+            .map_err(io_error("write a request"))?;
         line.push(b'\n');
         let mut write = self.inner.write.lock().await;
         write.write_all(&line).await.map_err(|_| ClientError::Gone)

@@ -225,7 +225,9 @@ impl Session {
             Ok(()) => Event::Deployed { epoch },
             Err(error) => Event::Failed {
                 epoch,
-                why: error.hint.map_or(error.message.clone(), |hint| format!("{} ({hint})", error.message)),
+                why: error
+                    .hint
+                    .map_or(error.message.clone(), |hint| format!("{} ({hint})", error.message)),
             },
         });
     }
@@ -343,7 +345,10 @@ impl Session {
         if core.state.step_state(at) != StepState::Locked {
             return Ok(at);
         }
-        let missing = self.lab.steps[at].needs.iter().filter(|need| !core.state.passed(**need));
+        let missing = self.lab.steps[at]
+            .needs
+            .iter()
+            .filter(|need| !core.state.passed(**need));
         let missing: Vec<&str> = missing.map(|need| self.lab.steps[*need].id.as_str()).collect();
         Err(refuse(
             format!("the step `{id}` is locked"),
@@ -353,9 +358,12 @@ impl Session {
 
     /// Holds off other long work; refused while some runs.
     pub(super) fn work(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Refusal> {
-        self.working
-            .try_lock()
-            .map_err(|_| refuse("another command of this session still runs", "wait until it has finished"))
+        self.working.try_lock().map_err(|_| {
+            refuse(
+                "another command of this session still runs",
+                "wait until it has finished",
+            )
+        })
     }
 
     /// Answers a question.
@@ -363,8 +371,14 @@ impl Session {
         let at = self.open_step(step)?;
         let plan = &self.lab.steps[at];
         let questions = || {
-            let asked = plan.checks.iter().filter(|check| matches!(check.kind, crate::lab::CheckKind::Question(_)));
-            asked.map(|check| format!("`{}`", check.name)).collect::<Vec<_>>().join(", ")
+            let asked = plan
+                .checks
+                .iter()
+                .filter(|check| matches!(check.kind, crate::lab::CheckKind::Question(_)));
+            asked
+                .map(|check| format!("`{}`", check.name))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         match plan.check(check) {
             Some((index, found)) if matches!(found.kind, crate::lab::CheckKind::Question(_)) => {
@@ -414,7 +428,10 @@ impl Session {
         self.feed(&Event::Reset);
         drop(round);
         match self.settle().await {
-            Phase::Failed(why) => Err(refuse(why, "try the reset again, or stop the lab with --delete and start it")),
+            Phase::Failed(why) => Err(refuse(
+                why,
+                "try the reset again, or stop the lab with --delete and start it",
+            )),
             _ => Ok(()),
         }
     }
@@ -515,8 +532,11 @@ impl Session {
         match event {
             TrafficEvent::Message(message) => {
                 // What a probe of ztlab says and hears is not the student's find.
-                let loot: Vec<Loot> =
-                    if message.probe.is_some() { Vec::new() } else { Loot::of(&message).collect() };
+                let loot: Vec<Loot> = if message.probe.is_some() {
+                    Vec::new()
+                } else {
+                    Loot::of(&message).collect()
+                };
                 core.captures.saw(workload, *message);
                 drop(core);
                 for loot in loot {
@@ -554,7 +574,9 @@ impl Session {
         for workload in &ending {
             self.core().captures.cancel(workload);
         }
-        let _ = changes.wait_for(|_| ending.iter().all(|workload| !self.core().captures.runs(workload))).await;
+        let _ = changes
+            .wait_for(|_| ending.iter().all(|workload| !self.core().captures.runs(workload)))
+            .await;
         Ok(match ending.as_slice() {
             [] => "no capture was running".to_owned(),
             ended => format!("stopped capturing in {}", ended.join(", ")),

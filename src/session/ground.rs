@@ -9,11 +9,7 @@ use std::{
 use async_trait::async_trait;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::{
-    Api,
-    api::AttachParams,
-    core::DynamicObject,
-};
+use kube::{Api, api::AttachParams, core::DynamicObject};
 use tokio::io::AsyncReadExt;
 
 use super::{
@@ -97,8 +93,14 @@ impl GroundWorld {
                 crate::text::one_line(name),
                 live.namespace
             ))
-            .hint(format!("`kubectl get pods -n {}` shows the pods there are", live.namespace))),
-            Err(error) => Err(WorldError::new(format!("look for the pod `{}`: {error}", crate::text::one_line(name)))),
+            .hint(format!(
+                "`kubectl get pods -n {}` shows the pods there are",
+                live.namespace
+            ))),
+            Err(error) => Err(WorldError::new(format!(
+                "look for the pod `{}`: {error}",
+                crate::text::one_line(name)
+            ))),
         }
     }
 }
@@ -228,8 +230,10 @@ async fn exec(live: &Live, pod: &Pod, argv: &[String]) -> Result<Ran, WorldError
         params = params.container(container.name.clone());
     }
     let api: Api<Pod> = Api::namespaced(live.handle.client.clone(), &live.namespace);
-    let mut process =
-        api.exec(&name, argv, &params).await.map_err(|error| failed(&format!("run `{}`", argv.join(" ")), &error))?;
+    let mut process = api
+        .exec(&name, argv, &params)
+        .await
+        .map_err(|error| failed(&format!("run `{}`", argv.join(" ")), &error))?;
     let status = process.take_status();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (stdout, stderr) = (process.stdout(), process.stderr());
@@ -244,16 +248,22 @@ async fn exec(live: &Live, pod: &Pod, argv: &[String]) -> Result<Ran, WorldError
         }
     };
     let (first, second) = tokio::join!(read(stdout, &mut out), read_err);
-    first.and(second).map_err(|error| failed("read what the program prints", &error))?;
+    first
+        .and(second)
+        .map_err(|error| failed("read what the program prints", &error))?;
     let status = match status {
         Some(status) => status.await,
         None => None,
     };
-    process.join().await.map_err(|error| failed("run the program", &error))?;
+    process
+        .join()
+        .await
+        .map_err(|error| failed("run the program", &error))?;
     let code = match status {
         Some(status) if status.status.as_deref() == Some("Success") => 0,
-        Some(status) => exit_code(&status)
-            .ok_or_else(|| failed("run the program", &status.message.unwrap_or_default()))?,
+        Some(status) => {
+            exit_code(&status).ok_or_else(|| failed("run the program", &status.message.unwrap_or_default()))?
+        }
         None => return Err(failed("run the program", &"its exit status did not arrive")),
     };
     out.append(&mut err);
@@ -274,6 +284,8 @@ async fn read_some(stream: impl tokio::io::AsyncRead + Unpin, into: &mut Vec<u8>
 /// The exit code in the status of an exec, where `metav1.Status` has it: a cause of type `ExitCode`.
 fn exit_code(status: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Status) -> Option<i32> {
     let causes = status.details.as_ref()?.causes.as_ref()?;
-    let cause = causes.iter().find(|cause| cause.reason.as_deref() == Some("ExitCode"))?;
+    let cause = causes
+        .iter()
+        .find(|cause| cause.reason.as_deref() == Some("ExitCode"))?;
     cause.message.as_ref()?.parse().ok()
 }

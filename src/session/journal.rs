@@ -137,7 +137,9 @@ impl Journal {
             at_ms: super::now_ms(),
             event: event.clone(),
         };
-        let mut bytes = serde_json::to_vec(&line).map_err(io::Error::other).map_err(at(&self.path))?;
+        let mut bytes = serde_json::to_vec(&line)
+            .map_err(io::Error::other)
+            .map_err(at(&self.path))?;
         bytes.push(b'\n');
         self.file
             .write_all(&bytes)
@@ -158,7 +160,9 @@ pub fn read(path: &Path) -> Result<Option<(Header, Vec<Event>, u64)>, JournalErr
         Err(error) => return Err(at(path)(error)),
     }
     let bytes = fs::read(path).map_err(at(path))?;
-    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    let mut lines = bytes
+        .split_inclusive(|byte| *byte == b'\n')
+        .filter(|line| line.ends_with(b"\n"));
     let header: Header = lines
         .next()
         .and_then(|line| serde_json::from_slice(line).ok())

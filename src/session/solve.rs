@@ -64,9 +64,16 @@ impl Session {
             return Ok(());
         }
         let core = self.core();
-        let missing = core.state.steps()[at].checks.iter().zip(&plan.checks).find(|(check, _)| check.latched.is_none());
+        let missing = core.state.steps()[at]
+            .checks
+            .iter()
+            .zip(&plan.checks)
+            .find(|(check, _)| check.latched.is_none());
         let found = missing.map_or_else(String::new, |(progress, check)| {
-            let found = progress.live.as_ref().map_or("nothing yet", |judgement| judgement.found.as_str());
+            let found = progress
+                .live
+                .as_ref()
+                .map_or("nothing yet", |judgement| judgement.found.as_str());
             format!(": `{}` found {found}", check.name)
         });
         Err(refuse(
@@ -131,7 +138,12 @@ impl Session {
         }
     }
 
-    async fn act_capture(self: &Arc<Self>, workload: &str, filter: Option<String>, until: Until) -> Result<(), Refusal> {
+    async fn act_capture(
+        self: &Arc<Self>,
+        workload: &str,
+        filter: Option<String>,
+        until: Until,
+    ) -> Result<(), Refusal> {
         let before = self.core().captures.last_seq();
         let was_running = self.core().captures.runs(workload);
         self.capture(workload, filter, None).await?;

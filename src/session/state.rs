@@ -250,10 +250,14 @@ impl State {
     /// The next hint of a step that can be asked for, and its cost.
     pub fn next_hint(&self, step: usize) -> Option<(usize, Points)> {
         let open = &self.steps[step].hints;
-        self.lab.steps[step].hints.iter().enumerate().find_map(|(index, hint)| match hint.opens {
-            Opens::Asked(cost) if !open.contains(&index) => Some((index, cost)),
-            _ => None,
-        })
+        self.lab.steps[step]
+            .hints
+            .iter()
+            .enumerate()
+            .find_map(|(index, hint)| match hint.opens {
+                Opens::Asked(cost) if !open.contains(&index) => Some((index, cost)),
+                _ => None,
+            })
     }
 
     /// Takes an event in. Events that name what the lab does not have, or an epoch that is over, change nothing.
@@ -268,9 +272,12 @@ impl State {
             Event::Reset => self.reset(),
             Event::Answered { step, check, value } => self.answer(*step, *check, value),
             Event::HintOpened { step, hint } => self.open_hint(*step, *hint),
-            Event::Judged { epoch, step, check, judgement } if *epoch == self.epoch => {
-                self.judged(*step, *check, judgement)
-            }
+            Event::Judged {
+                epoch,
+                step,
+                check,
+                judgement,
+            } if *epoch == self.epoch => self.judged(*step, *check, judgement),
             Event::Judged { .. } => Vec::new(),
             Event::Looted { epoch, loot } => self.looted(*epoch, loot),
             Event::Solved { step } => self.solved(*step),
@@ -382,9 +389,16 @@ impl State {
     fn opens_by_itself(&mut self, step: usize, check: usize, judgement: &Judgement) -> Vec<Effect> {
         let opens = Opens::When(check, judgement.finding);
         let hints = &self.lab.steps[step].hints;
-        let opening: Vec<usize> =
-            hints.iter().enumerate().filter(|(_, hint)| hint.opens == opens).map(|(index, _)| index).collect();
-        opening.into_iter().flat_map(|hint| self.open_hint(step, hint)).collect()
+        let opening: Vec<usize> = hints
+            .iter()
+            .enumerate()
+            .filter(|(_, hint)| hint.opens == opens)
+            .map(|(index, _)| index)
+            .collect();
+        opening
+            .into_iter()
+            .flat_map(|hint| self.open_hint(step, hint))
+            .collect()
     }
 
     fn looted(&mut self, epoch: u64, loot: &Loot) -> Vec<Effect> {
@@ -392,7 +406,10 @@ impl State {
             return Vec::new();
         }
         self.loot.push(loot.clone());
-        let text = format!("a {} crossed the network in clear, {} → {}", loot.kind, loot.from, loot.to);
+        let text = format!(
+            "a {} crossed the network in clear, {} → {}",
+            loot.kind, loot.from, loot.to
+        );
         vec![
             Effect::Record(Event::Looted {
                 epoch,

@@ -83,7 +83,12 @@ fn step(state: &State, at: usize) -> StepView {
         needs: plan.needs.iter().map(|need| lab.steps[*need].id.to_string()).collect(),
         instructions: plan.instructions.clone(),
         vantage: plan.vantage.clone(),
-        checks: plan.checks.iter().zip(&progress.checks).map(|(plan, progress)| check(plan, progress)).collect(),
+        checks: plan
+            .checks
+            .iter()
+            .zip(&progress.checks)
+            .map(|(plan, progress)| check(plan, progress))
+            .collect(),
         hints: progress.hints.iter().filter_map(hint).collect(),
         next_hint: state.next_hint(at).map(|(_, cost)| cost),
         teaches: plan.teaches.clone().filter(|_| now == StepState::Passed),

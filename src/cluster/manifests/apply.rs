@@ -111,12 +111,17 @@ where
     let total = u32::try_from(objects.len()).unwrap_or(u32::MAX);
     let mut done = 0;
     for now in 0..=2 {
-        let mut writes = futures::stream::iter(objects.iter().filter(|object| wave(object) == now).map(|object| {
-            let name = name_of(object);
-            let write = write(object.clone());
-            async move { write.await.map(|()| name) }
-        }))
-        .buffer_unordered(AT_ONCE);
+        // Collected first: a stream over borrowing closures would make the caller's future not `Send`.
+        let wave: Vec<_> = objects
+            .iter()
+            .filter(|object| wave(object) == now)
+            .map(|object| {
+                let name = name_of(object);
+                let write = write(object.clone());
+                async move { write.await.map(|()| name) }
+            })
+            .collect();
+        let mut writes = futures::stream::iter(wave).buffer_unordered(AT_ONCE);
         while let Some(detail) = writes.try_next().await? {
             done += 1;
             progress(ProgressEvent {

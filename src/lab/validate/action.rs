@@ -24,8 +24,9 @@ impl Validator<'_> {
         let known: Vec<&str> = checks.iter().map(|check| check.value.name.value.as_str()).collect();
         let actions: Vec<_> = raw.actions.iter().map(|action| self.action(action, checks)).collect();
         let fails = self.check_named(&raw.fails, &known);
-        let scores =
-            raw.scores.as_ref().map_or(Some(0), |scores| self.within(scores, 0, step.points.value, "points of this step"));
+        let scores = raw.scores.as_ref().map_or(Some(0), |scores| {
+            self.within(scores, 0, step.points.value, "points of this step")
+        });
         Some(Attempt {
             actions: actions.into_iter().collect::<Option<_>>()?,
             fails: fails?,
@@ -118,7 +119,10 @@ impl Validator<'_> {
                 .is_some_and(|leak| LeakKind::ALL.into_iter().any(|kind| kind.as_str() == leak));
             if end.is_none() || !known {
                 self.places
-                    .report(raw, format!("`${{{}}}` stands for nothing", crate::text::one_line(name)))
+                    .report(
+                        raw,
+                        format!("`${{{}}}` stands for nothing", crate::text::one_line(name)),
+                    )
                     .expected(format!(
                         "`${{leak.KIND}}` or `${{leak.KIND.account}}`, where KIND is {}",
                         one_of(LeakKind::ALL.map(LeakKind::as_str))

@@ -10,7 +10,10 @@ use crate::{
             Answer, CaptureCheck, Captured, Check, CheckKind, Choice, DatabaseCheck, HttpCheck, Part, Pattern,
             Question, Reach, Seen, TcpCheck,
         },
-        raw::{RawAnswer, RawCaptureCheck, RawCheck, RawChoice, RawDatabase, RawHttp, RawPattern, RawQuestion, RawTcp, Text},
+        raw::{
+            RawAnswer, RawCaptureCheck, RawCheck, RawChoice, RawDatabase, RawHttp, RawPattern, RawQuestion, RawTcp,
+            Text,
+        },
     },
     packet::{LeakKind, Protocol},
     score::Weight,
@@ -24,7 +27,10 @@ impl Validator<'_> {
         let check = &raw.value;
         let name = self.line(&check.name);
         let why = self.text(&check.why);
-        let weight = check.weight.as_ref().map_or(Some(1), |weight| self.within(weight, 1, 100, "a weight"));
+        let weight = check
+            .weight
+            .as_ref()
+            .map_or(Some(1), |weight| self.within(weight, 1, 100, "a weight"));
         let mut kinds = Vec::new();
         if let Some(capture) = &check.capture {
             kinds.push(self.capture(capture).map(CheckKind::Capture));
@@ -91,7 +97,9 @@ impl Validator<'_> {
     }
 
     fn protocol(&mut self, text: &Text) -> Option<Protocol> {
-        let found = Protocol::ALL.into_iter().find(|protocol| protocol.as_str() == text.value);
+        let found = Protocol::ALL
+            .into_iter()
+            .find(|protocol| protocol.as_str() == text.value);
         if found.is_none() {
             self.unknown(text, "protocol", &Protocol::ALL.map(Protocol::as_str));
         }
@@ -136,7 +144,11 @@ impl Validator<'_> {
             return None;
         };
         let leak = self.leak(leak);
-        let part = raw.value.part.as_ref().map_or(Some(Part::Value), |part| self.named(part, Part::ALL));
+        let part = raw
+            .value
+            .part
+            .as_ref()
+            .map_or(Some(Part::Value), |part| self.named(part, Part::ALL));
         let between = transpose(raw.value.between.as_ref().map(|pair| self.pair(pair)))?;
         Some(Captured {
             leak: leak?,
@@ -149,7 +161,10 @@ impl Validator<'_> {
         let right = raw.value.iter().filter(|choice| choice.right).count();
         if raw.value.len() < 2 || raw.value.len() > 26 || right == 0 {
             self.places
-                .report(raw, format!("there are {} choices, {right} of them right", raw.value.len()))
+                .report(
+                    raw,
+                    format!("there are {} choices, {right} of them right", raw.value.len()),
+                )
                 .expected("2 to 26 choices, at least one with `right: true`");
             return None;
         }
@@ -162,7 +177,11 @@ impl Validator<'_> {
 
     fn rule(&mut self, raw: &Text) -> Option<regex::Regex> {
         let whole = format!("^(?:{})$", raw.value);
-        match RegexBuilder::new(&whole).case_insensitive(true).size_limit(1 << 20).build() {
+        match RegexBuilder::new(&whole)
+            .case_insensitive(true)
+            .size_limit(1 << 20)
+            .build()
+        {
             Ok(rule) => Some(rule),
             Err(error) => {
                 self.places
@@ -178,13 +197,19 @@ impl Validator<'_> {
         let from = self.workload(&raw.from);
         let (to, port, path) = self.url(&raw.to)?;
         let status = self.within(&raw.expect.status, 100, 599, "an HTTP status");
-        let seen = raw.seen.as_ref().map_or(Some(Seen::ByProbe), |seen| self.named(seen, Seen::ALL));
+        let seen = raw
+            .seen
+            .as_ref()
+            .map_or(Some(Seen::ByProbe), |seen| self.named(seen, Seen::ALL));
         Some(HttpCheck {
             from: from?,
             to,
             port,
             path,
-            method: raw.method.as_ref().map_or_else(|| "GET".to_owned(), |method| self.line(method)),
+            method: raw
+                .method
+                .as_ref()
+                .map_or_else(|| "GET".to_owned(), |method| self.line(method)),
             status: status?,
             seen: seen?,
         })
@@ -205,7 +230,10 @@ impl Validator<'_> {
         });
         let Some((host, port, path)) = parts else {
             self.places
-                .report(raw, format!("`{}` is no URL a check can look at", crate::text::one_line(&raw.value)))
+                .report(
+                    raw,
+                    format!("`{}` is no URL a check can look at", crate::text::one_line(&raw.value)),
+                )
                 .expected("`http://workload/path`, with `:port` where it is not 80");
             return None;
         };

@@ -104,7 +104,10 @@ impl Validator<'_> {
                 }
                 None => self
                     .places
-                    .report(layer, format!("there is no topology `{}`", crate::text::one_line(&layer.value)))
+                    .report(
+                        layer,
+                        format!("there is no topology `{}`", crate::text::one_line(&layer.value)),
+                    )
                     .expected("the name of a directory of manifests, as `flat`")
                     .done(),
             }
@@ -115,12 +118,18 @@ impl Validator<'_> {
     fn edge(&mut self, raw: &RawEdge) -> Option<Edge> {
         let (from, to) = (self.workload(&raw.from), self.workload(&raw.to));
         let port = self.within(&raw.port, 1, u16::MAX, "a port")?;
-        Some(Edge { from: from?, to: to?, port })
+        Some(Edge {
+            from: from?,
+            to: to?,
+            port,
+        })
     }
 
     fn steps(&mut self, raw: &Spanned<Vec<RawStep>>) -> Option<Vec<Step>> {
         if raw.value.is_empty() {
-            self.places.report(raw, "the lab has no steps").expected("at least one step");
+            self.places
+                .report(raw, "the lab has no steps")
+                .expected("at least one step");
         }
         self.few(raw, "steps");
         let mut index: BTreeMap<&str, usize> = BTreeMap::new();
@@ -128,7 +137,10 @@ impl Validator<'_> {
             if let Some(first) = index.insert(&step.id.value, at) {
                 let line = raw.value[first].id.referenced.line();
                 self.places
-                    .report(&step.id, format!("a second step is called `{}`", crate::text::one_line(&step.id.value)))
+                    .report(
+                        &step.id,
+                        format!("a second step is called `{}`", crate::text::one_line(&step.id.value)),
+                    )
                     .expected("an id that no other step has")
                     .hint(format!("the first one is on line {line}"));
             }
@@ -141,8 +153,12 @@ impl Validator<'_> {
                 .report(raw, format!("the points of the steps sum to {total}"))
                 .expected("100");
         }
-        let steps: Vec<Option<Step>> =
-            raw.value.iter().zip(needs).map(|(step, needs)| self.step(step, needs)).collect();
+        let steps: Vec<Option<Step>> = raw
+            .value
+            .iter()
+            .zip(needs)
+            .map(|(step, needs)| self.step(step, needs))
+            .collect();
         steps.into_iter().collect()
     }
 
@@ -178,11 +194,24 @@ impl Validator<'_> {
             if open.contains(&at) {
                 continue;
             }
-            let waits: Vec<&str> =
-                needs[at].iter().filter(|need| !open.contains(need)).map(|need| steps[*need].id.value.as_str()).collect();
-            let place = step.needs.iter().find(|need| waits.contains(&need.value.as_str())).unwrap_or(&step.id);
+            let waits: Vec<&str> = needs[at]
+                .iter()
+                .filter(|need| !open.contains(need))
+                .map(|need| steps[*need].id.value.as_str())
+                .collect();
+            let place = step
+                .needs
+                .iter()
+                .find(|need| waits.contains(&need.value.as_str()))
+                .unwrap_or(&step.id);
             self.places
-                .report(place, format!("the step `{}` can never be opened", crate::text::one_line(&step.id.value)))
+                .report(
+                    place,
+                    format!(
+                        "the step `{}` can never be opened",
+                        crate::text::one_line(&step.id.value)
+                    ),
+                )
                 .expected("steps that need earlier ones, and no ring of them")
                 .hint(format!("it waits for {}, which waits in turn", one_of(waits)));
         }
@@ -192,7 +221,9 @@ impl Validator<'_> {
         let id = self.name(&raw.id).map(StepId);
         let points = self.within(&raw.points, 0, 100, "points");
         if raw.checks.value.is_empty() {
-            self.places.report(&raw.checks, "the step has no checks").expected("at least one check");
+            self.places
+                .report(&raw.checks, "the step has no checks")
+                .expected("at least one check");
         }
         self.few(&raw.checks, "checks");
         let mut names = BTreeSet::new();
@@ -203,14 +234,29 @@ impl Validator<'_> {
                     .expected("a name that no other check of the step has");
             }
         }
-        let known: Vec<&str> = raw.checks.value.iter().map(|check| check.value.name.value.as_str()).collect();
+        let known: Vec<&str> = raw
+            .checks
+            .value
+            .iter()
+            .map(|check| check.value.name.value.as_str())
+            .collect();
         let checks: Vec<_> = raw.checks.value.iter().map(|check| self.check(check)).collect();
         let hints: Vec<_> = raw.hints.iter().map(|hint| self.hint(hint, &known)).collect();
-        let solution: Vec<_> = raw.solution.iter().map(|action| self.action(action, &raw.checks.value)).collect();
+        let solution: Vec<_> = raw
+            .solution
+            .iter()
+            .map(|action| self.action(action, &raw.checks.value))
+            .collect();
         let wrong: Vec<_> = raw.wrong.iter().map(|attempt| self.attempt(attempt, raw)).collect();
-        for (count, what) in [(raw.hints.len(), "hints"), (raw.solution.len(), "actions"), (raw.wrong.len(), "attempts")] {
+        for (count, what) in [
+            (raw.hints.len(), "hints"),
+            (raw.solution.len(), "actions"),
+            (raw.wrong.len(), "attempts"),
+        ] {
             if count > MOST {
-                self.places.report(&raw.id, format!("the step has {count} {what}")).expected(format!("at most {MOST}"));
+                self.places
+                    .report(&raw.id, format!("the step has {count} {what}"))
+                    .expected(format!("at most {MOST}"));
             }
         }
         Some(Step {
@@ -300,7 +346,10 @@ impl Validator<'_> {
     fn unknown(&mut self, text: &Text, what: &str, known: &[&str]) {
         let message = format!("there is no {what} called `{}`", crate::text::one_line(&text.value));
         let hint = did_you_mean(&text.value, known.iter().copied()).map(|name| format!("did you mean `{name}`?"));
-        let report = self.places.report(text, message).expected(one_of(known.iter().copied()));
+        let report = self
+            .places
+            .report(text, message)
+            .expected(one_of(known.iter().copied()));
         if let Some(hint) = hint {
             report.hint(hint);
         }
@@ -339,10 +388,16 @@ impl Validator<'_> {
 
     /// A text of several lines that a terminal can show as it is.
     fn text(&mut self, text: &Text) -> String {
-        let strange = text.value.chars().find(|c| *c != '\n' && *c != '\t' && crate::text::visible(*c) != *c);
+        let strange = text
+            .value
+            .chars()
+            .find(|c| *c != '\n' && *c != '\t' && crate::text::visible(*c) != *c);
         if let Some(strange) = strange {
             self.places
-                .report(text, format!("the text holds the character U+{:04X}", u32::from(strange)))
+                .report(
+                    text,
+                    format!("the text holds the character U+{:04X}", u32::from(strange)),
+                )
                 .expected("text without terminal escapes or invisible characters")
                 .hint("delete it: on a screen it could hide or move what stands around it");
         }
@@ -355,7 +410,9 @@ impl Validator<'_> {
     /// A text of one line.
     fn line(&mut self, text: &Text) -> String {
         if text.value.trim_end().contains('\n') {
-            self.places.report(text, "the text has several lines").expected("one line");
+            self.places
+                .report(text, "the text has several lines")
+                .expected("one line");
         }
         self.text(text).trim().to_owned()
     }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use process::host_stage;
-pub(super) use process::{LOCK, READY, SOCKET};
+pub(super) use process::{READY, SOCKET};
 
 use super::{
     GroundWorld,
@@ -158,7 +158,7 @@ impl Host {
                     labs: labs::summaries(&self.dir, cwd.as_deref()),
                 };
             }
-            Command::Start { lab, ground, fresh } => self.start(cwd, &lab, &ground, fresh).await,
+            Command::Start { lab, ground, fresh } => self.start(cwd.clone(), &lab, &ground, fresh).await,
             Command::Shutdown => {
                 self.stop.cancel();
                 Ok("the session host stops; what runs in the cluster goes on".to_owned())
@@ -260,7 +260,15 @@ impl Host {
             hint: Some("see that the state directory can be written".to_owned()),
         })?;
         drop(slot);
-        ready(&session, if resumed { "goes on where it was left" } else { "is ready" }).await
+        ready(
+            &session,
+            if resumed {
+                "goes on where it was left"
+            } else {
+                "is ready"
+            },
+        )
+        .await
     }
 
     /// The session of a lab as its journal left it, or a new one.
@@ -344,7 +352,10 @@ impl Host {
         else {
             return;
         };
-        if let Err(refusal) = self.start(active.cwd, &active.lab, &active.ground.to_string(), false).await {
+        if let Err(refusal) = self
+            .start(active.cwd, &active.lab, &active.ground.to_string(), false)
+            .await
+        {
             tracing::warn!(lab = active.lab, "not resumed: {}", refusal.message);
         }
     }
@@ -381,7 +392,12 @@ async fn ready(session: &Session, how: &str) -> Result<String, Refusal> {
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let new = path.with_extension("tmp");
-    let mut file = fs::OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+    let mut file = fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&new)?;
     io::Write::write_all(&mut file, bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)

@@ -22,7 +22,7 @@ use crate::paths;
 /// The socket's name in the runtime directory.
 pub const SOCKET: &str = "session.sock";
 /// The lock's name there.
-pub const LOCK: &str = "session.lock";
+const LOCK: &str = "session.lock";
 /// What the host prints once it can be connected to.
 pub const READY: &str = "ready";
 
@@ -47,7 +47,11 @@ fn serve() -> io::Result<()> {
     let _ = rustix::process::setsid();
     let filter = tracing_subscriber::EnvFilter::try_from_env("ZTLAB_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .try_init();
     let dir = paths::runtime_dir()?;
     // Held until the process ends, however it ends.
     let Some(_lock) = lock(&dir.join(LOCK))? else {
@@ -60,7 +64,10 @@ fn serve() -> io::Result<()> {
         _ => {}
     }
     let sessions = paths::private_dir(paths::state_dir()?.join("sessions"))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     let served = runtime.block_on(async {
         let listener = UnixListener::bind(&socket)?;
         let host = Host::new(sessions, "lab-");
@@ -79,7 +86,12 @@ fn serve() -> io::Result<()> {
 
 /// The lock, or `None` when another process has it.
 fn lock(path: &std::path::Path) -> io::Result<Option<File>> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
