@@ -25,7 +25,7 @@ mod view;
 pub mod world;
 
 pub use ground::GroundWorld;
-pub use host::{Host, host_stage};
+pub use host::{Host, host_stage, topologies};
 
 /// The time, in milliseconds since the Unix epoch.
 fn now_ms() -> u64 {

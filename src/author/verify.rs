@@ -1,0 +1,338 @@
+//! Living through a lab, rightly and wrongly.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::proof::{Line, Proof};
+use crate::{
+    catalog::{self, CatalogError},
+    cluster::GroundKind,
+    lab::Lab,
+    score::Points,
+    session::{
+        Host,
+        command::{Command, Refusal, Reply},
+        snapshot::{CheckState, SessionView, StepView},
+        topologies,
+    },
+};
+
+/// How often the whole lab is lived through.
+const RUNS: u32 = 2;
+/// How long an untouched lab is watched: traffic flows, and still nothing may score.
+const UNTOUCHED: Duration = Duration::from_millis(1500);
+
+/// Why a lab could not be tried at all.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// There is no such lab, or it is broken.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// No place for the scratch session.
+    #[error("scratch directory: {0}")]
+    Io(#[from] io::Error),
+    /// The session would not do what every session must.
+    #[error("{doing}: {}", .refusal.message)]
+    Session {
+        /// What was asked of it.
+        doing: String,
+        /// What it said.
+        refusal: Refusal,
+    },
+}
+
+impl VerifyError {
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Catalog(error) => error.hint(),
+            Self::Io(_) => None,
+            Self::Session { refusal, .. } => refusal.hint.clone(),
+        }
+    }
+}
+
+/// Proves a lab in a scratch cluster; `told` hears of each line as it is known.
+///
+/// # Errors
+/// When the lab cannot be had, or a session with it cannot be started, reset or ended.
+pub async fn verify(
+    id: &str,
+    cwd: Option<&Path>,
+    ground: GroundKind,
+    told: &mut (dyn FnMut(&Line) + Send),
+) -> Result<Proof, VerifyError> {
+    let found = catalog::find(id, cwd)?;
+    let lab = Arc::new(found.load(&topologies)?);
+    let dir = crate::paths::state_dir()?.join(format!("verify-{}", std::process::id()));
+    crate::paths::private_dir(dir.clone())?;
+    let host = Host::new(dir.clone(), "verify-");
+    let mut trial = Trial {
+        host,
+        cwd: cwd.map(Path::to_owned),
+        lab,
+        lines: Vec::new(),
+        told,
+    };
+    let outcome = trial.all(ground).await;
+    // Whatever happened, the scratch cluster goes; what kept it from going is told only if all else went well.
+    let ended = trial.done("stop the lab", Command::Stop { delete: true }).await;
+    let _ = std::fs::remove_dir_all(&dir);
+    outcome?;
+    ended?;
+    Ok(Proof {
+        lab: found.id.clone(),
+        hash: found.hash(),
+        ok: trial.lines.iter().all(|line| line.ok),
+        lines: trial.lines,
+    })
+}
+
+struct Trial<'a> {
+    host: Arc<Host>,
+    cwd: Option<std::path::PathBuf>,
+    lab: Arc<Lab>,
+    lines: Vec<Line>,
+    told: &'a mut (dyn FnMut(&Line) + Send),
+}
+
+/// What a line compares.
+struct Found {
+    ok: bool,
+    found: String,
+}
+
+impl Trial<'_> {
+    async fn run(&self, command: Command) -> Result<SessionView, Refusal> {
+        match self.host.run(self.cwd.clone(), command).await {
+            Reply::Done { snapshot, .. } => snapshot.session.ok_or_else(|| Refusal {
+                message: "there is no session".to_owned(),
+                hint: None,
+            }),
+            Reply::Refused(refusal) => Err(refusal),
+            Reply::Labs { .. } => Err(Refusal {
+                message: "an answer to another question came".to_owned(),
+                hint: None,
+            }),
+        }
+    }
+
+    async fn done(&self, doing: &str, command: Command) -> Result<(), VerifyError> {
+        match self.host.run(self.cwd.clone(), command).await {
+            Reply::Refused(refusal) => Err(VerifyError::Session {
+                doing: doing.to_owned(),
+                refusal,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn tell(&mut self, run: u32, what: String, expected: String, began: Instant, outcome: Result<Found, Refusal>) {
+        let outcome = outcome.unwrap_or_else(|refusal| Found {
+            ok: false,
+            found: refusal.message,
+        });
+        let line = Line {
+            run,
+            what,
+            expected,
+            found: outcome.found,
+            ok: outcome.ok,
+            took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        };
+        (self.told)(&line);
+        self.lines.push(line);
+    }
+
+    async fn all(&mut self, ground: GroundKind) -> Result<(), VerifyError> {
+        let start = Command::Start {
+            lab: self.lab.id.to_string(),
+            ground: ground.to_string(),
+            fresh: true,
+        };
+        self.whole();
+        self.done("start the lab", start).await?;
+        for run in 1..=RUNS {
+            self.untouched(run).await;
+            self.attempts(run).await?;
+            self.solved(run).await;
+            self.done("reset the lab", Command::Reset { step: None }).await?;
+        }
+        self.untouched(RUNS).await;
+        self.same();
+        Ok(())
+    }
+
+    /// Every step has a solution, and at least two wrong attempts.
+    fn whole(&mut self) {
+        let lab = self.lab.clone();
+        for step in &lab.steps {
+            let (solution, wrong) = (step.solution.len(), step.wrong.len());
+            let found = Found {
+                ok: solution > 0 && wrong >= 2,
+                found: format!("{solution} actions and {wrong} attempts"),
+            };
+            let what = format!("{}: written", step.id);
+            self.tell(
+                1,
+                what,
+                "a solution, two wrong attempts".to_owned(),
+                Instant::now(),
+                Ok(found),
+            );
+        }
+    }
+
+    async fn untouched(&mut self, run: u32) {
+        let began = Instant::now();
+        tokio::time::sleep(UNTOUCHED).await;
+        let view = self.run(Command::Check { step: None }).await;
+        let outcome = view.map(|view| Found {
+            ok: view
+                .steps
+                .iter()
+                .all(|step| step.earned == Points(0) && passed(step).is_empty()),
+            found: scores(&view),
+        });
+        self.tell(
+            run,
+            "untouched".to_owned(),
+            "0 points, no check passed".to_owned(),
+            began,
+            outcome,
+        );
+    }
+
+    async fn attempts(&mut self, run: u32) -> Result<(), VerifyError> {
+        let lab = self.lab.clone();
+        for (at, step) in lab.steps.iter().enumerate() {
+            for (index, attempt) in step.wrong.iter().enumerate() {
+                self.prepare(at).await?;
+                let began = Instant::now();
+                let tried = self
+                    .run(Command::Attempt {
+                        step: step.id.to_string(),
+                        attempt: index,
+                    })
+                    .await;
+                let name = &step.checks[attempt.fails].name;
+                let outcome = tried.map(|view| {
+                    let step = &view.steps[at];
+                    let failed = failed(step);
+                    Found {
+                        ok: failed == BTreeSet::from([name.as_str()]) && step.earned == attempt.scores,
+                        found: format!("fails {failed:?}, {} points", step.earned),
+                    }
+                });
+                let what = format!("{}: wrong attempt {}", step.id, index + 1);
+                self.tell(
+                    run,
+                    what,
+                    format!("fails `{name}`, {} points", attempt.scores),
+                    began,
+                    outcome,
+                );
+                self.done("reset the lab", Command::Reset { step: None }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Solves what a step needs, so that it opens.
+    async fn prepare(&self, at: usize) -> Result<(), VerifyError> {
+        let mut needed = BTreeSet::new();
+        let mut waiting = self.lab.steps[at].needs.clone();
+        while let Some(need) = waiting.pop() {
+            if needed.insert(need) {
+                waiting.extend(&self.lab.steps[need].needs);
+            }
+        }
+        let mut solved: BTreeSet<usize> = BTreeSet::new();
+        while solved.len() < needed.len() {
+            let open = |step: &&usize| {
+                !solved.contains(step) && self.lab.steps[**step].needs.iter().all(|need| solved.contains(need))
+            };
+            // `needs` form no ring, so one is open.
+            let Some(next) = needed.iter().find(open).copied() else {
+                break;
+            };
+            let id = self.lab.steps[next].id.to_string();
+            self.done(&format!("solve {id}"), Command::Solve { step: Some(id) })
+                .await?;
+            solved.insert(next);
+        }
+        Ok(())
+    }
+
+    async fn solved(&mut self, run: u32) {
+        let began = Instant::now();
+        let outcome = self.run(Command::Solve { step: None }).await.map(|view| Found {
+            ok: view.steps.iter().all(|step| step.earned == step.points),
+            found: scores(&view),
+        });
+        self.tell(
+            run,
+            "solved".to_owned(),
+            "every step in full".to_owned(),
+            began,
+            outcome,
+        );
+    }
+
+    /// Both runs found the same.
+    fn same(&mut self) {
+        let of = |run: u32| -> Vec<(&str, &str, bool)> {
+            let lines = self
+                .lines
+                .iter()
+                .filter(|line| line.run == run && !line.what.ends_with(": written"));
+            lines
+                .map(|line| (line.what.as_str(), line.found.as_str(), line.ok))
+                .collect()
+        };
+        // The last run has one more line: untouched after its reset.
+        let differing = of(1)
+            .iter()
+            .zip(of(RUNS))
+            .find(|(one, other)| **one != *other)
+            .map(|(one, _)| one.0.to_owned());
+        let found = Found {
+            ok: differing.is_none(),
+            found: differing.map_or_else(|| "the same".to_owned(), |what| format!("another outcome of `{what}`")),
+        };
+        self.tell(
+            RUNS,
+            "both runs".to_owned(),
+            "the same".to_owned(),
+            Instant::now(),
+            Ok(found),
+        );
+    }
+}
+
+fn failed(step: &StepView) -> BTreeSet<&str> {
+    in_state(step, CheckState::Failed)
+}
+
+fn passed(step: &StepView) -> BTreeSet<&str> {
+    in_state(step, CheckState::Passed)
+}
+
+fn in_state(step: &StepView, state: CheckState) -> BTreeSet<&str> {
+    let checks = step.checks.iter().filter(|check| check.verdict == state);
+    checks.map(|check| check.name.as_str()).collect()
+}
+
+fn scores(view: &SessionView) -> String {
+    let steps: Vec<String> = view
+        .steps
+        .iter()
+        .map(|step| format!("{} {}/{}", step.id, step.earned, step.points))
+        .collect();
+    steps.join(", ")
+}
