@@ -65,7 +65,7 @@ pub async fn verify(
     id: &str,
     cwd: Option<&Path>,
     ground: GroundKind,
-    told: &mut (dyn FnMut(&Line) + Send),
+    told: &mut dyn FnMut(&Line),
 ) -> Result<Proof, VerifyError> {
     let found = catalog::find(id, cwd)?;
     let lab = Arc::new(found.load(&topologies)?);
@@ -98,7 +98,7 @@ struct Trial<'a> {
     cwd: Option<std::path::PathBuf>,
     lab: Arc<Lab>,
     lines: Vec<Line>,
-    told: &'a mut (dyn FnMut(&Line) + Send),
+    told: &'a mut dyn FnMut(&Line),
 }
 
 /// What a line compares.
