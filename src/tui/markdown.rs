@@ -251,7 +251,7 @@ fn commands(line: &str, room: usize) -> Vec<String> {
             .filter(|&(at, c)| c == ' ' && text::width(&rest[..at]) + 2 <= room)
             .map(|(at, _)| at)
             .filter(|&at| !rest[..at].trim().is_empty() && quotes_closed(&rest[..at]))
-            .last()
+            .next_back()
         else {
             break;
         };
