@@ -212,7 +212,11 @@ fn show_message(message: &Message, out: &Output) -> Result<(), CliError> {
         text::one_line(&message.summary)
     ))?;
     for leak in &message.leaks {
-        show_leak(leak.kind.as_str(), &leak.value, out)?;
+        let kind = match &leak.account {
+            Some(account) => format!("{} of {account}", leak.kind),
+            None => leak.kind.to_string(),
+        };
+        show_leak(&kind, &leak.value, out)?;
     }
     Ok(())
 }

@@ -357,12 +357,12 @@ impl From<io::Error> for Failure {
     }
 }
 
-type Step = dyn Fn() -> Result<(), Failure>;
+type Step<'a> = dyn Fn() -> Result<(), Failure> + 'a;
 
 /// Tries, in this process, what a node does; stops where what follows cannot be tried.
 fn try_out() {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let steps: [(Need, &Step); 6] = [
+    let steps: [(Need, &Step<'_>); 6] = [
         (Need::UserNamespace, &|| unshare(UnshareFlags::NEWUSER)),
         (Need::IdMap, &|| map_ids(uid, gid)),
         (Need::NetworkNamespace, &|| unshare(UnshareFlags::NEWNET)),
