@@ -15,8 +15,10 @@ use tokio::{io::AsyncReadExt, net::TcpStream};
 
 use crate::embedded::node::runtime::{ExecConfig, Runtime};
 
-/// The first look at a container that has just started; later ones follow at twice the distance, up to the probe's period.
-const FIRST_LOOK: Duration = Duration::from_millis(4);
+/// The first look at a container that has just started; the next ones follow at half again the distance.
+const FIRST_LOOK: Duration = Duration::from_millis(2);
+/// The longest distance of two looks in a probe's first period.
+const EARLY_LOOK: Duration = Duration::from_millis(20);
 /// The most that is read of an answer for a message, bytes.
 const MOST_SHOWN: usize = 256;
 
@@ -77,6 +79,11 @@ impl Counter {
             needed: number(probe.success_threshold, 1),
             allowed: number(probe.failure_threshold, 3),
         }
+    }
+
+    /// Whether no attempt has counted yet.
+    fn untried(&self) -> bool {
+        self.successes == 0 && self.failures == 0
     }
 
     /// What an attempt comes to, if anything changes by it.
@@ -149,7 +156,9 @@ pub async fn run(which: Which, probe: &Probe, target: &Target, tell: impl Fn(Fin
             tokio::time::sleep(period).await;
         } else {
             tokio::time::sleep(pause.min(period)).await;
-            pause = pause.saturating_mul(2);
+            // In the first period a program is coming up and is awaited; later it is in trouble.
+            let longest = if counter.untried() { EARLY_LOOK } else { period };
+            pause = (pause.saturating_mul(3) / 2).min(longest);
         }
     }
 }
