@@ -130,7 +130,7 @@ impl RequestHandler for Handler {
             }
         }
         let message = MessageResponseBuilder::from_message_request(request).build(
-            metadata.clone(),
+            metadata,
             &answers,
             iter::empty(),
             &soa,

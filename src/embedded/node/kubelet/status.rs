@@ -76,6 +76,9 @@ pub fn status(pod: &Pod, held: &PodState, host_ip: Ipv4Addr, now: Timestamp) -> 
     status
 }
 
+/// Whether a condition holds; if not, the reason and the message.
+type Holds<'a> = Result<(), (&'a str, String)>;
+
 fn conditions(
     pod: &Pod,
     spec: &PodSpec,
@@ -112,10 +115,10 @@ fn conditions(
             .flatten()
             .map(|c| c.name.as_str())
             .filter(|name| {
-                !held
-                    .containers
+                held.containers
                     .get(*name)
-                    .is_some_and(|c| c.ended().is_some_and(|e| e.code == 0))
+                    .and_then(ContainerState::ended)
+                    .is_none_or(|ended| ended.code != 0)
             })
             .collect();
         Err((
@@ -142,7 +145,7 @@ fn conditions(
         )),
         _ => containers_ready.clone(),
     };
-    let ours: [(&str, Result<(), (&str, String)>); 5] = [
+    let ours: [(&str, Holds<'_>); 5] = [
         ("PodReadyToStartContainers", sandbox),
         ("Initialized", initialized),
         ("Ready", ready),
@@ -163,13 +166,7 @@ fn conditions(
     all
 }
 
-fn condition(
-    pod: &Pod,
-    kind: &str,
-    result: Result<(), (&str, String)>,
-    old: &[PodCondition],
-    now: Timestamp,
-) -> PodCondition {
+fn condition(pod: &Pod, kind: &str, result: Holds<'_>, old: &[PodCondition], now: Timestamp) -> PodCondition {
     let (value, reason, message) = match result {
         Ok(()) => ("True", None, None),
         Err((reason, message)) => {

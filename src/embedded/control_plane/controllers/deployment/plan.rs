@@ -289,15 +289,12 @@ impl Planner<'_> {
         let active: Vec<_> = old.iter().copied().filter(|set| wanted(set) > 0).collect();
         let replicas = self.replicas();
         let all: i32 = wanted(new) + active.iter().map(|set| wanted(set)).sum::<i32>();
+        let held = paused && !(scaling && active.is_empty());
+        let old_pods = |set: &&ReplicaSet| set.status.as_ref().is_some_and(|status| status.replicas > 0);
+        let waits = recreate(self.spec) && old.iter().any(old_pods);
         let target = if wanted(new) > replicas {
             replicas
-        } else if paused && !(scaling && active.is_empty()) {
-            wanted(new)
-        } else if recreate(self.spec)
-            && old
-                .iter()
-                .any(|set| set.status.as_ref().is_some_and(|s| s.replicas > 0))
-        {
+        } else if held || waits {
             wanted(new)
         } else {
             self.room(wanted(new), all)
