@@ -5,8 +5,12 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "runtime/hardening.rs"]
+mod hardening;
 #[path = "runtime/in_pod.rs"]
 mod in_pod;
+#[path = "runtime/network.rs"]
+mod network;
 #[path = "runtime/scenarios.rs"]
 mod scenarios;
 
@@ -53,7 +57,11 @@ fn scenario(args: &[OsString]) -> ExitCode {
     let name = args[2].to_str().unwrap();
     let dir = PathBuf::from(&args[3]);
     let (_, run) = scenarios::ALL.iter().find(|(known, _)| *known == name).unwrap();
+    let killed = dir.clone();
     let outer = |pid: rustix::process::Pid| {
+        if name == "a_killed_node_leaves_nothing" {
+            return hardening::kill_node(pid, &killed);
+        }
         let status = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
         let code = status.ok().flatten().and_then(|(_, status)| status.exit_status());
         code.map_or(70, |code| code as u8)
@@ -66,6 +74,8 @@ fn scenario(args: &[OsString]) -> ExitCode {
         }
         Err(error) => panic!("{error}"),
     }
+    // a harness that fails takes its node with it
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).unwrap();
     let run_dir = dir.join("run");
     fs::create_dir_all(&run_dir).unwrap();
     rustix::mount::mount("ztlab", &run_dir, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
@@ -147,6 +157,13 @@ fn child(name: &str, user: Option<u32>) -> std::process::Output {
         command.uid(user).gid(user);
     }
     let output = command.output().unwrap();
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(work.to_str().unwrap()), "{name} left mounts: {mounts}");
+    assert_eq!(
+        hardening::marked(&hardening::seconds(&work)),
+        0,
+        "{name} left processes"
+    );
     let left = processes_of(&program);
     assert!(left.is_empty(), "{name} left processes: {left:?}");
     output

@@ -4,8 +4,10 @@ use std::{fs, future::Future, net::Ipv4Addr, path::PathBuf, pin::Pin};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use ztlab::embedded::node::runtime::{
-    ContainerConfig, ContainerExit, ExecConfig, Mount, MountSource, Runtime, RuntimeConfig, RuntimeError, SandboxConfig,
+    ContainerConfig, ContainerExit, ExecConfig, Runtime, RuntimeConfig, RuntimeError, SandboxConfig, Started,
 };
+
+use crate::{hardening::*, network::*};
 
 type Scenario = fn(PathBuf) -> Pin<Box<dyn Future<Output = ()>>>;
 
@@ -20,11 +22,21 @@ scenarios![
     a_missing_program_is_named,
     a_container_sees_only_its_own,
     exec_joins_a_container,
+    pods_reach_each_other,
+    services_lead_to_endpoints,
+    service_rules_read_back,
+    an_observer_captures_in_a_pod,
+    volumes_are_mounted_and_contained,
+    a_container_runs_as_another_user,
+    a_terminal_container_is_attached_to,
+    a_removed_sandbox_leaves_nothing,
+    many_pods_start,
+    a_killed_node_leaves_nothing,
 ];
 
-struct Cluster {
-    dir: PathBuf,
-    runtime: Runtime,
+pub struct Cluster {
+    pub dir: PathBuf,
+    pub runtime: Runtime,
 }
 
 impl Cluster {
@@ -33,7 +45,7 @@ impl Cluster {
         Self { dir, runtime }
     }
 
-    async fn pod(&self, id: &str, last: u8) -> Ipv4Addr {
+    pub async fn pod(&self, id: &str, last: u8) -> Ipv4Addr {
         let ip = Ipv4Addr::new(10, 244, 1, last);
         let sandbox = SandboxConfig {
             id: id.to_owned(),
@@ -46,7 +58,7 @@ impl Cluster {
         ip
     }
 
-    fn container(&self, pod: &str, id: &str, argv: &[&str]) -> ContainerConfig {
+    pub fn container(&self, pod: &str, id: &str, argv: &[&str]) -> ContainerConfig {
         ContainerConfig {
             id: id.to_owned(),
             sandbox: pod.to_owned(),
@@ -58,12 +70,12 @@ impl Cluster {
         }
     }
 
-    fn log(&self, id: &str) -> PathBuf {
+    pub fn log(&self, id: &str) -> PathBuf {
         self.dir.join("log").join(id).join("0.log")
     }
 
     /// The log's records as (stream, text).
-    fn logged(&self, id: &str) -> Vec<(String, String)> {
+    pub fn logged(&self, id: &str) -> Vec<(String, String)> {
         let text = fs::read_to_string(self.log(id)).unwrap();
         text.lines()
             .map(|line| {
@@ -74,7 +86,7 @@ impl Cluster {
     }
 
     /// Runs a container to its end and gives its standard output.
-    async fn run(&self, config: ContainerConfig) -> (ContainerExit, String) {
+    pub async fn run(&self, config: ContainerConfig) -> (ContainerExit, String) {
         let id = config.id.clone();
         let mut started = self.runtime.start_container(config).await.unwrap();
         let end = started.exited.wait().await;
@@ -82,7 +94,7 @@ impl Cluster {
         (end, text.join("\n"))
     }
 
-    async fn exec(&self, container: &str, argv: &[&str]) -> (i32, String) {
+    pub async fn exec(&self, container: &str, argv: &[&str]) -> (i32, String) {
         let config = ExecConfig {
             container: container.to_owned(),
             argv: argv.iter().map(|arg| (*arg).to_owned()).collect(),
@@ -93,6 +105,34 @@ impl Cluster {
         process.stdout.read_to_string(&mut out).await.unwrap();
         process.stderr.as_mut().unwrap().read_to_string(&mut err).await.unwrap();
         (process.exited.wait().await.code, out + &err)
+    }
+
+    /// Starts a container that is to go on.
+    pub async fn start_container(&self, config: ContainerConfig) -> Started {
+        self.runtime.start_container(config).await.unwrap()
+    }
+
+    /// A container to exec into.
+    pub async fn idle(&self, pod: &str, id: &str) {
+        self.start_container(self.container(pod, id, &["sleep", "1000"])).await;
+    }
+
+    /// A container `id` of `pod` that serves `text` on `address`, ready to answer.
+    pub async fn serve(&self, pod: &str, id: &str, address: &str, text: &str) {
+        self.start_container(self.container(pod, id, &["serve", address, text]))
+            .await;
+        self.wait_for(id, "listening").await;
+    }
+
+    /// Waits until a container has written a line.
+    pub async fn wait_for(&self, id: &str, line: &str) {
+        for _ in 0..1000 {
+            if self.logged(id).iter().any(|(_, text)| text == line) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("{id} never wrote {line:?}: {:?}", self.logged(id));
     }
 }
 
@@ -255,13 +295,4 @@ async fn exec_joins_a_container(cluster: Cluster) {
             .unwrap(),
         RuntimeError::NoSuchContainer { .. }
     ));
-    let _ = (
-        Mount {
-            source: MountSource::Tmpfs { size_bytes: 1 },
-            target: "/x".into(),
-            sub_path: None,
-            read_only: false,
-        },
-        0,
-    );
 }

@@ -55,7 +55,6 @@ const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_STATIC: u8 = 4;
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
-const RT_SCOPE_HOST: u8 = 254;
 const RTN_UNICAST: u8 = 1;
 const RTNH_F_ONLINK: u32 = 4;
 
@@ -63,6 +62,8 @@ const RTNH_F_ONLINK: u32 = 4;
 #[derive(Debug)]
 pub struct PodNetwork {
     node: Socket,
+    /// The address that the node's own connections to pods come from.
+    source: Option<Ipv4Addr>,
     next: u32,
 }
 
@@ -102,6 +103,7 @@ impl PodNetwork {
         quiet_ipv6();
         Ok(Self {
             node,
+            source: addresses.first().copied(),
             next: FIRST_INDEX,
         })
     }
@@ -120,7 +122,7 @@ impl PodNetwork {
         self.next += 1;
         let name = format!("veth{index}");
         let attachment = Attachment { index, name, address };
-        let made = self.node.send(&node_side(&attachment, netns));
+        let made = self.node.send(&node_side(&attachment, netns, self.source));
         if let Err(error) = made.and_then(|()| pod.send(&pod_side(index, address))) {
             self.remove_link(&attachment);
             return Err(error);
@@ -179,7 +181,7 @@ pub(super) fn open_low_ports() {
     }
 }
 
-fn node_side(attachment: &Attachment, netns: &OwnedFd) -> Batch {
+fn node_side(attachment: &Attachment, netns: &OwnedFd, source: Option<Ipv4Addr>) -> Batch {
     let Attachment {
         index,
         ref name,
@@ -226,6 +228,9 @@ fn node_side(attachment: &Attachment, netns: &OwnedFd) -> Batch {
     batch.message(RTM_NEWROUTE, CREATE | EXCL, &fixed, format!("route to pod {address}"));
     batch.bytes(RTA_DST, &address.octets());
     batch.u32(RTA_OIF, index);
+    if let Some(source) = source {
+        batch.bytes(RTA_PREFSRC, &source.octets());
+    }
     neighbour(&mut batch, index, address, pod_mac(address));
     batch
 }
@@ -254,9 +259,8 @@ fn up(batch: &mut Batch, index: u32, what: &str) {
 }
 
 fn local_address(batch: &mut Batch, index: u32, address: Ipv4Addr) {
-    let scope = if index == 1 { RT_SCOPE_HOST } else { RT_SCOPE_UNIVERSE };
-    let scope = if address == GATEWAY { RT_SCOPE_LINK } else { scope };
-    let mut fixed = vec![AF_INET, 32, 0, scope];
+    // masquerading takes only addresses of this scope
+    let mut fixed = vec![AF_INET, 32, 0, RT_SCOPE_UNIVERSE];
     fixed.extend_from_slice(&index.to_ne_bytes());
     batch.message(RTM_NEWADDR, CREATE | REPLACE, &fixed, format!("add address {address}"));
     batch.bytes(IFA_LOCAL, &address.octets());

@@ -1,1 +1,285 @@
-//! A small encoder of nftables messages.
+//! A small encoder of nftables messages, and their way to the kernel.
+//!
+//! It covers what the node's rules need: base chains, verdict maps and sets with concatenated keys, address translation.
+//! `nft list ruleset` reads the result back. Everything in a [`Transaction`] takes effect at once or not at all.
+//!
+//! Source: linux/netfilter/nf_tables.h. Attributes are in network byte order; a field of a concatenation is padded to four
+//! bytes.
+
+mod expression;
+
+pub(crate) use expression::{Expression, Verdict};
+
+use super::netlink::{Batch, CREATE, NetlinkError, Socket};
+
+const SUBSYSTEM: u16 = 10;
+const BATCH_BEGIN: u16 = 0x10;
+const BATCH_END: u16 = 0x11;
+const NFPROTO_IPV4: u8 = 2;
+
+const NEWTABLE: u16 = 0;
+const NEWCHAIN: u16 = 3;
+const DELCHAIN: u16 = 5;
+const NEWRULE: u16 = 6;
+const DELRULE: u16 = 8;
+const NEWSET: u16 = 9;
+const NEWSETELEM: u16 = 12;
+const DELSETELEM: u16 = 14;
+
+const TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const CHAIN_HOOK: u16 = 4;
+const CHAIN_POLICY: u16 = 5;
+const CHAIN_TYPE: u16 = 7;
+const HOOK_NUMBER: u16 = 1;
+const HOOK_PRIORITY: u16 = 2;
+const RULE_CHAIN: u16 = 2;
+const RULE_EXPRESSIONS: u16 = 4;
+const SET_NAME: u16 = 2;
+const SET_FLAGS: u16 = 3;
+const SET_KEY_TYPE: u16 = 4;
+const SET_KEY_LENGTH: u16 = 5;
+const SET_DATA_TYPE: u16 = 6;
+const SET_DATA_LENGTH: u16 = 7;
+const SET_ID: u16 = 10;
+const SET_USERDATA: u16 = 13;
+const ELEMENTS_SET: u16 = 2;
+const ELEMENTS: u16 = 3;
+const ELEMENTS_SET_ID: u16 = 4;
+const ELEMENT_KEY: u16 = 1;
+const ELEMENT_DATA: u16 = 2;
+const LIST_ELEMENT: u16 = 1;
+const DATA_VALUE: u16 = 1;
+
+const FLAG_ANONYMOUS: u32 = 1;
+const FLAG_CONSTANT: u32 = 2;
+const FLAG_MAP: u32 = 8;
+const VERDICT_TYPE: u32 = 0xffff_ff00;
+/// At most this many elements go into one message: a nested attribute is bounded by 64 KiB.
+const ELEMENTS_AT_ONCE: usize = 256;
+
+/// A netfilter hook of the `ip` family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hook {
+    Prerouting = 0,
+    Forward = 2,
+    Output = 3,
+    Postrouting = 4,
+}
+
+/// What a base chain is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ChainType {
+    Filter,
+    Nat,
+}
+
+/// The types of keys and data, by nft's numbers, with their lengths in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Type {
+    Integer,
+    Address,
+    Protocol,
+    Port,
+}
+
+impl Type {
+    fn number(self) -> u32 {
+        match self {
+            Self::Integer => 4,
+            Self::Address => 7,
+            Self::Protocol => 12,
+            Self::Port => 13,
+        }
+    }
+
+    /// nft's number of a concatenation: six bits a type.
+    fn concatenated(types: &[Self]) -> u32 {
+        types.iter().fold(0, |number, kind| number << 6 | kind.number())
+    }
+}
+
+/// What a map maps to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Data {
+    Verdict(Verdict),
+    Value(Vec<u8>),
+}
+
+/// An element of a set (`None`) or map.
+pub(crate) type Element = (Vec<u8>, Option<Data>);
+
+/// Changes that take effect together.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    batch: Batch,
+    table: &'static str,
+    anonymous: u32,
+}
+
+impl Transaction {
+    /// A transaction on one table of the `ip` family.
+    pub(crate) fn new(table: &'static str) -> Self {
+        let mut batch = Batch::default();
+        batch.silent(BATCH_BEGIN, 0, &[0, 0, 0, SUBSYSTEM as u8]);
+        Self {
+            batch,
+            table,
+            anonymous: 0,
+        }
+    }
+
+    fn message(&mut self, kind: u16, flags: u16, what: String) {
+        self.batch
+            .message(SUBSYSTEM << 8 | kind, flags, &[NFPROTO_IPV4, 0, 0, 0], what);
+        self.batch.text(TABLE, self.table);
+    }
+
+    /// Its size so far, bytes; a transaction is bounded by the socket's send buffer.
+    pub(crate) fn len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// Makes the table.
+    pub(crate) fn add_table(&mut self) {
+        self.message(NEWTABLE, CREATE, format!("add table {}", self.table));
+    }
+
+    /// Makes a chain that rules jump to.
+    pub(crate) fn add_chain(&mut self, name: &str) {
+        self.message(NEWCHAIN, CREATE, format!("add chain {name}"));
+        self.batch.text(CHAIN_NAME, name);
+    }
+
+    /// Makes a chain that a hook runs, in order of priority; what reaches its end is accepted.
+    pub(crate) fn add_base_chain(&mut self, name: &str, kind: ChainType, hook: Hook, priority: i32) {
+        self.message(NEWCHAIN, CREATE, format!("add base chain {name}"));
+        self.batch.text(CHAIN_NAME, name);
+        self.batch.nest(CHAIN_HOOK, |b| {
+            b.be32(HOOK_NUMBER, hook as u32);
+            b.be32(HOOK_PRIORITY, priority.cast_unsigned());
+        });
+        self.batch.be32(CHAIN_POLICY, Verdict::Accept.code());
+        self.batch.text(
+            CHAIN_TYPE,
+            match kind {
+                ChainType::Filter => "filter",
+                ChainType::Nat => "nat",
+            },
+        );
+    }
+
+    /// Removes all rules of a chain.
+    pub(crate) fn flush_chain(&mut self, name: &str) {
+        self.message(DELRULE, 0, format!("flush chain {name}"));
+        self.batch.text(RULE_CHAIN, name);
+    }
+
+    /// Removes a chain without rules that nothing jumps to.
+    pub(crate) fn delete_chain(&mut self, name: &str) {
+        self.message(DELCHAIN, 0, format!("delete chain {name}"));
+        self.batch.text(CHAIN_NAME, name);
+    }
+
+    /// Appends a rule to a chain.
+    pub(crate) fn add_rule(&mut self, chain: &str, expressions: &[Expression]) {
+        self.message(
+            NEWRULE,
+            CREATE | super::netlink::APPEND,
+            format!("add a rule to chain {chain}"),
+        );
+        self.batch.text(RULE_CHAIN, chain);
+        self.batch.nest(RULE_EXPRESSIONS, |b| {
+            for expression in expressions {
+                b.nest(LIST_ELEMENT, |b| expression.encode(b));
+            }
+        });
+    }
+
+    /// Makes a set of concatenated keys.
+    pub(crate) fn add_set(&mut self, name: &str, key: &[Type]) {
+        self.set(name, key, 0);
+    }
+
+    /// Makes a map from concatenated keys to verdicts.
+    pub(crate) fn add_verdict_map(&mut self, name: &str, key: &[Type]) {
+        self.set(name, key, FLAG_MAP);
+        self.batch.be32(SET_DATA_TYPE, VERDICT_TYPE);
+    }
+
+    fn set(&mut self, name: &str, key: &[Type], flags: u32) {
+        self.message(NEWSET, CREATE, format!("add set {name}"));
+        self.batch.text(SET_NAME, name);
+        self.batch.be32(SET_FLAGS, flags);
+        self.batch.be32(SET_KEY_TYPE, Type::concatenated(key));
+        self.batch.be32(SET_KEY_LENGTH, 4 * key.len() as u32);
+        self.anonymous += 1;
+        self.batch.be32(SET_ID, self.anonymous);
+    }
+
+    /// Makes a map that belongs to the next rule, from the numbers 0, 1, … to `values` of concatenated types; gives its id in
+    /// this transaction.
+    pub(crate) fn add_numbered_map(&mut self, values: &[Vec<u8>], data: &[Type]) -> u32 {
+        const NAME: &str = "__map%d";
+        self.set(NAME, &[Type::Integer], FLAG_ANONYMOUS | FLAG_CONSTANT | FLAG_MAP);
+        self.batch.be32(SET_DATA_TYPE, Type::concatenated(data));
+        self.batch.be32(SET_DATA_LENGTH, 4 * data.len() as u32);
+        // for `nft list`: keys are in host byte order (tag 0), data in network byte order (tag 1)
+        let mut notes = Vec::new();
+        for (tag, order) in [(0_u8, 1_u32), (1, 2)] {
+            notes.extend_from_slice(&[tag, 4]);
+            notes.extend_from_slice(&order.to_ne_bytes());
+        }
+        self.batch.bytes(SET_USERDATA, &notes);
+        let id = self.anonymous;
+        let numbers = 0_u32..;
+        let elements: Vec<Element> = numbers
+            .zip(values)
+            .map(|(number, value)| (number.to_ne_bytes().to_vec(), Some(Data::Value(value.clone()))))
+            .collect();
+        self.elements(NEWSETELEM, NAME, Some(id), &elements);
+        id
+    }
+
+    /// Adds elements to a set or map.
+    pub(crate) fn add_elements(&mut self, set: &str, elements: &[Element]) {
+        self.elements(NEWSETELEM, set, None, elements);
+    }
+
+    /// Removes elements from a set or map.
+    pub(crate) fn delete_elements(&mut self, set: &str, elements: &[Element]) {
+        self.elements(DELSETELEM, set, None, elements);
+    }
+
+    fn elements(&mut self, kind: u16, set: &str, id: Option<u32>, elements: &[Element]) {
+        let what = if kind == NEWSETELEM { "add to" } else { "delete from" };
+        for part in elements.chunks(ELEMENTS_AT_ONCE) {
+            self.message(kind, CREATE, format!("{what} set {set}"));
+            self.batch.text(ELEMENTS_SET, set);
+            if let Some(id) = id {
+                self.batch.be32(ELEMENTS_SET_ID, id);
+            }
+            self.batch.nest(ELEMENTS, |b| {
+                for (key, data) in part {
+                    b.nest(LIST_ELEMENT, |b| {
+                        b.nest(ELEMENT_KEY, |b| b.bytes(DATA_VALUE, key));
+                        match data {
+                            None => {}
+                            Some(Data::Verdict(verdict)) => b.nest(ELEMENT_DATA, |b| verdict.encode(b)),
+                            Some(Data::Value(value)) => b.nest(ELEMENT_DATA, |b| b.bytes(DATA_VALUE, value)),
+                        }
+                    });
+                }
+            });
+        }
+    }
+
+    /// Makes the changes.
+    ///
+    /// # Errors
+    /// The first one that the kernel refused; none is made then.
+    pub(crate) fn commit(mut self, socket: &Socket) -> Result<(), NetlinkError> {
+        self.batch.silent(BATCH_END, 0, &[0, 0, 0, SUBSYSTEM as u8]);
+        socket.send(&self.batch)
+    }
+}
