@@ -597,6 +597,117 @@ fn capture_files_are_read_in_pieces_of_any_size() {
     assert!(matches!(reader.next_record(), Err(pcapfile::PcapError::Magic(_))));
 }
 
+/// A capture file of the conversations of these tests.
+fn capture_file(talks: &[Talk]) -> Vec<u8> {
+    let mut file = pcapfile::pcap_header(LinkType::RAW, 65535);
+    let mut ts = 1_700_000_000_000_000_000;
+    for packet in talks.iter().flat_map(|talk| &talk.packets) {
+        ts += 1_000_000;
+        pcapfile::pcap_record(ts, packet.len() as u32, packet, &mut file);
+    }
+    file
+}
+
+/// The conversations that the fuzz corpus starts from.
+fn corpus() -> [(&'static str, Talk); 3] {
+    let mut payment = Talk::open(80);
+    payment.cut(0, REQUEST, &[50]).server(RESPONSE).close();
+    let mut login = Talk::open(5432);
+    for (from, bytes) in session() {
+        login.send(from, ACK, &bytes);
+    }
+    login.close();
+    let mut hello = Talk::open(443);
+    hello.client(b"\x16\x03\x01\0\x04\x01\0\0\0").server(b"\x17\x03\x03\0\x03abc");
+    [("payment", payment), ("login", login), ("hello", hello)]
+}
+
+#[test]
+fn the_fuzz_corpus_is_read() {
+    for (name, talk) in corpus() {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fuzz/corpus/capture/{name}.pcap"));
+        let made = capture_file(std::slice::from_ref(&talk));
+        if std::env::var_os("ZTLAB_WRITE_CORPUS").is_some() {
+            std::fs::write(&path, &made).unwrap();
+        }
+        let file = std::fs::read(&path).unwrap();
+        assert!(file == made, "{name}: write it again with ZTLAB_WRITE_CORPUS=1");
+        assert_eq!(seen(&fuzz_capture(&file)), seen(&talk.messages()));
+    }
+}
+
+/// One row of `tshark -T fields` for each frame of a capture.
+fn tshark(file: &[u8], fields: &[&str]) -> Option<Vec<Vec<String>>> {
+    let path = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(path.path(), file).unwrap();
+    let mut command = std::process::Command::new("tshark");
+    command.arg("-r").arg(path.path()).args(["-T", "fields"]);
+    for field in fields {
+        command.args(["-e", field]);
+    }
+    let output = match command.output() {
+        Ok(output) if output.status.success() => output,
+        _ => {
+            assert!(std::env::var_os("CI").is_none(), "no tshark here");
+            eprintln!("SKIPPED: no tshark here");
+            return None;
+        }
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    Some(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
+}
+
+#[test]
+fn wireshark_sees_the_same() {
+    let talks = corpus().map(|(_, talk)| talk);
+    let file = capture_file(&talks);
+    let Some(rows) = tshark(&file, &["http.request.uri", "http.response.code", "pgsql.query", "pgsql.password"]) else {
+        return;
+    };
+    let column = |index: usize| -> Vec<(u64, String)> {
+        rows.iter()
+            .zip(1..)
+            .filter(|(row, _)| row.get(index).is_some_and(|value| !value.is_empty()))
+            .map(|(row, frame)| (frame, row[index].clone()))
+            .collect()
+    };
+    let messages = fuzz_capture(&file);
+    let ours = |fact: fn(&Message) -> Option<String>| -> Vec<(u64, String)> {
+        messages.iter().filter_map(|message| Some((*message.frames.last()?, fact(message)?))).collect()
+    };
+    assert_eq!(
+        column(0),
+        ours(|message| match &message.detail {
+            Detail::HttpRequest { target, .. } => Some(target.clone()),
+            _ => None,
+        })
+    );
+    assert_eq!(
+        column(1),
+        ours(|message| match &message.detail {
+            Detail::HttpResponse { status } => Some(status.to_string()),
+            _ => None,
+        })
+    );
+    assert_eq!(
+        column(3),
+        ours(|message| message
+            .leaks
+            .iter()
+            .find(|leak| leak.kind == LeakKind::DatabaseLogin)
+            .map(|leak| leak.value.clone()))
+    );
+    let queries: Vec<(u64, String)> =
+        column(2).into_iter().map(|(frame, sql)| (frame, sql.replace("\\n", " ").replace("  ", " "))).collect();
+    assert_eq!(
+        queries,
+        ours(|message| match &message.detail {
+            Detail::PostgresQuery { .. } => Some(message.summary.clone()),
+            _ => None,
+        })
+    );
+}
+
 /// Bytes that a decoder may take seriously for a while.
 fn plausible() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
