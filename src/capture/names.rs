@@ -102,13 +102,31 @@ fn now_ns() -> u64 {
 
 impl Table {
     fn lookup(&self, addr: IpAddr, ts_ns: u64) -> Option<Arc<Who>> {
-        let tenures = self.addresses.get(&addr)?;
+        let Some(tenures) = self.addresses.get(&addr) else {
+            return self.across_the_link(addr);
+        };
         let current = tenures
             .iter()
             .rev()
             .find(|tenure| tenure.from_ns <= ts_ns)
             .or_else(|| tenures.first())?;
         Some(Arc::clone(&current.who))
+    }
+
+    /// A link-local address (RFC 3927) in a pod is that of the other end of its link, which is its node. With more
+    /// than one node, it is not known which.
+    fn across_the_link(&self, addr: IpAddr) -> Option<Arc<Who>> {
+        let IpAddr::V4(v4) = addr else { return None };
+        if !v4.is_link_local() {
+            return None;
+        }
+        let mut nodes = self
+            .addresses
+            .values()
+            .filter_map(|tenures| tenures.last())
+            .filter(|tenure| tenure.who.kind == WhoKind::Node && tenure.until_ns.is_none());
+        let node = nodes.next()?;
+        nodes.all(|other| other.uid == node.uid).then(|| Arc::clone(&node.who))
     }
 
     /// An object has these addresses now, and no others.
@@ -322,6 +340,22 @@ mod tests {
             table.hold(holder(&format!("n{index}"), "10.244.0.7"), 500 + index);
         }
         assert_eq!(table.addresses[&addr].len(), HISTORY);
+    }
+
+    #[test]
+    fn the_other_end_of_a_pods_link_is_its_node() {
+        let gateway: IpAddr = "169.254.1.1".parse().unwrap();
+        let mut table = Table::default();
+        table.hold(holder("pod", "10.244.0.7"), 1);
+        assert!(table.lookup(gateway, 5).is_none());
+        for (uid, addr) in [("n1", "10.0.0.1"), ("n2", "10.0.0.2")] {
+            let mut node = holder(uid, addr);
+            node.who.kind = WhoKind::Node;
+            table.hold(node, 1);
+            let named = table.lookup(gateway, 5).map(|who| who.name.clone());
+            assert_eq!(named.as_deref(), (uid == "n1").then_some("n1"));
+        }
+        assert!(table.lookup("10.9.9.9".parse().unwrap(), 5).is_none());
     }
 
     #[test]

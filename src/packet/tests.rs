@@ -618,7 +618,9 @@ fn corpus() -> [(&'static str, Talk); 3] {
     }
     login.close();
     let mut hello = Talk::open(443);
-    hello.client(b"\x16\x03\x01\0\x04\x01\0\0\0").server(b"\x17\x03\x03\0\x03abc");
+    hello
+        .client(b"\x16\x03\x01\0\x04\x01\0\0\0")
+        .server(b"\x17\x03\x03\0\x03abc");
     [("payment", payment), ("login", login), ("hello", hello)]
 }
 
@@ -654,14 +656,26 @@ fn tshark(file: &[u8], fields: &[&str]) -> Option<Vec<Vec<String>>> {
         }
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Some(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
+    Some(
+        text.lines()
+            .map(|line| line.split('\t').map(str::to_owned).collect())
+            .collect(),
+    )
 }
 
 #[test]
 fn wireshark_sees_the_same() {
     let talks = corpus().map(|(_, talk)| talk);
     let file = capture_file(&talks);
-    let Some(rows) = tshark(&file, &["http.request.uri", "http.response.code", "pgsql.query", "pgsql.password"]) else {
+    let Some(rows) = tshark(
+        &file,
+        &[
+            "http.request.uri",
+            "http.response.code",
+            "pgsql.query",
+            "pgsql.password",
+        ],
+    ) else {
         return;
     };
     let column = |index: usize| -> Vec<(u64, String)> {
@@ -673,7 +687,10 @@ fn wireshark_sees_the_same() {
     };
     let messages = fuzz_capture(&file);
     let ours = |fact: fn(&Message) -> Option<String>| -> Vec<(u64, String)> {
-        messages.iter().filter_map(|message| Some((*message.frames.last()?, fact(message)?))).collect()
+        messages
+            .iter()
+            .filter_map(|message| Some((*message.frames.last()?, fact(message)?)))
+            .collect()
     };
     assert_eq!(
         column(0),
@@ -697,8 +714,10 @@ fn wireshark_sees_the_same() {
             .find(|leak| leak.kind == LeakKind::DatabaseLogin)
             .map(|leak| leak.value.clone()))
     );
-    let queries: Vec<(u64, String)> =
-        column(2).into_iter().map(|(frame, sql)| (frame, sql.replace("\\n", " ").replace("  ", " "))).collect();
+    let queries: Vec<(u64, String)> = column(2)
+        .into_iter()
+        .map(|(frame, sql)| (frame, sql.replace("\\n", " ").replace("  ", " ")))
+        .collect();
     assert_eq!(
         queries,
         ours(|message| match &message.detail {

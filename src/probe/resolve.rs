@@ -25,6 +25,16 @@ pub(super) enum Unresolved {
     Failed(String),
 }
 
+/// What DNS says of one name and type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Answer {
+    Records(Vec<IpAddr>),
+    /// NXDOMAIN.
+    NoSuchName,
+    /// REFUSED: the server does not serve that part of the name space.
+    Declined,
+}
+
 /// What `/etc/resolv.conf` and `/etc/hosts` say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Resolver {
@@ -111,30 +121,38 @@ impl Resolver {
         if !known.is_empty() {
             return Ok(known);
         }
+        let mut denied = false;
         for candidate in self.candidates(name) {
             for kind in [RecordType::A, RecordType::AAAA] {
-                let addresses = self.ask(&candidate, kind).await?;
-                match addresses {
-                    Some(addresses) if !addresses.is_empty() => return Ok(addresses),
-                    Some(_) => {}
+                match self.ask(&candidate, kind).await? {
+                    Answer::Records(addresses) if !addresses.is_empty() => return Ok(addresses),
+                    Answer::Records(_) => denied = true,
                     // There is no such name, for any type.
-                    None => break,
+                    Answer::NoSuchName => {
+                        denied = true;
+                        break;
+                    }
+                    // A cluster's DNS without an upstream declines names outside the cluster; what it said of the
+                    // names within stands.
+                    Answer::Declined if denied => break,
+                    Answer::Declined => return Err(Unresolved::Failed("the server declines to answer".to_owned())),
                 }
             }
         }
         Err(Unresolved::NoSuchName)
     }
 
-    /// Asks the servers one after another; `None` when there is no such name.
-    async fn ask(&self, name: &str, kind: RecordType) -> Result<Option<Vec<IpAddr>>, Unresolved> {
+    /// Asks the servers one after another.
+    async fn ask(&self, name: &str, kind: RecordType) -> Result<Answer, Unresolved> {
         let name = Name::from_ascii(format!("{name}."))
             .map_err(|error| Unresolved::Failed(format!("{name:?} is no DNS name: {error}")))?;
         let mut last = Unresolved::Failed("/etc/resolv.conf names no server".to_owned());
         for server in self.servers.iter().cycle().take(self.servers.len() * ATTEMPTS) {
             match tokio::time::timeout(ANSWER, exchange(*server, &name, kind)).await {
                 Ok(Ok(answer)) => match answer.metadata.response_code {
-                    ResponseCode::NoError => return Ok(Some(addresses(&answer))),
-                    ResponseCode::NXDomain => return Ok(None),
+                    ResponseCode::NoError => return Ok(Answer::Records(addresses(&answer))),
+                    ResponseCode::NXDomain => return Ok(Answer::NoSuchName),
+                    ResponseCode::Refused => return Ok(Answer::Declined),
                     code => last = Unresolved::Failed(format!("{server} says: {code}")),
                 },
                 Ok(Err(error)) => last = Unresolved::Failed(format!("{server}: {error}")),
@@ -220,6 +238,7 @@ mod tests {
                 answer.metadata.message_type = MessageType::Response;
                 answer.metadata.response_code = match name.as_str() {
                     "broken." => ResponseCode::ServFail,
+                    "outside." => ResponseCode::Refused,
                     "here.local." => ResponseCode::NoError,
                     _ => ResponseCode::NXDomain,
                 };
