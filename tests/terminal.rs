@@ -115,6 +115,22 @@ impl Session {
         }
     }
 
+    /// How much it has written so far.
+    fn shown(&self) -> usize {
+        self.written.text.lock().unwrap().len()
+    }
+
+    /// Waits until the program has written `wanted` after its first `start` bytes.
+    fn wait_after(&self, start: usize, wanted: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut text = self.written.text.lock().unwrap();
+        while !text.get(start..).is_some_and(|text| text.contains(wanted)) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no {wanted:?} after byte {start} of {text:?}");
+            text = self.written.more.wait_timeout(text, left).unwrap().0;
+        }
+    }
+
     fn press(&mut self, keys: &str) {
         self.keyboard.write_all(keys.as_bytes()).unwrap();
     }
@@ -193,6 +209,25 @@ fn help_opens_and_closes_and_a_resize_is_followed() {
     session.signal(Signal::WINCH);
     session.wait_for("headless:");
     session.press("\x03");
+    assert_eq!(session.ended(), 0);
+}
+
+#[test]
+fn keys_are_heard_one_after_another() {
+    let mut session = Session::start(80, 24, &[]);
+    session.wait_for("zero-trust labs");
+    for _ in 0..3 {
+        let shown = session.shown();
+        session.press("?");
+        session.wait_after(shown, "Everywhere");
+        let shown = session.shown();
+        session.press("\x1b[F");
+        session.wait_after(shown, "undetermined");
+        let shown = session.shown();
+        session.press("\r");
+        session.wait_after(shown, "start");
+    }
+    session.press("q");
     assert_eq!(session.ended(), 0);
 }
 

@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinHandle,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -67,7 +68,7 @@ async fn interface() -> io::Result<Ended> {
     let mut screen = Screen::take()?;
     let size = screen.terminal().size()?;
     let mut model = Model::new((size.width, size.height), Theme::from_environment());
-    let mut keyboard = EventStream::new();
+    let mut keyboard = Keyboard::open();
     let mut next_frame = Instant::now();
     let mut dirty = true;
     loop {
@@ -81,7 +82,7 @@ async fn interface() -> io::Result<Ended> {
             () = sleep_until(next_frame), if dirty => None,
         };
         let mut queue: Vec<Msg> = happened.into_iter().collect();
-        while let Some(Some(event)) = keyboard.next().now_or_never() {
+        while let Some(event) = keyboard.waiting() {
             queue.extend(message(event?));
         }
         while let Some(msg) = inbox.next().now_or_never() {
@@ -102,7 +103,7 @@ async fn interface() -> io::Result<Ended> {
                 Effect::Send { id, commands } => host.send(id, commands),
                 Effect::Shell { kubeconfig, label } => {
                     // Two readers of one keyboard would take keys from each other.
-                    drop(keyboard);
+                    keyboard.close().await;
                     screen.suspend();
                     let place = Place {
                         kubeconfig: kubeconfig.into(),
@@ -110,7 +111,7 @@ async fn interface() -> io::Result<Ended> {
                     };
                     let ended = open_shell(&place, &mut signals).await?;
                     screen.resume()?;
-                    keyboard = EventStream::new();
+                    keyboard = Keyboard::open();
                     let size = screen.terminal().size()?;
                     update(&mut model, Msg::Resize(size.width, size.height));
                     update(&mut model, Msg::ShellEnded(ended));
@@ -132,6 +133,43 @@ fn message(event: Event) -> Option<Msg> {
         Event::Paste(text) => Some(Msg::Paste(text)),
         Event::Resize(columns, rows) => Some(Msg::Resize(columns, rows)),
         Event::FocusGained | Event::FocusLost | Event::Mouse(_) => None,
+    }
+}
+
+/// What the terminal tells, through a task of its own: an [`EventStream`] remembers only the first who waited for it,
+/// so that asking it whether something is there, without waiting, would be the last that is heard of it.
+struct Keyboard {
+    events: mpsc::Receiver<io::Result<Event>>,
+    reader: JoinHandle<()>,
+}
+
+impl Keyboard {
+    fn open() -> Keyboard {
+        let (sender, events) = mpsc::channel(256);
+        let reader = tokio::spawn(async move {
+            let mut stream = EventStream::new();
+            while let Some(event) = stream.next().await {
+                if sender.send(event).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Keyboard { events, reader }
+    }
+
+    async fn next(&mut self) -> Option<io::Result<Event>> {
+        self.events.recv().await
+    }
+
+    fn waiting(&mut self) -> Option<io::Result<Event>> {
+        self.events.try_recv().ok()
+    }
+
+    /// Stops reading; once this returns, what is typed is somebody else's.
+    async fn close(self) {
+        self.reader.abort();
+        // An aborted task is what was asked for.
+        let _ = self.reader.await;
     }
 }
 
