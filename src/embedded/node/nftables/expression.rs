@@ -72,8 +72,6 @@ pub(crate) enum Expression {
     DestinationNat,
     /// Translates the source to the address of the interface it leaves by.
     Masquerade,
-    /// Ends the rule with a verdict.
-    Then(Verdict),
     /// A register must have this value.
     Equals(u32, Vec<u8>),
     /// Refuses with ICMP "port unreachable", which a connecting program sees as "connection refused".
@@ -112,7 +110,7 @@ impl Expression {
             Self::Protocol(_) => "meta",
             Self::In(_) | Self::VerdictOf(_) | Self::MappedBy(_) => "lookup",
             Self::Random(_) => "numgen",
-            Self::Load(..) | Self::Then(_) => "immediate",
+            Self::Load(..) => "immediate",
             Self::DestinationNat => "nat",
             Self::Masquerade => "masq",
             Self::Equals(..) => "cmp",
@@ -141,10 +139,6 @@ impl Expression {
             Self::Load(to, value) => {
                 b.be32(1, register(*to));
                 b.nest(2, |b| b.bytes(DATA_VALUE, value));
-            }
-            Self::Then(verdict) => {
-                b.be32(1, VERDICT_REGISTER);
-                b.nest(2, |b| verdict.encode(b));
             }
             Self::DestinationNat => {
                 b.be32(1, NAT_DESTINATION);
