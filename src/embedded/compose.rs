@@ -26,15 +26,13 @@ use super::{
         runtime::{Runtime, RuntimeConfig},
     },
     rootless::run_dir,
+    system::{self, API_PORT, DNS_IP, DNS_PORT},
 };
 
 /// The node's own address, on its loopback interface.
 const NODE_IP: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 /// The addresses of pods, first and last.
 const POD_IPS: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 244, 0, 2), Ipv4Addr::new(10, 244, 255, 254));
-/// Where cluster DNS answers, as every pod's `resolv.conf` says.
-const DNS_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
-const DNS_PORT: u16 = 53;
 
 fn failed<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> NodeError {
     move |error| NodeError::Part {
@@ -57,7 +55,7 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     } = context;
     let _stopped = stop.clone().drop_guard();
     let runtime_config = RuntimeConfig {
-        node_addresses: vec![NODE_IP, DNS_IP],
+        node_addresses: vec![NODE_IP],
         ..RuntimeConfig::new(run_dir(&config.dir).join("runtime"))
     };
     let runtime = Runtime::start(runtime_config).map_err(failed("the container runtime"))?;
@@ -67,6 +65,9 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     let api = api_server(&pki, listener, &stop).await?;
     let client = |user: &str| api.client(UserInfo::new(user, &["system:masters"]));
     let informers = Informers::start(&client("system:informers"), &stop);
+    system::publish(&client("system:apiserver"), NODE_IP)
+        .await
+        .map_err(failed("the cluster's own Services"))?;
     let recorder = Recorder::start(client("system:events"));
     informers.synced().await;
 
@@ -85,7 +86,7 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     );
     tokio::spawn(follow_services(proxy, informers.clone(), stop.clone()));
     dns::start(
-        SocketAddr::from((DNS_IP, DNS_PORT)),
+        SocketAddr::from((NODE_IP, DNS_PORT)),
         informers.services.clone(),
         informers.endpoint_slices.clone(),
         stop.clone(),
@@ -136,20 +137,27 @@ async fn api_server(
         ca_certificate: pki.ca_certificate().to_owned(),
         address: address.to_string(),
     });
-    let (server, stop) = (api.clone(), stop.clone());
-    tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            result = server.serve(listener, tls) => {
-                if let Err(error) = result {
-                    tracing::error!(%error, "the API server ended");
-                    // A cluster that cannot be reached any more is of no use to anybody.
-                    stop.cancel();
-                }
+    // Clients of the host come by the port bound there; pods come by the Service `kubernetes`.
+    let inside = TcpListener::bind((NODE_IP, API_PORT))
+        .await
+        .map_err(failed("the API server"))?;
+    for listener in [listener, inside] {
+        tokio::spawn(serve(api.clone(), listener, tls.clone(), stop.clone()));
+    }
+    Ok(api)
+}
+
+async fn serve(api: ApiServer, listener: TcpListener, tls: Arc<rustls::ServerConfig>, stop: CancellationToken) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        result = api.serve(listener, tls) => {
+            if let Err(error) = result {
+                tracing::error!(%error, "the API server ended");
+                // A cluster that cannot be reached any more is of no use to anybody.
+                stop.cancel();
             }
         }
-    });
-    Ok(api)
+    }
 }
 
 /// Keeps the kernel's rules at what the Services say.

@@ -12,6 +12,7 @@ pub mod informer;
 pub mod kubelet_api;
 pub mod node;
 pub mod rootless;
+mod system;
 
 use std::{net::TcpListener, path::PathBuf, sync::Arc};
 
