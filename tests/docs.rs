@@ -1,0 +1,136 @@
+//! The documents tell the truth about the program: every chapter exists, every command they show is one.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn chapters() -> Vec<PathBuf> {
+    let summary = fs::read_to_string(root().join("book/src/SUMMARY.md")).unwrap();
+    summary
+        .match_indices("](")
+        .map(|(at, _)| summary[at + 2..].split(')').next().unwrap())
+        .map(|file| root().join("book/src").join(file))
+        .collect()
+}
+
+fn markdown_files(dir: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            markdown_files(&path, into);
+        } else if path.extension().is_some_and(|ext| ext == "md") {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn the_summary_names_every_chapter_and_no_other() {
+    let named = chapters();
+    assert!(named.len() > 5, "the summary was not read");
+    for file in &named {
+        assert!(
+            file.is_file(),
+            "the summary names {}, which is not there",
+            file.display()
+        );
+    }
+    let mut there = Vec::new();
+    markdown_files(&root().join("book/src"), &mut there);
+    there.retain(|file| !file.ends_with("SUMMARY.md") && !named.contains(file));
+    assert!(there.is_empty(), "chapters that the summary does not name: {there:?}");
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut files = chapters();
+    files.push(root().join("README.md"));
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for (at, _) in text.match_indices("](") {
+            let target = text[at + 2..].split(')').next().unwrap();
+            if target.starts_with("http") || target.starts_with('#') {
+                continue;
+            }
+            let path = file.parent().unwrap().join(target.split('#').next().unwrap());
+            assert!(
+                path.exists(),
+                "{} links to {target}, which is not there",
+                file.display()
+            );
+        }
+    }
+}
+
+/// `ztlab …` lines of code blocks in the documents, as (file, words).
+fn commands() -> Vec<(PathBuf, Vec<String>)> {
+    let mut files = chapters();
+    files.push(root().join("README.md"));
+    let mut found = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let mut inside = false;
+        for line in text.lines() {
+            if line.trim_start().starts_with("```") {
+                inside = !inside;
+            } else if inside && let Some(rest) = line.trim().trim_start_matches("$ ").strip_prefix("ztlab ") {
+                let rest = rest.split(" #").next().unwrap().split("   ").next().unwrap();
+                found.push((file.clone(), rest.split_whitespace().map(str::to_owned).collect()));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_ztlab_command_shown_is_a_command() {
+    let commands = commands();
+    assert!(commands.len() > 10, "the documents' commands were not read");
+    for (file, words) in commands {
+        let verbs: Vec<&str> = words
+            .iter()
+            .map(String::as_str)
+            .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-'))
+            .take(2)
+            .collect();
+        let help = |verbs: &[&str]| {
+            Command::new(env!("CARGO_BIN_EXE_ztlab"))
+                .args(verbs)
+                .arg("--help")
+                .output()
+                .unwrap()
+        };
+        let output = help(&verbs);
+        let output = if output.status.success() {
+            output
+        } else {
+            help(&verbs[..1])
+        };
+        assert!(
+            output.status.success(),
+            "{}: `ztlab {}` is no command",
+            file.display(),
+            words.join(" ")
+        );
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        for flag in words
+            .iter()
+            .filter(|word| word.starts_with('-') && word.as_str() != "--")
+        {
+            let flag = flag.split('=').next().unwrap();
+            assert!(
+                text.contains(flag),
+                "{}: `ztlab {}` has no {flag}",
+                file.display(),
+                words.join(" ")
+            );
+        }
+    }
+}
