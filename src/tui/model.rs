@@ -168,6 +168,8 @@ pub struct Pending {
     pub id: u64,
     /// What is being waited for, in words.
     pub what: String,
+    /// Whether a lab is there once it has finished.
+    pub starts: bool,
 }
 
 /// Something told.

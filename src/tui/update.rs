@@ -87,16 +87,13 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
                 model.snapshot.revision = 0;
             }
             model.link = link;
-            Vec::new()
+            labs(model)
         }
         Msg::Snapshot(snapshot) => {
             snapshot_came(model, *snapshot);
             Vec::new()
         }
-        Msg::Replied { id, reply } => {
-            replied(model, id, reply);
-            Vec::new()
-        }
+        Msg::Replied { id, reply } => replied(model, id, reply),
         Msg::ShellEnded(result) => {
             match result {
                 Ok(()) => model.told = None,
@@ -104,6 +101,15 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             }
             vec![Effect::Redraw]
         }
+    }
+}
+
+/// Asks for the labs and how far the student came in each, which snapshots leave out.
+fn labs(model: &mut Model) -> Vec<Effect> {
+    if model.link == Link::Up {
+        vec![request(model, "reading the labs", vec![Command::Labs])]
+    } else {
+        Vec::new()
     }
 }
 
@@ -119,7 +125,10 @@ fn snapshot_came(model: &mut Model, snapshot: Snapshot) {
         return;
     }
     let first = model.snapshot.revision == 0;
-    let before = std::mem::replace(&mut model.snapshot, snapshot);
+    let mut before = std::mem::replace(&mut model.snapshot, snapshot);
+    if model.snapshot.labs.is_empty() {
+        model.snapshot.labs = std::mem::take(&mut before.labs);
+    }
     let (old, new) = (before.session.as_ref(), model.snapshot.session.as_ref());
     if old.map(|session| &session.id) != new.map(|session| &session.id) {
         model.step = None;
@@ -143,7 +152,7 @@ fn snapshot_came(model: &mut Model, snapshot: Snapshot) {
             }
         }
         None => {
-            if model.pending.is_empty() {
+            if !model.pending.iter().any(|pending| pending.starts) {
                 model.screen = Screen::Labs;
             }
         }
@@ -151,14 +160,20 @@ fn snapshot_came(model: &mut Model, snapshot: Snapshot) {
     clamp(model);
 }
 
-fn replied(model: &mut Model, id: u64, reply: Result<Reply, Refusal>) {
+fn replied(model: &mut Model, id: u64, reply: Result<Reply, Refusal>) -> Vec<Effect> {
     model.pending.retain(|pending| pending.id != id);
     match reply {
         Ok(Reply::Done { message, snapshot }) => {
             snapshot_came(model, *snapshot);
             tell(model, NoticeLevel::Info, message);
+            if model.screen == Screen::Labs {
+                return labs(model);
+            }
         }
-        Ok(Reply::Labs { labs }) => model.snapshot.labs = labs,
+        Ok(Reply::Labs { labs }) => {
+            model.snapshot.labs = labs;
+            clamp(model);
+        }
         Ok(Reply::Refused(refusal)) | Err(refusal) => {
             let text = match refusal.hint {
                 Some(hint) => format!("{}; {hint}", refusal.message),
@@ -170,6 +185,7 @@ fn replied(model: &mut Model, id: u64, reply: Result<Reply, Refusal>) {
             }
         }
     }
+    Vec::new()
 }
 
 fn send(model: &mut Model, what: impl Into<String>, commands: Vec<Command>) -> Vec<Effect> {
@@ -181,11 +197,19 @@ fn send(model: &mut Model, what: impl Into<String>, commands: Vec<Command>) -> V
         );
         return Vec::new();
     }
+    model.told = None;
+    vec![request(model, what, commands)]
+}
+
+fn request(model: &mut Model, what: impl Into<String>, commands: Vec<Command>) -> Effect {
     let id = model.next_id;
     model.next_id += 1;
-    model.pending.push(Pending { id, what: what.into() });
-    model.told = None;
-    vec![Effect::Send { id, commands }]
+    model.pending.push(Pending {
+        id,
+        what: what.into(),
+        starts: commands.iter().any(|command| matches!(command, Command::Start { .. })),
+    });
+    Effect::Send { id, commands }
 }
 
 fn key(model: &mut Model, event: KeyEvent) -> Vec<Effect> {
@@ -216,7 +240,7 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::PageDown => scroll(model, Scroll::Pages(1)),
         Action::Top => scroll(model, Scroll::Top),
         Action::Bottom => scroll(model, Scroll::Bottom),
-        Action::Back => back(model),
+        Action::Back => return back(model),
         Action::Open => return open(model),
         Action::Fresh => return start(model, true),
         Action::StopLab => stop(model),
@@ -329,14 +353,16 @@ fn clamp(model: &mut Model) {
     model.check_row = model.check_row.min(checks.saturating_sub(1));
 }
 
-fn back(model: &mut Model) {
+fn back(model: &mut Model) -> Vec<Effect> {
     if model.overlay.take().is_none() {
         model.screen = Screen::Labs;
         let lab = model.session().map(|session| session.lab.id.clone());
         if let Some(row) = model.snapshot.labs.iter().position(|row| Some(&row.id) == lab.as_ref()) {
             model.lab_row = row;
         }
+        return labs(model);
     }
+    Vec::new()
 }
 
 fn turn_pane(model: &mut Model, by: usize) {

@@ -327,6 +327,37 @@ fn an_older_snapshot_changes_nothing_unless_the_host_is_new() {
 }
 
 #[test]
+fn the_labs_are_asked_for_and_outlive_snapshots_without_them() {
+    let mut m = model(80, 24);
+    m.snapshot.labs.clear();
+    m.link = Link::Connecting;
+    assert_eq!(sent(&update(&mut m, Msg::Link(Link::Up))), [Command::Labs]);
+    let labs = crate::tui::fixture::labs();
+    let (id, reply) = (m.pending[0].id, Ok(Reply::Labs { labs: labs.clone() }));
+    update(&mut m, Msg::Replied { id, reply });
+    let mut next = m.snapshot.clone();
+    next.revision += 1;
+    next.labs.clear();
+    update(&mut m, Msg::Snapshot(Box::new(next)));
+    assert_eq!(m.snapshot.labs, labs);
+    assert_eq!(sent(&press(&mut m, "esc")), [Command::Labs], "scores may have changed");
+}
+
+#[test]
+fn between_two_labs_the_screen_waits_for_the_second() {
+    let mut m = model(80, 24);
+    press(&mut m, "esc");
+    press(&mut m, "down");
+    press(&mut m, "enter");
+    press(&mut m, "y");
+    let mut next = m.snapshot.clone();
+    next.revision += 1;
+    next.session = None;
+    update(&mut m, Msg::Snapshot(Box::new(next)));
+    assert_eq!(m.screen, Screen::Lab);
+}
+
+#[test]
 fn news_of_the_session_is_told_once() {
     let mut m = model(80, 24);
     let mut next = m.snapshot.clone();
