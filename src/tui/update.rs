@@ -13,7 +13,7 @@ use crate::{
     cluster::GroundKind,
     session::{
         command::{Command, Refusal, Reply},
-        snapshot::{CheckState, NoticeLevel, Phase, QuestionView, Snapshot, StepState},
+        snapshot::{CheckState, NoticeLevel, Phase, QuestionView, SessionView, Snapshot, StepState},
     },
 };
 
@@ -125,6 +125,7 @@ fn snapshot_came(model: &mut Model, snapshot: Snapshot) {
         return;
     }
     let first = model.snapshot.revision == 0;
+    let shown = model.current_step().map(|step| step.id.clone());
     let mut before = std::mem::replace(&mut model.snapshot, snapshot);
     if model.snapshot.labs.is_empty() {
         model.snapshot.labs = std::mem::take(&mut before.labs);
@@ -136,6 +137,7 @@ fn snapshot_came(model: &mut Model, snapshot: Snapshot) {
         model.check_row = 0;
         model.message = None;
     }
+    let passed = shown.filter(|id| passes(old, new, id));
     match new {
         Some(session) => {
             if old.is_none() && first {
@@ -157,7 +159,23 @@ fn snapshot_came(model: &mut Model, snapshot: Snapshot) {
             }
         }
     }
+    if let Some(id) = passed {
+        // What the step taught is worth a look before the next one.
+        tell(
+            model,
+            NoticeLevel::Success,
+            format!("step {id} is passed; 1 shows what it taught, → goes to the next step"),
+        );
+        model.step = Some(id);
+        model.instructions_scroll = usize::MAX;
+    }
     clamp(model);
+}
+
+/// Whether a step that was open is passed now.
+fn passes(old: Option<&SessionView>, new: Option<&SessionView>, id: &str) -> bool {
+    let state = |session: Option<&SessionView>| session?.steps.iter().find(|step| step.id == id).map(|step| step.state);
+    state(old) == Some(StepState::Open) && state(new) == Some(StepState::Passed)
 }
 
 fn replied(model: &mut Model, id: u64, reply: Result<Reply, Refusal>) -> Vec<Effect> {
@@ -165,7 +183,10 @@ fn replied(model: &mut Model, id: u64, reply: Result<Reply, Refusal>) -> Vec<Eff
     match reply {
         Ok(Reply::Done { message, snapshot }) => {
             snapshot_came(model, *snapshot);
-            tell(model, NoticeLevel::Info, message);
+            // What the session told meanwhile says more than that it has finished.
+            if model.told.is_none() {
+                tell(model, NoticeLevel::Info, message);
+            }
             if model.screen == Screen::Labs {
                 return labs(model);
             }
@@ -489,14 +510,19 @@ fn check(model: &mut Model) -> Vec<Effect> {
     let Some(step) = workable(model) else {
         return Vec::new();
     };
-    if usize::from(model.size.0) < views::WIDE {
-        model.pane = Pane::Checks;
-    }
+    show_checks(model);
     send(
         model,
         format!("checking {step}"),
         vec![Command::Check { step: Some(step) }],
     )
+}
+
+/// Where there is one pane only, the checks are it when something is judged.
+fn show_checks(model: &mut Model) {
+    if usize::from(model.size.0) < views::WIDE {
+        model.pane = Pane::Checks;
+    }
 }
 
 fn hint(model: &mut Model) -> Vec<Effect> {
@@ -703,6 +729,7 @@ fn answer(model: &mut Model) -> Vec<Effect> {
         return Vec::new();
     }
     model.overlay = None;
+    show_checks(model);
     send(
         model,
         "judging the answer",

@@ -376,6 +376,21 @@ fn news_of_the_session_is_told_once() {
 }
 
 #[test]
+fn a_step_that_passes_stays_until_the_student_goes_on() {
+    let mut m = model(80, 24);
+    let mut next = m.snapshot.clone();
+    next.revision += 1;
+    let steps = &mut next.session.as_mut().unwrap().steps;
+    steps[0].state = StepState::Passed;
+    steps[2].state = StepState::Open;
+    update(&mut m, Msg::Snapshot(Box::new(next)));
+    assert_eq!(m.current_step().unwrap().id, "listen");
+    assert!(told(&m).contains("step listen is passed"), "{}", told(&m));
+    press(&mut m, "right");
+    assert_eq!(m.current_step().unwrap().id, "gaps");
+}
+
+#[test]
 fn releases_of_keys_do_nothing() {
     let mut m = model(80, 24);
     let event = KeyEvent {
