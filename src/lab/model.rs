@@ -414,12 +414,17 @@ pub enum Action {
 }
 
 /// How long a capture runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Until {
     /// So long.
     For(Duration),
     /// Until this was seen.
-    Leak(LeakKind),
+    Leak {
+        /// What.
+        kind: LeakKind,
+        /// Only between these two, in either direction: a payment also leaks further on.
+        between: Option<(Workload, Workload)>,
+    },
 }
 
 /// An answer in a solution or an attempt.

@@ -206,6 +206,7 @@ pub struct RawCaptureAction {
 #[serde(deny_unknown_fields)]
 pub struct RawUntil {
     pub leak: Text,
+    pub between: Option<Spanned<Vec<Text>>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::snapshot::{CaptureView, LeakView, MessageView, TrafficView};
 use crate::{
     evidence::CaptureEvidence,
+    lab::Workload,
     packet::{CapturePoint, LeakKind, Message},
 };
 
@@ -142,12 +143,16 @@ impl Captures {
         self.last_seq
     }
 
-    /// Whether a message after number `seq` leaked this.
-    pub fn leaked_since(&self, seq: u64, kind: LeakKind) -> bool {
-        let since = self.messages.iter().filter(|(number, ..)| *number > seq);
-        since
-            .flat_map(|(_, _, message)| &message.leaks)
-            .any(|leak| leak.kind == kind)
+    /// Whether a message after number `seq` leaked this, between these two if they are given.
+    pub fn leaked_since(&self, seq: u64, kind: LeakKind, between: Option<&(Workload, Workload)>) -> bool {
+        let since = self
+            .messages
+            .iter()
+            .filter(|(number, ..)| *number > seq)
+            .map(|(_, _, message)| message);
+        let meant =
+            since.filter(|message| between.is_none_or(|(one, other)| message.between(one.as_str(), other.as_str())));
+        meant.flat_map(|message| &message.leaks).any(|leak| leak.kind == kind)
     }
 
     /// What checks are judged by.

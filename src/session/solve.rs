@@ -121,7 +121,7 @@ impl Session {
                 workload,
                 filter,
                 until,
-            } => self.act_capture(workload.as_str(), filter.clone(), *until).await,
+            } => self.act_capture(workload.as_str(), filter.clone(), until).await,
             Action::Answer { check, value } => self.act_answer(step, *check, value),
             Action::Exec { workload, run } => {
                 let argv: Vec<String> = run.iter().map(|word| self.substitute(word)).collect::<Result<_, _>>()?;
@@ -143,19 +143,19 @@ impl Session {
         self: &Arc<Self>,
         workload: &str,
         filter: Option<String>,
-        until: Until,
+        until: &Until,
     ) -> Result<(), Refusal> {
         let before = self.core().captures.last_seq();
         let was_running = self.core().captures.runs(workload);
         self.capture(workload, filter, None).await?;
         let outcome = match until {
             Until::For(duration) => {
-                tokio::time::sleep(duration).await;
+                tokio::time::sleep(*duration).await;
                 Ok(())
             }
-            Until::Leak(kind) => {
+            Until::Leak { kind, between } => {
                 let mut changes = self.changes();
-                let wait = changes.wait_for(|_| self.core().captures.leaked_since(before, kind));
+                let wait = changes.wait_for(|_| self.core().captures.leaked_since(before, *kind, between.as_ref()));
                 match tokio::time::timeout(SEEN, wait).await {
                     Ok(_) => Ok(()),
                     Err(_) => Err(Refusal::from(WorldError::new(format!(

@@ -66,7 +66,14 @@ impl Validator<'_> {
         let filter = raw.value.filter.as_ref().map(|filter| self.line(filter));
         let until = match (&raw.value.duration, &raw.value.until) {
             (Some(duration), None) => Until::For(self.duration(duration)?),
-            (None, Some(until)) => Until::Leak(self.leak(&until.leak)?),
+            (None, Some(until)) => {
+                let kind = self.leak(&until.leak);
+                let between = match &until.between {
+                    Some(pair) => Some(self.pair(pair)?),
+                    None => None,
+                };
+                Until::Leak { kind: kind?, between }
+            }
             _ => {
                 self.places
                     .report(raw, "it is not clear when the capture ends")
