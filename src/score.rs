@@ -60,15 +60,16 @@ impl fmt::Display for Score {
 ///
 /// Partial credit by weight, rounded down, so that only a complete step earns all its points.
 pub fn earned(points: Points, checks: impl IntoIterator<Item = (Weight, bool)>) -> Points {
-    let (mut passed, mut total) = (0_u64, 0_u64);
+    // A weight and points have 32 bits each, so a product has 64, and a sum of weights needs a few more.
+    let (mut passed, mut total) = (0_u128, 0_u128);
     for (weight, pass) in checks {
-        total += u64::from(weight.0);
-        passed += if pass { u64::from(weight.0) } else { 0 };
+        total += u128::from(weight.0);
+        passed += if pass { u128::from(weight.0) } else { 0 };
     }
     if total == 0 {
         return Points(0);
     }
-    let part = u64::from(points.0) * passed / total;
+    let part = u128::from(points.0) * passed / total;
     Points(u32::try_from(part).unwrap_or(points.0))
 }
 

@@ -85,7 +85,7 @@ const MISTAKES: &[(&str, &str, usize, usize, &[&str])] = &[
     (
         "      instructions: Listen.\n",
         "",
-        9,
+        27,
         7,
         &["`instructions` is missing"],
     ),

@@ -254,12 +254,21 @@ impl Session {
         }
     }
 
+    /// Waits until something is so. Asked after each change, with no lock held: `watch::Receiver::wait_for` would hold
+    /// the channel's while `hoped` takes the core's, and whoever holds the core's and tells of a change waits for both.
+    pub(super) async fn until(&self, hoped: impl Fn() -> bool) {
+        let mut changes = self.changes();
+        while !hoped() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Waits until the session has come out of starting or resetting.
     pub async fn settle(&self) -> Phase {
         let busy = |phase: &Phase| matches!(phase, Phase::Starting | Phase::Resetting);
-        let mut changes = self.changes();
-        // The sender lives in `self`, so this cannot fail.
-        let _ = changes.wait_for(|_| !busy(&self.phase())).await;
+        self.until(|| !busy(&self.phase())).await;
         self.phase()
     }
 
@@ -547,8 +556,11 @@ impl Session {
                     self.feed(&Event::Changed);
                 }
             }
-            TrafficEvent::Counters { packets, dropped } => core.captures.count(workload, packets, dropped),
-            TrafficEvent::Started { .. } | TrafficEvent::Ended(_) => {}
+            TrafficEvent::Counters { packets, dropped } => {
+                core.captures.count(workload, packets, dropped);
+                drop(core);
+            }
+            TrafficEvent::Started { .. } | TrafficEvent::Ended(_) => drop(core),
         }
         self.touch();
     }
@@ -570,12 +582,10 @@ impl Session {
                 },
             }
         };
-        let mut changes = self.changes();
         for workload in &ending {
             self.core().captures.cancel(workload);
         }
-        let _ = changes
-            .wait_for(|_| ending.iter().all(|workload| !self.core().captures.runs(workload)))
+        self.until(|| ending.iter().all(|workload| !self.core().captures.runs(workload)))
             .await;
         Ok(match ending.as_slice() {
             [] => "no capture was running".to_owned(),

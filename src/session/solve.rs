@@ -110,9 +110,7 @@ impl Session {
     /// Runs the step's checks, and waits for them to say what is hoped: a log or a watch may lag behind.
     async fn comes_true(self: &Arc<Self>, step: usize, hoped: impl Fn() -> bool) -> bool {
         self.check(Some(step)).await;
-        let mut changes = self.changes();
-        let wait = changes.wait_for(|_| hoped());
-        tokio::time::timeout(NOTICED, wait).await.is_ok_and(|seen| seen.is_ok())
+        tokio::time::timeout(NOTICED, self.until(hoped)).await.is_ok()
     }
 
     async fn act(self: &Arc<Self>, step: usize, action: &Action, must: bool) -> Result<(), Refusal> {
@@ -154,10 +152,9 @@ impl Session {
                 Ok(())
             }
             Until::Leak { kind, between } => {
-                let mut changes = self.changes();
-                let wait = changes.wait_for(|_| self.core().captures.leaked_since(before, *kind, between.as_ref()));
-                match tokio::time::timeout(SEEN, wait).await {
-                    Ok(_) => Ok(()),
+                let seen = || self.core().captures.leaked_since(before, *kind, between.as_ref());
+                match tokio::time::timeout(SEEN, self.until(seen)).await {
+                    Ok(()) => Ok(()),
                     Err(_) => Err(Refusal::from(WorldError::new(format!(
                         "no {kind} was seen in {workload} within {} s",
                         SEEN.as_secs()
