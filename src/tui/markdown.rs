@@ -250,8 +250,7 @@ fn commands(line: &str, room: usize) -> Vec<String> {
             .char_indices()
             .filter(|&(at, c)| c == ' ' && text::width(&rest[..at]) + 2 <= room)
             .map(|(at, _)| at)
-            .filter(|&at| !rest[..at].trim().is_empty() && quotes_closed(&rest[..at]))
-            .next_back()
+            .rfind(|&at| !rest[..at].trim().is_empty() && quotes_closed(&rest[..at]))
         else {
             break;
         };
