@@ -89,48 +89,48 @@ const MISTAKES: &[(&str, &str, usize, usize, &[&str])] = &[
         7,
         &["`instructions` is missing"],
     ),
-    ("    - id: two", "    - id: one", 28, 11, &["a second step", "line 9"]),
+    ("    - id: two", "    - id: one", 30, 11, &["a second step", "line 9"]),
     (
         "needs: [one]",
         "needs: [oen]",
-        30,
+        32,
         15,
         &["no step called `oen`", "did you mean `one`?"],
     ),
-    ("needs: [one]", "needs: [two]", 30, 15, &["can never be opened"]),
+    ("needs: [one]", "needs: [two]", 32, 15, &["can never be opened"]),
     (
         "do: [ { capture: { pod: mallory, for: 3s } } ], fails: held",
         "do: [], fails: hold",
-        27,
         29,
+        28,
         &["no check of this step called `hold`", "did you mean `held`?"],
     ),
     (
         "difficulty: beginner",
         "difficulty: easy",
         3,
-        78,
+        80,
         &["`easy`", "`beginner`, `intermediate` or `advanced`"],
     ),
     (
         "protocol: http,",
         "protocol: htpt,",
         17,
-        83,
+        78,
         &["no protocol called `htpt`", "did you mean `http`?"],
     ),
     (
         "leak: card-number } }\n        - name: asked",
         "leak: card } }\n        - name: asked",
         17,
-        95,
+        90,
         &["no kind of leak called `card`"],
     ),
     (
         "in: mallory",
         "in: malory",
-        44,
-        21,
+        43,
+        23,
         &["no workload in the topology called `malory`", "did you mean `mallory`?"],
     ),
     ("topology: [flat]", "topology: [falt]", 7, 14, &["no topology `falt`"]),
@@ -138,12 +138,12 @@ const MISTAKES: &[(&str, &str, usize, usize, &[&str])] = &[
         ", control: payments-api",
         "",
         41,
-        63,
+        65,
         &["nothing shows that the callee is alive", "control"],
     ),
-    ("${leak.bearer-token}", "${leak.token}", 44, 42, &["stands for nothing"]),
-    ("for: 3s", "for: 3h", 27, 49, &["no duration"]),
-    ("title: A small lab", "title: \"A \\e[31mred lab\"", 3, 32, &["U+001B"]),
+    ("${leak.bearer-token}", "${leak.token}", 43, 44, &["stands for nothing"]),
+    ("for: 3s", "for: 3h", 29, 51, &["no duration"]),
+    ("title: A small lab", "title: \"A \\e[31mred lab\"", 3, 33, &["U+001B"]),
     ("cost: 5, text", "text", 24, 11, &["not clear when this hint opens"]),
     (
         "apiVersion: ztlab.dev/v1",
@@ -152,7 +152,7 @@ const MISTAKES: &[(&str, &str, usize, usize, &[&str])] = &[
         13,
         &["expected: `ztlab.dev/v1`"],
     ),
-    ("level: 0", "level: 7", 3, 51, &["7 is out of range", "0 to 4"]),
+    ("level: 0", "level: 7", 3, 53, &["7 is out of range", "0 to 4"]),
     (
         "      title: One",
         "      title: One\n      title: Eins",
@@ -164,21 +164,26 @@ const MISTAKES: &[(&str, &str, usize, usize, &[&str])] = &[
 
 #[test]
 fn every_mistake_is_told_where_it_stands() {
+    let mut amiss = Vec::new();
     for (good, bad, line, column, told) in MISTAKES {
         assert!(GOOD.contains(good), "{good}");
         let error = read(&GOOD.replacen(good, bad, 1)).expect_err(bad);
         let text = error.to_string();
-        for words in *told {
-            assert!(text.contains(words), "`{words}` is not in\n{text}");
+        for words in told.iter().filter(|words| !text.contains(**words)) {
+            amiss.push(format!("`{words}` is not in\n{text}"));
         }
-        let place = error
+        if !error
             .problems
             .iter()
-            .any(|problem| (problem.line, problem.column) == (*line, *column));
-        assert!(place, "expected {line}:{column} in\n{text}");
-        assert!(text.contains('^'), "{text}");
-        assert!(!text.contains('\x1b'), "{text:?}");
+            .any(|problem| (problem.line, problem.column) == (*line, *column))
+        {
+            amiss.push(format!("expected {line}:{column} in\n{text}"));
+        }
+        if !text.contains('^') || text.contains('\x1b') {
+            amiss.push(format!("no caret, or an escape, in\n{text:?}"));
+        }
     }
+    assert!(amiss.is_empty(), "{}", amiss.join("\n\n"));
 }
 
 #[test]

@@ -134,7 +134,7 @@ impl Validator<'_> {
         self.few(raw, "steps");
         let mut index: BTreeMap<&str, usize> = BTreeMap::new();
         for (at, step) in raw.value.iter().enumerate() {
-            if let Some(first) = index.insert(&step.id.value, at) {
+            if let Some(first) = index.get(step.id.value.as_str()).copied() {
                 let line = raw.value[first].id.referenced.line();
                 self.places
                     .report(
@@ -143,6 +143,8 @@ impl Validator<'_> {
                     )
                     .expected("an id that no other step has")
                     .hint(format!("the first one is on line {line}"));
+            } else {
+                index.insert(&step.id.value, at);
             }
         }
         let needs: Vec<Vec<usize>> = raw.value.iter().map(|step| self.needs(step, &index)).collect();
