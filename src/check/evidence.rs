@@ -30,7 +30,7 @@ pub enum Evidence {
     /// What the callee's access log says.
     Calls(Calls),
     /// What a probe measured.
-    Probes(Probes),
+    Probes(Box<Probes>),
     /// Nothing could be gathered.
     Unavailable(String),
 }

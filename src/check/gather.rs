@@ -143,7 +143,7 @@ async fn http_probe(scene: &Scene, check: &HttpCheck) -> Result<Evidence, Gather
         body: None,
     });
     let probe = probe_from(scene, &check.from, kind).await?;
-    Ok(Evidence::Probes(Probes { probe, control: None }))
+    Ok(Evidence::Probes(Box::new(Probes { probe, control: None })))
 }
 
 async fn tcp_probes(scene: &Scene, check: &TcpCheck) -> Result<Evidence, GatherError> {
@@ -156,5 +156,5 @@ async fn tcp_probes(scene: &Scene, check: &TcpCheck) -> Result<Evidence, GatherE
         Some(control) => Some(probe_from(scene, control, kind()).await?),
         None => None,
     };
-    Ok(Evidence::Probes(Probes { probe, control }))
+    Ok(Evidence::Probes(Box::new(Probes { probe, control })))
 }

@@ -152,7 +152,7 @@ fn expected_http(check: &HttpCheck) -> String {
 }
 
 /// The student's own calls: those of the caller's pods that carry no probe's id.
-fn own<'a>(calls: &'a Calls) -> impl Iterator<Item = &'a Call> + Clone {
+fn own(calls: &Calls) -> impl Iterator<Item = &Call> + Clone {
     calls
         .calls
         .iter()

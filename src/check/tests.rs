@@ -186,7 +186,8 @@ fn answer(given: Option<&str>, loot: Vec<Loot>) -> Evidence {
 fn answers_are_compared_with_what_was_captured() {
     let card = || vec![loot(LeakKind::CardNumber, "a", "b", "4111111111111111")];
     let login = || vec![loot(LeakKind::DatabaseLogin, "b", "a", "secret")];
-    let cases: &[(&str, Option<&str>, Vec<Loot>, Verdict, Finding)] = &[
+    type Case = (&'static str, Option<&'static str>, Vec<Loot>, Verdict, Finding);
+    let cases: &[Case] = &[
         ("card", None, card(), Verdict::Undetermined, Finding::NotAnswered),
         ("card", Some(" "), card(), Verdict::Undetermined, Finding::NotAnswered),
         (
@@ -354,10 +355,10 @@ fn probed(probe: ProbeOutcome, control: ProbeOutcome) -> Evidence {
         started_ns: 0,
         took_us: 0,
     };
-    Evidence::Probes(Probes {
+    Evidence::Probes(Box::new(Probes {
         probe: result(probe),
         control: Some(result(control)),
-    })
+    }))
 }
 
 #[test]

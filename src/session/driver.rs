@@ -71,6 +71,9 @@ pub(super) struct Core {
     pub(super) progress: Option<ProgressView>,
 }
 
+/// A check to run: its step's place, its own, and the student's answer.
+type Job = (usize, usize, Option<String>);
+
 /// A command that cannot be done now.
 pub(super) fn refuse(message: impl Into<String>, hint: impl Into<String>) -> Refusal {
     Refusal {
@@ -301,8 +304,8 @@ impl Session {
         }
     }
 
-    /// The checks to run: step, check and the student's answer.
-    fn jobs(&self, only: Option<usize>, done: &BTreeSet<usize>) -> (u64, Sight, Vec<(usize, usize, Option<String>)>) {
+    /// The checks to run, and what they are run on.
+    fn jobs(&self, only: Option<usize>, done: &BTreeSet<usize>) -> (u64, Sight, Vec<Job>) {
         let core = self.core();
         let state = &core.state;
         let open = (0..state.steps().len())
