@@ -4,7 +4,7 @@ use futures::{StreamExt, TryStreamExt};
 use kube::{
     Api, Client,
     api::{DynamicObject, Patch, PatchParams, PostParams},
-    core::ErrorResponse,
+    core::Status,
     discovery::{ApiCapabilities, ApiResource, Discovery, Scope},
 };
 
@@ -81,7 +81,7 @@ pub(super) fn api_error(what: String) -> impl FnOnce(kube::Error) -> ClusterErro
     }
 }
 
-pub(super) fn status(error: &kube::Error) -> Option<&ErrorResponse> {
+pub(super) fn status(error: &kube::Error) -> Option<&Status> {
     match error {
         kube::Error::Api(status) => Some(status),
         _ => None,
