@@ -123,7 +123,7 @@ pub enum Lab {
     /// Leave the lab; its cluster stays for the next time
     #[command(after_help = "Examples:\n  ztlab lab stop\n  ztlab lab stop --delete")]
     Stop {
-        /// Delete the lab's cluster and its progress too
+        /// Delete the lab's cluster too; its progress is kept (`lab start --fresh` forgets it)
         #[arg(long)]
         delete: bool,
     },
@@ -167,7 +167,7 @@ pub enum Cluster {
         /// The cluster's name
         name: String,
     },
-    /// Stop a cluster's node; its objects stay on disk
+    /// Stop a cluster's node; it keeps its port and certificates, and starts again empty
     #[command(after_help = "Examples:\n  ztlab cluster stop demo")]
     Stop {
         /// The cluster's name
