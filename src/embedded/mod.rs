@@ -11,8 +11,10 @@ pub mod image;
 pub mod informer;
 pub mod kubelet_api;
 pub mod node;
+pub(crate) mod queue;
 pub mod rootless;
 mod system;
+pub(crate) mod write;
 
 use std::{net::TcpListener, path::PathBuf, sync::Arc};
 

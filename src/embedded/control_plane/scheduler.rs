@@ -16,11 +16,11 @@ use kube::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::controllers::{queue::Queue, unless_gone};
 use crate::embedded::{
     events::{Happening, Recorder, reference},
     informer::{Informers, Key},
 };
+use crate::embedded::{queue::Queue, write::unless_gone};
 
 const NAME: &str = "default-scheduler";
 

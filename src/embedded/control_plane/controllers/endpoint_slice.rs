@@ -16,7 +16,9 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 
-use super::{Context, owner, queue::Queue, unless_gone};
+use crate::embedded::{queue::Queue, write::unless_gone};
+
+use super::{Context, owner};
 use crate::embedded::informer::{Change, Informers, Key};
 
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";

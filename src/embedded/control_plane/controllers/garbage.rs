@@ -16,7 +16,9 @@ use kube::{
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{Context, queue::Queue, unless_gone};
+use crate::embedded::{queue::Queue, write::unless_gone};
+
+use super::Context;
 use crate::embedded::informer::{Change, Informer, Key};
 
 const FOREGROUND: &str = "foregroundDeletion";

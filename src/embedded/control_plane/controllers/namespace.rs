@@ -11,7 +11,9 @@ use kube::{
     discovery::{Discovery, Scope, verbs},
 };
 
-use super::{Context, queue::Queue, unless_gone};
+use crate::embedded::{queue::Queue, write::unless_gone};
+
+use super::Context;
 use crate::embedded::informer::Key;
 
 /// How long until a namespace is looked at again that still holds something, beside the changes that pods tell of.

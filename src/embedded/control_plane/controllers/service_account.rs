@@ -7,7 +7,9 @@ use std::{collections::BTreeMap, time::Duration};
 use k8s_openapi::api::core::v1::{ConfigMap, ServiceAccount};
 use kube::{Api, ResourceExt, api::PostParams};
 
-use super::{Context, queue::Queue};
+use crate::embedded::queue::Queue;
+
+use super::Context;
 use crate::embedded::informer::{Change, Key};
 
 /// The ConfigMap with the CA certificate that pods trust the API server by.

@@ -315,7 +315,7 @@ mod tests {
             (
                 LogOptions {
                     timestamps: true,
-                    since_seconds: Some(6),
+                    since_seconds: Some(4),
                     ..all.clone()
                 },
                 "2026-01-01T00:00:09Z three\n",

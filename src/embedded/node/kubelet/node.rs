@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::KubeletConfig;
-use crate::embedded::{control_plane::controllers::write_status, informer::Informers};
+use crate::embedded::{informer::Informers, write::write_status};
 
 const LEASE_SECONDS: i32 = 40;
 const RENEW: Duration = Duration::from_secs(10);

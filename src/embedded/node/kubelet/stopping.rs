@@ -15,7 +15,7 @@ use super::{
     translate,
     worker::{Message, SIGKILL, SIGTERM, Worker},
 };
-use crate::embedded::{control_plane::controllers::unless_gone, events::Happening};
+use crate::embedded::{events::Happening, write::unless_gone};
 
 impl Worker {
     fn grace(&self) -> Duration {

@@ -27,9 +27,9 @@ use super::{
     volumes::{self, Content, Files, TokenRequest},
 };
 use crate::embedded::{
-    control_plane::controllers::{unless_gone, write_status},
     events::{Happening, reference},
     node::runtime::{ContainerExit, MountSource, RuntimeError, SandboxConfig, Started},
+    write::{unless_gone, write_status},
 };
 
 /// The annotation that names the stand-ins that run in a pod.

@@ -18,7 +18,12 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Context, owner, queue::Queue, unless_gone, write_status};
+use crate::embedded::{
+    queue::Queue,
+    write::{unless_gone, write_status},
+};
+
+use super::{Context, owner};
 use crate::embedded::{
     events::reference,
     informer::{Change, Key},

@@ -15,7 +15,12 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 
-use super::{Context, owner, queue::Queue, unless_gone, write_status};
+use crate::embedded::{
+    queue::Queue,
+    write::{unless_gone, write_status},
+};
+
+use super::{Context, owner};
 use crate::embedded::{
     events::{Happening, reference},
     informer::{Change, Informers, Key},

@@ -1,0 +1,28 @@
+//! Writing objects as every component does: a status has one writer, and an object may be gone meanwhile.
+
+use kube::{
+    Api, Resource,
+    api::{Patch, PatchParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// Writes a whole status, whatever is there: each status here has one writer.
+pub(crate) async fn write_status<K, S>(api: &Api<K>, name: &str, status: &S) -> Result<K, kube::Error>
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+    S: Serialize,
+{
+    let patch = serde_json::json!([{"op": "add", "path": "/status", "value": status}]);
+    let patch = serde_json::from_value(patch).map_err(kube::Error::SerdeError)?;
+    api.patch_status(name, &PatchParams::default(), &Patch::<()>::Json(patch))
+        .await
+}
+
+/// `Ok(None)` where the object is gone.
+pub(crate) fn unless_gone<T>(result: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
