@@ -214,7 +214,6 @@ spec:
 "#;
 
 #[test]
-#[ignore = "until schemas have landed"]
 fn what_is_served_can_be_discovered() {
     let Some(cluster) = Cluster::start() else { return };
     contains(&cluster.ok("version"), "Server Version: v1.33.");

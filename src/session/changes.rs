@@ -27,6 +27,8 @@ use crate::{
 
 /// How many changes may wait; a reader that is slower blocks the watches, not the cluster.
 const WAITING: usize = 64;
+/// A cluster that refuses this many times in a row to be watched is taken for gone.
+const REFUSALS: u32 = 3;
 /// How long to wait before a log that ended is followed again.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -79,10 +81,21 @@ async fn pods(client: kube::Client, namespace: String, followed: Followed, sende
     let mut events = pin!(watcher(api.clone(), watcher::Config::default()).default_backoff());
     let mut fresh: BTreeMap<String, Pod> = BTreeMap::new();
     let mut listing = false;
+    let mut refusals = 0;
     while let Some(event) = events.next().await {
-        let Ok(event) = event else {
-            continue;
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                refusals += 1;
+                if refusals == REFUSALS {
+                    // Nobody listens any more: as good.
+                    let _ = sender.send(Change::Lost(error.to_string())).await;
+                    return;
+                }
+                continue;
+            }
         };
+        refusals = 0;
         match event {
             watcher::Event::Init => {
                 listing = true;

@@ -243,7 +243,38 @@ impl Session {
                     self.touch();
                 }
                 Change::Cluster => self.feed(&Event::Changed),
+                Change::Lost(why) => {
+                    tracing::warn!(%why, "the cluster is gone");
+                    return self.lost().await;
+                }
             }
+        }
+    }
+
+    /// Takes in that the cluster is gone: the session fails, with its progress, and can be started again.
+    async fn lost(self: &Arc<Self>) {
+        if self.phase() != Phase::Ready {
+            return;
+        }
+        // Forgets the cluster's client; there is nothing of it to end.
+        let _ = self.world.end(false).await;
+        let epoch = {
+            let mut core = self.core();
+            core.captures.clear();
+            core.workloads.clear();
+            core.state.epoch()
+        };
+        let why = format!(
+            "the cluster does not answer any more: `ztlab lab start {}` makes it anew, and keeps your progress",
+            self.lab.id
+        );
+        self.feed(&Event::Failed { epoch, why });
+    }
+
+    /// Makes sure that the cluster is there before a face is told so.
+    pub async fn look(self: &Arc<Self>) {
+        if self.phase() == Phase::Ready && !self.world.answers().await {
+            self.lost().await;
         }
     }
 

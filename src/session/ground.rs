@@ -23,6 +23,9 @@ use crate::{
     lab::{Check, Lab},
 };
 
+/// How long a cluster may take to say that it is there.
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// How long a program in a pod may run.
 const EXEC_LIMIT: Duration = Duration::from_secs(30);
 /// How much of what it prints is kept, in bytes.
@@ -172,6 +175,14 @@ impl World for GroundWorld {
 
     fn kubeconfig(&self) -> Option<PathBuf> {
         self.live().ok().map(|live| live.handle.kubeconfig)
+    }
+
+    async fn answers(&self) -> bool {
+        let Ok(live) = self.live() else {
+            return false;
+        };
+        let asked = tokio::time::timeout(ANSWER, live.handle.client.apiserver_version()).await;
+        matches!(asked, Ok(Ok(_)))
     }
 
     async fn gather(&self, sight: &Sight, check: &Check, given: Option<String>) -> Evidence {

@@ -172,6 +172,8 @@ struct Scripted {
     as_is: Mutex<Vec<bool>>,
     /// What every check finds from now on.
     passes: Mutex<bool>,
+    /// Whether the cluster has died; deploying makes it anew.
+    dead: Mutex<bool>,
     changed: Arc<Notify>,
 }
 
@@ -189,6 +191,7 @@ impl World for Scripted {
     async fn deploy(&self, _: &Lab, as_is: bool, progress: &Progress) -> Result<(), WorldError> {
         self.deployed.fetch_add(1, Ordering::SeqCst);
         self.as_is.lock().unwrap().push(as_is);
+        *self.dead.lock().unwrap() = false;
         progress(ProgressEvent {
             phase: "deploy".to_owned(),
             done: 0,
@@ -210,6 +213,10 @@ impl World for Scripted {
 
     fn kubeconfig(&self) -> Option<PathBuf> {
         None
+    }
+
+    async fn answers(&self) -> bool {
+        !*self.dead.lock().unwrap()
     }
 
     async fn gather(&self, sight: &Sight, check: &Check, given: Option<String>) -> Evidence {
@@ -249,6 +256,21 @@ impl World for Scripted {
             Some((world::Change::Cluster, changed))
         })))
     }
+}
+
+#[tokio::test]
+async fn a_cluster_that_died_is_made_anew_and_takes_no_points_with_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let world = Arc::new(Scripted::default());
+    let host = host_in(temp.path(), &world);
+    done(&host, start(false)).await;
+    *world.passes.lock().unwrap() = true;
+    let view = done(&host, Command::Check { step: None }).await;
+    assert_eq!(view.score.earned, Points(10));
+    *world.dead.lock().unwrap() = true;
+    let view = done(&host, start(false)).await;
+    assert_eq!((view.phase, view.score.earned), (Phase::Ready, Points(10)));
+    assert_eq!(world.deployed.load(Ordering::SeqCst), 2, "the cluster was made anew");
 }
 
 fn host_in(dir: &std::path::Path, world: &Arc<Scripted>) -> Arc<Host> {

@@ -39,6 +39,9 @@ pub trait World: Send + Sync {
     /// Runs a program in a workload's pod.
     async fn exec(&self, workload: &str, argv: &[String]) -> Result<Ran, WorldError>;
 
+    /// Whether the cluster still answers.
+    async fn answers(&self) -> bool;
+
     /// What changes from now on, until the stream is dropped.
     async fn changes(&self, lab: &Lab) -> Result<Changes, WorldError>;
 }
@@ -79,6 +82,8 @@ pub enum Change {
     Workloads(Vec<WorkloadView>),
     /// Something a check may look at is different.
     Cluster,
+    /// The cluster does not answer any more, and why.
+    Lost(String),
 }
 
 /// Why the world did not do what was asked.

@@ -40,8 +40,16 @@ impl Home {
         let binary = dir.join("ztlab");
         // By a process of its own: a copy made here would be open for writing while another test's thread forks, and the
         // kernel refuses to execute a file that anybody has open for writing.
-        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_ztlab")).arg(&binary).status().unwrap();
-        assert!(copied.success(), "the program could not be copied to {}", binary.display());
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_ztlab"))
+            .arg(&binary)
+            .status()
+            .unwrap();
+        assert!(
+            copied.success(),
+            "the program could not be copied to {}",
+            binary.display()
+        );
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
         fs::set_permissions(dir.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
         if let Some(user) = user {

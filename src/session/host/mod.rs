@@ -236,6 +236,7 @@ impl Host {
                 ));
             }
             if !fresh {
+                session.look().await;
                 if matches!(session.phase(), Phase::Failed(_)) {
                     session.retry();
                 }

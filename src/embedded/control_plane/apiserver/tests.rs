@@ -527,7 +527,6 @@ async fn odd_objects_never_make_it_panic() {
 }
 
 #[tokio::test]
-#[ignore = "until the validation of objects has landed"]
 async fn a_bad_name_is_invalid() {
     let configs = "/api/v1/namespaces/default/configmaps";
     let body = json!({"metadata": {"name": "UPPER"}}).to_string().into_bytes();
