@@ -104,6 +104,7 @@ fn launch(name: &str, dir: &Path, port: u16) -> Result<NodeHandle, ClusterError>
             hint: error.hint(),
             reason: error.to_string(),
         },
+        RootlessError::Died { reason, .. } => failed(reason),
         other => failed(other.to_string()),
     })?;
     let path = dir.join("kubeconfig");

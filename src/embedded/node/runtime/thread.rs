@@ -2,8 +2,9 @@
 
 use std::{
     collections::HashMap,
-    io,
+    fs, io,
     os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
     sync::{Arc, mpsc},
 };
 
@@ -114,7 +115,7 @@ impl Node {
     fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
         let program = match &config.program {
             Some(program) => program.clone(),
-            None => std::env::current_exe().map_err(RuntimeError::kernel("find this program"))?,
+            None => this_program(&config.dir)?,
         };
         let template = Template::build(&config.dir, &program)?;
         let network = PodNetwork::start(&config.node_addresses, config.service_range)
@@ -348,4 +349,18 @@ pub(super) struct NewEntry {
 /// The pid of a process, as a number.
 pub(super) fn number(pid: Pid) -> i32 {
     pid.as_raw_nonzero().get()
+}
+
+/// This program's file. Where it was replaced on disk meanwhile (a newer build), a copy of what runs: containers get the
+/// program that their node is.
+fn this_program(dir: &Path) -> Result<PathBuf, RuntimeError> {
+    let path = std::env::current_exe().map_err(RuntimeError::kernel("find this program"))?;
+    if path.exists() {
+        return Ok(path);
+    }
+    let copy = dir.join("program");
+    fs::create_dir_all(dir)
+        .and_then(|()| fs::copy("/proc/self/exe", &copy))
+        .map_err(RuntimeError::kernel(format!("copy this program to {}", copy.display())))?;
+    Ok(copy)
 }
