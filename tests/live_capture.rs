@@ -1,6 +1,7 @@
 //! The observer's two stages for real: libpcap and a probe, in a network namespace made for the test.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},

@@ -1,6 +1,7 @@
 //! Observer, capture, names and probes in a real embedded cluster.
 
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used)]
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
