@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: lab build test lint bench book setup setup-test fuzz clean help
+.PHONY: lab build test lint bench book picture setup setup-test clean help
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ -/' 
@@ -27,6 +27,9 @@ bench: build    ## what the project claims about speed, measured here and now
 
 book: setup     ## build the book (needs mdbook)
 	mdbook build book
+
+picture: build  ## draw the README's picture from the real program (needs tmux and python3)
+	@sh scripts/picture.sh target/release/ztlab
 
 setup:
 	@sh scripts/setup.sh build

@@ -19,7 +19,6 @@ run "$program" lab start wiretap >/dev/null 2>&1
 run tmux -L ztlab-picture -f /dev/null new-session -d -x 120 -y 36 "TERM=screen-256color '$program'"
 press() { tmux -L ztlab-picture send-keys "$@"; sleep 1; }
 sleep 2
-press Enter
 press t
 press Down Down Down Down
 press Enter
