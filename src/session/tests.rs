@@ -321,7 +321,7 @@ async fn a_change_of_the_cluster_runs_the_checks_and_a_crash_loses_nothing() {
     // Another host in the same directory, as after a crash: nobody said goodbye.
     *world.passes.lock().unwrap() = false;
     let host = host_in(temp.path(), &world);
-    host.resume().await;
+    host.take_up().await.unwrap().settle().await;
     let view = done(&host, Command::Status).await;
     assert_eq!(view.score.earned, Points(10));
     assert!(view.steps[0].checks[0].latched);

@@ -247,6 +247,28 @@ impl Host {
             *slot = None;
             self.session.send_replace(None);
         }
+        let (session, resumed) = self.open(&mut slot, cwd, id, ground, fresh)?;
+        drop(slot);
+        ready(
+            &session,
+            if resumed {
+                "goes on where it was left"
+            } else {
+                "is ready"
+            },
+        )
+        .await
+    }
+
+    /// Begins or continues a session; its cluster is made ready in the background.
+    fn open(
+        self: &Arc<Self>,
+        slot: &mut Option<Arc<Session>>,
+        cwd: Option<PathBuf>,
+        id: &str,
+        ground: GroundKind,
+        fresh: bool,
+    ) -> Result<(Arc<Session>, bool), Refusal> {
         let (begin, resumed) = self.begin(cwd.as_deref(), id, fresh)?;
         let world = (self.worlds)(ground, &begin.cluster);
         let session = Session::begin(begin, world);
@@ -261,16 +283,7 @@ impl Host {
             message: format!("{}: {error}", self.dir.display()),
             hint: Some("see that the state directory can be written".to_owned()),
         })?;
-        drop(slot);
-        ready(
-            &session,
-            if resumed {
-                "goes on where it was left"
-            } else {
-                "is ready"
-            },
-        )
-        .await
+        Ok((session, resumed))
     }
 
     /// The session of a lab as its journal left it, or a new one.
@@ -346,19 +359,17 @@ impl Host {
         }
     }
 
-    /// Goes on with the session that was running when the last host ended, if one was.
-    pub async fn resume(self: &Arc<Self>) {
-        let Some(active) = fs::read(self.dir.join("active.json"))
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<Active>(&bytes).ok())
-        else {
-            return;
-        };
-        if let Err(refusal) = self
-            .start(active.cwd, &active.lab, &active.ground.to_string(), false)
-            .await
-        {
-            tracing::warn!(lab = active.lab, "not resumed: {}", refusal.message);
+    /// Takes up the session that ran when the last host ended, as its journal left it. Does not wait for its cluster.
+    pub async fn take_up(self: &Arc<Self>) -> Option<Arc<Session>> {
+        let active = fs::read(self.dir.join("active.json")).ok()?;
+        let active: Active = serde_json::from_slice(&active).ok()?;
+        let mut slot = self.slot.lock().await;
+        match self.open(&mut slot, active.cwd, &active.lab, active.ground, false) {
+            Ok((session, _)) => Some(session),
+            Err(refusal) => {
+                tracing::warn!(lab = active.lab, "not resumed: {}", refusal.message);
+                None
+            }
         }
     }
 }

@@ -71,11 +71,9 @@ fn serve() -> io::Result<()> {
     let served = runtime.block_on(async {
         let listener = UnixListener::bind(&socket)?;
         let host = Host::new(sessions, "lab-");
+        // Before anybody is told: the first face must find the session, not the moment before it.
+        host.take_up().await;
         announce()?;
-        tokio::spawn({
-            let host = host.clone();
-            async move { host.resume().await }
-        });
         accept(listener, host).await
     });
     // Before the lock goes: the next host's socket must not be removed by this one.
