@@ -76,7 +76,7 @@ impl RootlessError {
             Self::Port { port, .. } => Some(format!(
                 "end the program that listens on 127.0.0.1:{port}, or delete the cluster and create it again"
             )),
-            Self::Died { .. } => Some("`ztlab cluster logs` shows the node's log".to_owned()),
+            Self::Died { .. } => Some("the node's log is node.log in the cluster's directory".to_owned()),
             _ => None,
         }
     }
