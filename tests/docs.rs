@@ -89,11 +89,44 @@ fn commands() -> Vec<(PathBuf, Vec<String>)> {
     found
 }
 
+/// `ztlab …` between backticks or quotes in what the program itself says (hints, errors, help), as (file, words).
+/// Comments and tests say it to nobody.
+fn said() -> Vec<(PathBuf, Vec<String>)> {
+    let mut files = Vec::new();
+    source_files(&root().join("src"), &mut files);
+    let mut found = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        let text = text.split("\n#[cfg(test)]").next().unwrap();
+        for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for (at, _) in line.match_indices("`ztlab ") {
+                let rest = &line[at + "`ztlab ".len()..];
+                let Some(end) = rest.find('`') else { continue };
+                let words = rest[..end].split_whitespace().map(str::to_owned).collect();
+                found.push((file.clone(), words));
+            }
+        }
+    }
+    found
+}
+
+fn source_files(dir: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            source_files(&path, into);
+        } else if path.extension().is_some_and(|ext| ext == "rs") {
+            into.push(path);
+        }
+    }
+}
+
 #[test]
 fn every_ztlab_command_shown_is_a_command() {
-    let commands = commands();
-    assert!(commands.len() > 10, "the documents' commands were not read");
-    for (file, words) in commands {
+    let (shown, said) = (commands(), said());
+    assert!(shown.len() > 10, "the documents' commands were not read");
+    assert!(said.len() > 10, "the program's own hints were not read");
+    for (file, words) in shown.into_iter().chain(said) {
         let verbs: Vec<&str> = words
             .iter()
             .map(String::as_str)

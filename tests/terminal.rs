@@ -24,6 +24,9 @@ use rustix::{
 /// Longer than anything takes on a busy machine; reached only when something is broken.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Set for the process that is to panic.
+const FAULT: &str = "ZTLAB_TEST_FAULT";
+
 const ENTERED: &str = "\x1b[?1049h";
 const LEFT: &str = "\x1b[?1049l";
 
@@ -45,6 +48,10 @@ struct Session {
 
 impl Session {
     fn start(columns: u16, rows: u16, environment: &[(&str, &str)]) -> Session {
+        Self::run(&[env!("CARGO_BIN_EXE_ztlab")], columns, rows, environment)
+    }
+
+    fn run(program: &[&str], columns: u16, rows: u16, environment: &[(&str, &str)]) -> Session {
         let home = tempfile::tempdir().unwrap();
         let master: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&master).unwrap();
@@ -69,7 +76,8 @@ impl Session {
         // setsid(1) makes it the program's own controlling terminal, whichever one the tests run on; it does not fork here.
         let mut command = Command::new("setsid");
         command
-            .args(["--ctty", env!("CARGO_BIN_EXE_ztlab")])
+            .arg("--ctty")
+            .args(program)
             .env("HOME", home.path())
             .env("XDG_STATE_HOME", home.path().join("state"))
             .env("XDG_RUNTIME_DIR", home.path().join("run"))
@@ -188,6 +196,38 @@ fn so_does_every_signal_that_ends_it() {
         session.signal(signal);
         assert_eq!(session.ended(), code);
     }
+}
+
+/// Not a test of its own: what the next one runs, on a terminal.
+#[test]
+fn a_fault_while_the_screen_is_taken() {
+    if std::env::var_os(FAULT).is_none() {
+        return;
+    }
+    let _screen = ztlab::tui::terminal::Screen::take().unwrap();
+    panic!("a fault on purpose");
+}
+
+#[test]
+fn so_does_a_panic_which_is_still_read() {
+    let this = std::env::current_exe().unwrap();
+    let args = [
+        this.to_str().unwrap(),
+        "--exact",
+        "a_fault_while_the_screen_is_taken",
+        "--nocapture",
+    ];
+    let session = Session::run(&args, 80, 24, &[(FAULT, "1")]);
+    session.wait_for("a fault on purpose");
+    {
+        let text = session.written.text.lock().unwrap();
+        assert!(
+            text.find(LEFT) < text.find("a fault on purpose"),
+            "the message was lost with the alternate screen: {text:?}"
+        );
+        assert!(text.find(ENTERED) < text.find(LEFT), "the screen was never taken");
+    }
+    assert_eq!(session.ended(), 101);
 }
 
 #[test]

@@ -40,6 +40,16 @@ pub enum CaptureError {
         /// What it said.
         reason: String,
     },
+    /// The cluster's user may not do what an observer needs.
+    #[error("this user may not {verb} {resource} in the namespace {namespace}, which a capture needs")]
+    NotAllowed {
+        /// The namespace.
+        namespace: String,
+        /// The verb that is missing.
+        verb: &'static str,
+        /// On which resource.
+        resource: String,
+    },
     /// The capture filter is not one libpcap understands.
     #[error("capture filter {filter:?} is not valid: {reason}")]
     Filter {
@@ -69,6 +79,9 @@ impl CaptureError {
             Self::NotObservable { .. } => "look at the pod with `kubectl describe pod`",
             Self::Observer { .. } | Self::Stream { .. } => {
                 "look at the container `ztlab-observer` with `kubectl describe pod`, and run `ztlab doctor`"
+            }
+            Self::NotAllowed { .. } => {
+                "ask the cluster's administrator for that right, or take the lab on the embedded ground, where you have it"
             }
             Self::Filter { .. } => "write the filter as for tcpdump, for example `tcp port 80` (see pcap-filter(7))",
         }

@@ -4,6 +4,7 @@
 //! A capture is an exec into it: libpcap there, filtered there, streamed back as a pcap file that never ends.
 //! [`start`] gives the packets, [`traffic`] gives what was said, with the names of the pods that said it.
 
+mod able;
 mod error;
 mod live;
 mod names;
@@ -12,6 +13,7 @@ mod request;
 mod stage;
 mod traffic;
 
+pub use able::able;
 pub use error::CaptureError;
 pub use live::{CaptureStream, start};
 pub use names::Names;

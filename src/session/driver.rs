@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::{StreamExt, future::join_all};
@@ -17,19 +17,16 @@ use super::{
     snapshot::{Notice, NoticeLevel, Phase, ProgressView, SessionView, StepState, WorkloadView},
     state::{Effect, Event, State},
     view,
-    world::{Change, Changes, Listening, Sight, World, WorldError},
+    world::{Change, Changes, Sight, World, WorldError},
 };
 use crate::{
-    capture::{EndReason, TrafficEvent},
-    check::{self, Loot},
+    check,
     cluster::Progress,
     lab::{Check, Lab},
 };
 
 /// How long changes are collected before the checks run again.
 const DEBOUNCE: Duration = Duration::from_millis(150);
-/// How often traffic alone makes the checks run again.
-const TRAFFIC: Duration = Duration::from_secs(1);
 /// Notices that are kept.
 const NOTICES: usize = 50;
 
@@ -120,7 +117,7 @@ impl Session {
     }
 
     /// Runs a task for as long as the session.
-    fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(self.stop.clone().run_until_cancelled_owned(task));
     }
 
@@ -159,7 +156,7 @@ impl Session {
         self.core().state.phase().clone()
     }
 
-    fn touch(&self) {
+    pub(super) fn touch(&self) {
         self.changed.send_modify(|count| *count += 1);
     }
 
@@ -492,144 +489,10 @@ impl Session {
         self.stop.cancel();
         self.world.end(delete).await.map_err(Refusal::from)
     }
-
-    /// Starts a capture in a workload, as the student.
-    pub async fn capture(
-        self: &Arc<Self>,
-        workload: &str,
-        filter: Option<String>,
-        limit: Option<Duration>,
-    ) -> Result<String, Refusal> {
-        self.ready()?;
-        if let Some(running) = self.core().captures.called(workload) {
-            return Ok(format!("a capture in {running} is running already"));
-        }
-        let epoch = self.core().state.epoch();
-        let listening = self.world.capture(workload, filter.clone()).await?;
-        let pod = listening.pod.clone();
-        let cancel = {
-            let mut core = self.core();
-            // A reset or another face may have been faster.
-            if core.state.epoch() != epoch {
-                return Err(refuse("the lab was reset meanwhile", "start the capture again"));
-            }
-            if core.captures.runs(workload) {
-                return Ok(format!("a capture in {workload} is running already"));
-            }
-            core.captures.begin(workload, &pod, filter, &self.lab.namespace)
-        };
-        self.feed(&Event::Changed);
-        let pump = Self::pump(self.clone(), workload.to_owned(), epoch, listening, cancel, limit);
-        self.spawn(pump);
-        Ok(format!("capturing in {pod}"))
-    }
-
-    async fn pump(
-        self: Arc<Self>,
-        workload: String,
-        epoch: u64,
-        mut listening: Listening,
-        cancel: CancellationToken,
-        limit: Option<Duration>,
-    ) {
-        let limit = async move {
-            match limit {
-                Some(limit) => tokio::time::sleep(limit).await,
-                None => std::future::pending().await,
-            }
-        };
-        let mut limit = std::pin::pin!(limit);
-        let mut nudged = Instant::now();
-        let why = loop {
-            tokio::select! {
-                () = cancel.cancelled() => break None,
-                () = &mut limit => break Some((NoticeLevel::Info, "its time is over".to_owned())),
-                event = listening.events.next() => match event {
-                    Some(Ok(TrafficEvent::Ended(EndReason::Lost { detail }))) => {
-                        break Some((NoticeLevel::Warning, detail));
-                    }
-                    None | Some(Ok(TrafficEvent::Ended(EndReason::Complete))) => {
-                        break Some((NoticeLevel::Info, "it is complete".to_owned()));
-                    }
-                    Some(Err(error)) => break Some((NoticeLevel::Warning, error.message)),
-                    Some(Ok(event)) => self.seen(&workload, epoch, event, &mut nudged),
-                },
-            }
-        };
-        let mut core = self.core();
-        if core.state.epoch() == epoch {
-            core.captures.finish(&workload);
-            if let Some((level, why)) = why {
-                core.notice(level, format!("the capture in {workload} ended: {why}"));
-            }
-        }
-        drop(core);
-        self.touch();
-    }
-
-    fn seen(self: &Arc<Self>, workload: &str, epoch: u64, event: TrafficEvent, nudged: &mut Instant) {
-        let mut core = self.core();
-        if core.state.epoch() != epoch {
-            return;
-        }
-        match event {
-            TrafficEvent::Message(message) => {
-                // What a probe of ztlab says and hears is not the student's find.
-                let loot: Vec<Loot> = if message.probe.is_some() {
-                    Vec::new()
-                } else {
-                    Loot::of(&message).collect()
-                };
-                core.captures.saw(workload, *message);
-                drop(core);
-                for loot in loot {
-                    self.feed(&Event::Looted { epoch, loot });
-                }
-                if nudged.elapsed() > TRAFFIC {
-                    *nudged = Instant::now();
-                    self.feed(&Event::Changed);
-                }
-            }
-            TrafficEvent::Counters { packets, dropped } => {
-                core.captures.count(workload, packets, dropped);
-                drop(core);
-            }
-            TrafficEvent::Started { .. } | TrafficEvent::Ended(_) => drop(core),
-        }
-        self.touch();
-    }
-
-    /// Ends the student's capture in a workload, or all.
-    pub async fn capture_stop(&self, workload: Option<&str>) -> Result<String, Refusal> {
-        let ending: Vec<String> = {
-            let core = self.core();
-            match workload {
-                None => core.captures.workloads(),
-                Some(name) => match core.captures.called(name) {
-                    Some(workload) => vec![workload.to_owned()],
-                    None => {
-                        return Err(refuse(
-                            format!("no capture runs in {}", crate::text::one_line(name)),
-                            "`ztlab lab status` shows those that run",
-                        ));
-                    }
-                },
-            }
-        };
-        for workload in &ending {
-            self.core().captures.cancel(workload);
-        }
-        self.until(|| ending.iter().all(|workload| !self.core().captures.runs(workload)))
-            .await;
-        Ok(match ending.as_slice() {
-            [] => "no capture was running".to_owned(),
-            ended => format!("stopped capturing in {}", ended.join(", ")),
-        })
-    }
 }
 
 impl Core {
-    fn notice(&mut self, level: NoticeLevel, text: String) {
+    pub(super) fn notice(&mut self, level: NoticeLevel, text: String) {
         if self.notices.len() == NOTICES {
             self.notices.pop_front();
         }

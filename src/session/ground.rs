@@ -20,7 +20,7 @@ use crate::{
     capture::{self, CaptureRequest, Names},
     check::{self, Evidence, Scene},
     cluster::{self, ClusterError, ClusterHandle, ClusterState, GroundKind, Progress, manifests},
-    lab::{Check, Lab},
+    lab::{Capability, Check, Lab},
 };
 
 /// How long a cluster may take to say that it is there.
@@ -120,6 +120,16 @@ pub fn objects(lab: &Lab) -> Result<Vec<DynamicObject>, WorldError> {
     Ok(objects)
 }
 
+/// Asks the ground for what the lab needs of it, before anything is deployed.
+async fn capable(handle: &ClusterHandle, lab: &Lab) -> Result<(), WorldError> {
+    for capability in &lab.capabilities {
+        match capability {
+            Capability::Capture => capture::able(&handle.client, &lab.namespace).await?,
+        }
+    }
+    Ok(())
+}
+
 fn pod_name(pod: &Pod) -> String {
     pod.metadata.name.clone().unwrap_or_default()
 }
@@ -128,6 +138,7 @@ fn pod_name(pod: &Pod) -> String {
 impl World for GroundWorld {
     async fn deploy(&self, lab: &Lab, as_is: bool, progress: &Progress) -> Result<(), WorldError> {
         let handle = self.reach(progress).await?;
+        capable(&handle, lab).await?;
         let namespaces: Api<Namespace> = Api::all(handle.client.clone());
         let there = namespaces
             .get_opt(&lab.namespace)

@@ -16,6 +16,7 @@ pub mod driver;
 mod ground;
 mod host;
 pub mod journal;
+mod listening;
 pub mod snapshot;
 mod solve;
 pub mod state;

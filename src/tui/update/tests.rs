@@ -3,7 +3,7 @@ use crossterm::event::KeyEventState;
 use super::*;
 use crate::{
     score::Points,
-    session::snapshot::{ChoiceView, Notice},
+    session::snapshot::{ChoiceView, Notice, Phase},
     tui::fixture::{NOON, model, session},
 };
 
