@@ -52,8 +52,9 @@ impl Cluster {
             token_key: pki.token_key(),
             ca_certificate: pki.ca_certificate().to_owned(),
             address: address.clone(),
+            services: "10.96.0.0/16".parse().unwrap(),
         });
-        let tls = pki.server_config().unwrap();
+        let tls = pki.server_config(&[]).unwrap();
         let serving = server.clone();
         runtime.spawn(async move { serving.serve(listener, tls).await });
         let kubeconfig = pki.kubeconfig("test", &format!("https://{address}"), None);

@@ -12,11 +12,7 @@ use ztlab::embedded::{
 /// A node's whole life is in namespaces that this machine may refuse: then the test says so and is skipped, except in CI.
 fn started(dir: &Path) -> Option<NodeHandle> {
     let options = SpawnOptions {
-        config: NodeConfig {
-            name: "test".to_owned(),
-            dir: dir.to_owned(),
-            port: 0,
-        },
+        config: NodeConfig::new("test", dir.to_owned()),
         program: Some(env!("CARGO_BIN_EXE_ztlab").into()),
     };
     match spawn_node(&options) {
@@ -51,11 +47,7 @@ fn a_second_node_of_a_cluster_is_refused() {
     let dir = dir();
     let Some(node) = started(dir.path()) else { return };
     let options = SpawnOptions {
-        config: NodeConfig {
-            name: "test".to_owned(),
-            dir: dir.path().to_owned(),
-            port: 0,
-        },
+        config: NodeConfig::new("test", dir.path().to_owned()),
         program: Some(env!("CARGO_BIN_EXE_ztlab").into()),
     };
     assert!(matches!(spawn_node(&options), Err(RootlessError::Running { .. })));
@@ -69,9 +61,8 @@ fn a_taken_port_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let options = SpawnOptions {
         config: NodeConfig {
-            name: "test".to_owned(),
-            dir: dir.path().to_owned(),
             port: taken.local_addr().unwrap().port(),
+            ..NodeConfig::new("test", dir.path().to_owned())
         },
         program: Some(env!("CARGO_BIN_EXE_ztlab").into()),
     };

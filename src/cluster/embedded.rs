@@ -91,9 +91,8 @@ fn launch(name: &str, dir: &Path, port: u16) -> Result<NodeHandle, ClusterError>
     let pki = Pki::load_or_create(&dir.join("pki")).map_err(|error| failed(error.to_string()))?;
     let options = SpawnOptions {
         config: NodeConfig {
-            name: name.to_owned(),
-            dir: dir.to_owned(),
             port,
+            ..NodeConfig::new(name, dir.to_owned())
         },
         program: None,
     };

@@ -1,9 +1,6 @@
 //! The composition root: starts the parts of a cluster in order, each with a named readiness.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
@@ -25,14 +22,10 @@ use super::{
         kubelet::{Kubelet, KubeletConfig},
         runtime::{Runtime, RuntimeConfig},
     },
+    ranges::Ranges,
     rootless::run_dir,
-    system::{self, API_PORT, DNS_IP, DNS_PORT},
+    system::{self, API_PORT, DNS_PORT},
 };
-
-/// The node's own address, on its loopback interface.
-const NODE_IP: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
-/// The addresses of pods, first and last.
-const POD_IPS: (Ipv4Addr, Ipv4Addr) = (Ipv4Addr::new(10, 244, 0, 2), Ipv4Addr::new(10, 244, 255, 254));
 
 fn failed<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> NodeError {
     move |error| NodeError::Part {
@@ -54,18 +47,21 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         stop,
     } = context;
     let _stopped = stop.clone().drop_guard();
+    let ranges = config.ranges;
+    ranges.check().map_err(failed("the cluster's addresses"))?;
     let runtime_config = RuntimeConfig {
-        node_addresses: vec![NODE_IP],
+        node_addresses: vec![ranges.node()],
+        service_range: (ranges.services.network(), ranges.services.prefix_len()),
         ..RuntimeConfig::new(run_dir(&config.dir).join("runtime"))
     };
     let runtime = Runtime::start(runtime_config).map_err(failed("the container runtime"))?;
     let proxy = KubeProxy::start().map_err(failed("kube-proxy"))?;
 
     let pki = Pki::load_or_create(&config.dir.join("pki")).map_err(failed("the cluster's certificates"))?;
-    let api = api_server(&pki, listener, &stop).await?;
+    let api = api_server(&pki, listener, &ranges, &stop).await?;
     let client = |user: &str| api.client(UserInfo::new(user, &["system:masters"]));
     let informers = Informers::start(&client("system:informers"), &stop);
-    system::publish(&client("system:apiserver"), NODE_IP)
+    system::publish(&client("system:apiserver"), &ranges)
         .await
         .map_err(failed("the cluster's own Services"))?;
     let recorder = Recorder::start(client("system:events"));
@@ -86,7 +82,7 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     );
     tokio::spawn(follow_services(proxy, informers.clone(), stop.clone()));
     dns::start(
-        SocketAddr::from((NODE_IP, DNS_PORT)),
+        SocketAddr::from((ranges.node(), DNS_PORT)),
         informers.services.clone(),
         informers.endpoint_slices.clone(),
         stop.clone(),
@@ -113,9 +109,9 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
 fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
     KubeletConfig {
         node_name: config.name.clone(),
-        node_ip: NODE_IP,
-        pod_ips: POD_IPS,
-        dns: DNS_IP,
+        node_ip: config.ranges.node(),
+        pod_ips: config.ranges.pod_ips(),
+        dns: config.ranges.dns(),
         domain: dns::DOMAIN.to_owned(),
         volumes: run_dir(&config.dir).join("volumes"),
         logs: config.dir.join("pods"),
@@ -125,20 +121,24 @@ fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
 async fn api_server(
     pki: &Pki,
     listener: std::net::TcpListener,
+    ranges: &Ranges,
     stop: &CancellationToken,
 ) -> Result<ApiServer, NodeError> {
     listener.set_nonblocking(true).map_err(failed("the API server"))?;
     let address = listener.local_addr().map_err(failed("the API server"))?;
     let listener = TcpListener::from_std(listener).map_err(failed("the API server"))?;
-    let tls = pki.server_config().map_err(failed("the API server"))?;
+    let tls = pki
+        .server_config(&[ranges.kubernetes(), ranges.node()])
+        .map_err(failed("the API server"))?;
     let api = ApiServer::new(ApiServerConfig {
         store: Store::new(Limits::default()),
         token_key: pki.token_key(),
         ca_certificate: pki.ca_certificate().to_owned(),
         address: address.to_string(),
+        services: ranges.services,
     });
     // Clients of the host come by the port bound there; pods come by the Service `kubernetes`.
-    let inside = TcpListener::bind((NODE_IP, API_PORT))
+    let inside = TcpListener::bind((ranges.node(), API_PORT))
         .await
         .map_err(failed("the API server"))?;
     for listener in [listener, inside] {

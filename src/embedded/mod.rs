@@ -12,6 +12,7 @@ pub mod informer;
 pub mod kubelet_api;
 pub mod node;
 pub(crate) mod queue;
+pub mod ranges;
 pub mod rootless;
 mod system;
 pub(crate) mod write;
@@ -24,17 +25,38 @@ use tokio_util::sync::CancellationToken;
 pub use compose::run;
 
 use image::Registry;
+use ranges::Ranges;
 
 /// What a node process is told at its start, as JSON (`node.json` in the cluster's directory).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeConfig {
+    /// The format of the cluster's directory: [`FORMAT`].
+    pub version: u32,
     /// The cluster's name.
     pub name: String,
     /// The cluster's directory: `pki/`, `pods/`, `log/` are made under it.
     pub dir: PathBuf,
     /// The loopback port of the host that the API server answers on.
     pub port: u16,
+    /// The addresses of its pods and Services.
+    pub ranges: Ranges,
+}
+
+/// The format of a cluster's directory, raised when an older or newer ztlab could not make sense of it.
+pub const FORMAT: u32 = 1;
+
+impl NodeConfig {
+    /// A cluster in `dir`, on any free port, with the usual addresses.
+    pub fn new(name: &str, dir: PathBuf) -> Self {
+        Self {
+            version: FORMAT,
+            name: name.to_owned(),
+            dir,
+            port: 0,
+            ranges: Ranges::default(),
+        }
+    }
 }
 
 /// What [`run`] needs: made by the node stage, inside the cluster's namespaces.

@@ -7,24 +7,24 @@ use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 
-/// Where cluster DNS answers, as every pod's `resolv.conf` says: the Service `kube-dns`.
-pub(super) const DNS_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
+use super::ranges::Ranges;
+
 /// The port of DNS (RFC 1035 §4.2).
 pub(super) const DNS_PORT: u16 = 53;
 /// The API server's port on the node, behind the Service `kubernetes`.
 pub(super) const API_PORT: u16 = 6443;
 
-/// Writes the Service `kube-dns` and the endpoints of it and of `kubernetes`, all on `node`. What is there already stays.
+/// Writes the Service `kube-dns` and the endpoints of it and of `kubernetes`, all on the node. What is there already stays.
 ///
 /// # Errors
 /// What the API server refused.
-pub(super) async fn publish(client: &Client, node: Ipv4Addr) -> Result<(), kube::Error> {
+pub(super) async fn publish(client: &Client, ranges: &Ranges) -> Result<(), kube::Error> {
     let dns = json!({
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "kube-dns", "namespace": "kube-system",
             "labels": {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true"}},
-        "spec": {"clusterIP": DNS_IP, "ports": [
+        "spec": {"clusterIP": ranges.dns(), "ports": [
             {"name": "dns", "port": DNS_PORT, "protocol": "UDP"},
             {"name": "dns-tcp", "port": DNS_PORT, "protocol": "TCP"},
         ]},
@@ -38,7 +38,7 @@ pub(super) async fn publish(client: &Client, node: Ipv4Addr) -> Result<(), kube:
         ("default", "kubernetes", &[("https", "TCP", API_PORT)][..]),
     ] {
         let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), namespace);
-        let slice = slice(service, namespace, node, ports)?;
+        let slice = slice(service, namespace, ranges.node(), ports)?;
         there(slices.create(&PostParams::default(), &slice).await)?;
     }
     Ok(())

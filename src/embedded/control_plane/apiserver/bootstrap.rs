@@ -1,7 +1,5 @@
 //! The objects that every cluster has from the start.
 
-use std::net::Ipv4Addr;
-
 use serde_json::{Value, json};
 
 use super::{ApiServer, UserInfo, meta, rest::WriteOptions, services};
@@ -14,7 +12,7 @@ impl ApiServer {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             self.ensure("namespaces", "", namespace);
         }
-        let api = Ipv4Addr::from(services::FIRST_ADDRESS).to_string();
+        let api = services::first_address(self.inner.services).to_string();
         let service = json!({
             "apiVersion": "v1",
             "kind": "Service",

@@ -35,6 +35,7 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
+use ipnet::Ipv4Net;
 
 pub use authn::UserInfo;
 pub use status::ApiError;
@@ -58,6 +59,8 @@ pub struct ApiServerConfig {
     pub ca_certificate: String,
     /// The address at which clients reach the server, `host:port`.
     pub address: String,
+    /// The range that Services get their addresses from; its first is the Service `kubernetes`.
+    pub services: Ipv4Net,
 }
 
 /// The API server. A clone is another handle on the same server.
@@ -73,6 +76,7 @@ struct Inner {
     token_key: Arc<TokenKey>,
     ca_certificate: String,
     address: String,
+    services: Ipv4Net,
     /// Held while an address or port of a Service is chosen and stored, so that none is given twice.
     allocating: Mutex<()>,
     /// When old events were last looked for.
@@ -91,6 +95,7 @@ impl ApiServer {
                 token_key: config.token_key,
                 ca_certificate: config.ca_certificate,
                 address: config.address,
+                services: config.services,
                 allocating: Mutex::new(()),
                 events_swept: Mutex::new(None),
             }),

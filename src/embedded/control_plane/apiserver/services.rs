@@ -9,6 +9,7 @@ use std::{
 };
 
 use http::{Response, StatusCode};
+use ipnet::Ipv4Net;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -24,18 +25,19 @@ use crate::embedded::control_plane::{
     storage::CollectionKey,
 };
 
-/// 10.96.0.0/16.
-const RANGE: u32 = u32::from_be_bytes([10, 96, 0, 0]);
-const RANGE_SIZE: u32 = 1 << 16;
-/// The address of the Service `kubernetes`.
-pub const FIRST_ADDRESS: u32 = RANGE + 1;
-/// Addresses below this are given only to Services that name them (Kubernetes' lower band), such as the DNS server.
-const DYNAMIC: u32 = RANGE + 256;
+/// The largest part of the range that is given only to Services that name their address (Kubernetes' lower band), such as
+/// the DNS server.
+const LOWER_BAND: u32 = 256;
 const NODE_PORTS: std::ops::RangeInclusive<i64> = 30000..=32767;
 
 const MIN_LIFETIME: i64 = 600;
 const MAX_LIFETIME: i64 = 86_400;
 const DEFAULT_LIFETIME: i64 = 3600;
+
+/// The address of the Service `kubernetes`.
+pub fn first_address(range: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(range.network()) + 1)
+}
 
 /// Gives a new Service its address and ports.
 ///
@@ -112,6 +114,7 @@ fn wants_node_port(kind: &str) -> bool {
 
 /// What other Services have.
 struct Taken {
+    range: Ipv4Net,
     addresses: HashSet<u32>,
     ports: HashSet<i64>,
 }
@@ -123,6 +126,7 @@ impl Taken {
             (meta::namespace(other), meta::name(other)) != (meta::namespace(except), meta::name(except))
         });
         let mut taken = Self {
+            range: server.inner.services,
             addresses: HashSet::new(),
             ports: HashSet::new(),
         };
@@ -144,12 +148,14 @@ impl Taken {
     }
 
     fn free_address(&self) -> Option<u32> {
-        (DYNAMIC..RANGE + RANGE_SIZE - 1).find(|address| !self.addresses.contains(address))
+        let (first, last) = (u32::from(self.range.network()), u32::from(self.range.broadcast()));
+        let band = LOWER_BAND.min((last - first) / 16).max(16);
+        (first + band..last).find(|address| !self.addresses.contains(address))
     }
+}
 
-    fn free_port(&self) -> Option<i64> {
-        NODE_PORTS.into_iter().find(|port| !self.ports.contains(port))
-    }
+fn free_port(taken: &HashSet<i64>) -> Option<i64> {
+    NODE_PORTS.into_iter().find(|port| !taken.contains(port))
 }
 
 fn assign(resource: &Resource, object: &mut Value, taken: &Taken) -> Result<(), ApiError> {
@@ -216,11 +222,12 @@ fn check_address(wanted: &str, taken: &Taken) -> Result<(), String> {
     let Ok(address) = wanted.parse::<Ipv4Addr>().map(u32::from) else {
         return Err("must be a valid IPv4 address".to_owned());
     };
-    if !(RANGE + 1..RANGE + RANGE_SIZE - 1).contains(&address) {
-        return Err(
-            "failed to allocate IP: the provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/16"
-                .to_owned(),
-        );
+    let (first, last) = (u32::from(taken.range.network()), u32::from(taken.range.broadcast()));
+    if !(first + 1..last).contains(&address) {
+        return Err(format!(
+            "failed to allocate IP: the provided IP is not in the valid range. The range of valid IPs is {}",
+            taken.range
+        ));
     }
     if taken.addresses.contains(&address) {
         return Err(format!(
@@ -231,21 +238,22 @@ fn check_address(wanted: &str, taken: &Taken) -> Result<(), String> {
 }
 
 fn assign_ports(resource: &Resource, name: &str, spec: &mut Map<String, Value>, taken: &Taken) -> Result<(), ApiError> {
-    let mut taken = Taken {
-        addresses: HashSet::new(),
-        ports: taken.ports.clone(),
-    };
+    let mut taken_ports = taken.ports.clone();
     let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else {
         return Ok(());
     };
     for (index, port) in ports.iter_mut().enumerate() {
         let fields = meta::fields(port);
         let given = fields.get("nodePort").and_then(Value::as_i64).unwrap_or(0);
-        let chosen = if given == 0 { taken.free_port() } else { Some(given) };
+        let chosen = if given == 0 {
+            free_port(&taken_ports)
+        } else {
+            Some(given)
+        };
         let chosen = chosen.ok_or_else(|| ApiError::internal("the node port range is full"))?;
         let why = if !NODE_PORTS.contains(&chosen) {
             Some("provided port is not in the valid range. The range of valid ports is 30000-32767")
-        } else if taken.ports.contains(&chosen) {
+        } else if taken_ports.contains(&chosen) {
             Some("provided port is already allocated")
         } else {
             None
@@ -254,7 +262,7 @@ fn assign_ports(resource: &Resource, name: &str, spec: &mut Map<String, Value>, 
             let field = FieldError::invalid(format!("spec.ports[{index}].nodePort"), &json!(chosen), why);
             return Err(ApiError::invalid(resource, name, &[field]));
         }
-        taken.ports.insert(chosen);
+        taken_ports.insert(chosen);
         fields.insert("nodePort".to_owned(), json!(chosen));
     }
     Ok(())

@@ -15,6 +15,7 @@ fn server() -> ApiServer {
         token_key: Arc::new(TokenKey::generate().unwrap()),
         ca_certificate: "the CA".to_owned(),
         address: "127.0.0.1:6443".to_owned(),
+        services: "10.96.0.0/16".parse().unwrap(),
     })
 }
 
@@ -194,6 +195,7 @@ async fn a_watch_from_a_forgotten_revision_is_told_so() {
         token_key: Arc::new(TokenKey::generate().unwrap()),
         ca_certificate: String::new(),
         address: String::new(),
+        services: "10.96.0.0/16".parse().unwrap(),
     });
     let api: Api<ConfigMap> = Api::default_namespaced(client(&server));
     let mut events = api.watch(&WatchParams::default(), "1").await.unwrap().boxed();

@@ -90,7 +90,6 @@ const SERVER_NAMES: [&str; 5] = [
     "kubernetes.default.svc",
     "kubernetes.default.svc.cluster.local",
 ];
-const SERVER_ADDRESSES: [Ipv4Addr; 2] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 96, 0, 1)];
 
 const CA_YEARS: i16 = 10;
 const SERVER_YEARS: i16 = 1;
@@ -194,20 +193,19 @@ impl Pki {
         client(&self.issuer, user, groups)
     }
 
-    /// The API server's TLS: HTTP/2 and HTTP/1.1; a client may show a certificate of this CA, and one without is left
+    /// The API server's TLS, for loopback and `addresses`: HTTP/2 and HTTP/1.1; a client may show a certificate of this CA, and one without is left
     /// to the API server, which takes a bearer token or answers 401.
     ///
     /// # Errors
     /// When the server's certificate cannot be signed or rustls refuses it.
-    pub fn server_config(&self) -> Result<Arc<ServerConfig>, PkiError> {
+    pub fn server_config(&self, addresses: &[Ipv4Addr]) -> Result<Arc<ServerConfig>, PkiError> {
         let key = KeyPair::generate()?;
         let mut params = params("kube-apiserver", &[], SERVER_YEARS)?;
         for name in SERVER_NAMES {
             params.subject_alt_names.push(SanType::DnsName(name.try_into()?));
         }
-        let addresses = SERVER_ADDRESSES
-            .into_iter()
-            .map(|address| SanType::IpAddress(IpAddr::V4(address)));
+        let addresses = [Ipv4Addr::LOCALHOST].iter().chain(addresses);
+        let addresses = addresses.map(|address| SanType::IpAddress(IpAddr::V4(*address)));
         params.subject_alt_names.extend(addresses);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
