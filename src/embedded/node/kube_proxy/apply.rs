@@ -74,7 +74,7 @@ impl KubeProxy {
                 // an ICMP error does not come back to a program of the node that connects; a reset does
                 let reset = [
                     Expression::DestinationAddress(0),
-                    Expression::In(CLUSTER_IPS),
+                    Expression::In(CLUSTER_IPS.into()),
                     Expression::Protocol(0),
                     Expression::Equals(0, vec![Protocol::Tcp.number()]),
                     Expression::Reset,
@@ -83,7 +83,7 @@ impl KubeProxy {
             }
             let refuse = [
                 Expression::DestinationAddress(0),
-                Expression::In(CLUSTER_IPS),
+                Expression::In(CLUSTER_IPS.into()),
                 Expression::Reject,
             ];
             to.add_rule(chain, &refuse);
@@ -92,7 +92,7 @@ impl KubeProxy {
         let hairpin = [
             Expression::SourceAddress(0),
             Expression::DestinationAddress(1),
-            Expression::In(HAIRPIN),
+            Expression::In(HAIRPIN.into()),
             Expression::Masquerade,
         ];
         to.add_rule("postrouting", &hairpin);

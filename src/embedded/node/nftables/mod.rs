@@ -23,7 +23,9 @@ const DELCHAIN: u16 = 5;
 const NEWRULE: u16 = 6;
 const DELRULE: u16 = 8;
 const NEWSET: u16 = 9;
+const DELSET: u16 = 11;
 const NEWSETELEM: u16 = 12;
+const GETSETELEM: u16 = 13;
 const DELSETELEM: u16 = 14;
 
 const TABLE: u16 = 1;
@@ -48,12 +50,16 @@ const ELEMENTS: u16 = 3;
 const ELEMENTS_SET_ID: u16 = 4;
 const ELEMENT_KEY: u16 = 1;
 const ELEMENT_DATA: u16 = 2;
+const ELEMENT_FLAGS: u16 = 3;
 const LIST_ELEMENT: u16 = 1;
 const DATA_VALUE: u16 = 1;
 
 const FLAG_ANONYMOUS: u32 = 1;
 const FLAG_CONSTANT: u32 = 2;
+const FLAG_INTERVAL: u32 = 4;
 const FLAG_MAP: u32 = 8;
+/// `NFT_SET_ELEM_INTERVAL_END`.
+const INTERVAL_END: u32 = 1;
 const VERDICT_TYPE: u32 = 0xffff_ff00;
 /// At most this many elements go into one message: a nested attribute is bounded by 64 KiB.
 const ELEMENTS_AT_ONCE: usize = 256;
@@ -62,6 +68,7 @@ const ELEMENTS_AT_ONCE: usize = 256;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hook {
     Prerouting = 0,
+    Input = 1,
     Forward = 2,
     Output = 3,
     Postrouting = 4,
@@ -153,13 +160,22 @@ impl Transaction {
 
     /// Makes a chain that a hook runs, in order of priority; what reaches its end is accepted.
     pub(crate) fn add_base_chain(&mut self, name: &str, kind: ChainType, hook: Hook, priority: i32) {
+        self.base_chain(name, kind, hook, priority, &Verdict::Accept);
+    }
+
+    /// Makes a filter chain that a hook runs, in order of priority; what reaches its end is dropped.
+    pub(crate) fn add_closed_base_chain(&mut self, name: &str, hook: Hook, priority: i32) {
+        self.base_chain(name, ChainType::Filter, hook, priority, &Verdict::Drop);
+    }
+
+    fn base_chain(&mut self, name: &str, kind: ChainType, hook: Hook, priority: i32, policy: &Verdict) {
         self.message(NEWCHAIN, CREATE, format!("add base chain {name}"));
         self.batch.text(CHAIN_NAME, name);
         self.batch.nest(CHAIN_HOOK, |b| {
             b.be32(HOOK_NUMBER, hook as u32);
             b.be32(HOOK_PRIORITY, priority.cast_unsigned());
         });
-        self.batch.be32(CHAIN_POLICY, Verdict::Accept.code());
+        self.batch.be32(CHAIN_POLICY, policy.code());
         self.batch.text(
             CHAIN_TYPE,
             match kind {
@@ -191,7 +207,7 @@ impl Transaction {
         self.batch.text(RULE_CHAIN, chain);
         self.batch.nest(RULE_EXPRESSIONS, |b| {
             for expression in expressions {
-                b.nest(LIST_ELEMENT, |b| expression.encode(b));
+                expression.encode(b);
             }
         });
     }
@@ -199,6 +215,39 @@ impl Transaction {
     /// Makes a set of concatenated keys.
     pub(crate) fn add_set(&mut self, name: &str, key: &[Type]) {
         self.set(name, key, 0);
+    }
+
+    /// Makes a set of ranges of addresses, for good: first and last address of each, in order and apart from each other.
+    pub(crate) fn add_address_ranges(&mut self, name: &str, ranges: &[(u32, u32)]) {
+        self.set(name, &[Type::Address], FLAG_INTERVAL);
+        let id = self.anonymous;
+        // a range is two elements: its first address, and the end mark at the address after its last, if there is one
+        let marks: Vec<(u32, bool)> = ranges
+            .iter()
+            .flat_map(|&(first, last)| [Some((first, false)), last.checked_add(1).map(|end| (end, true))])
+            .flatten()
+            .collect();
+        for part in marks.chunks(ELEMENTS_AT_ONCE) {
+            self.message(NEWSETELEM, CREATE, format!("add to set {name}"));
+            self.batch.text(ELEMENTS_SET, name);
+            self.batch.be32(ELEMENTS_SET_ID, id);
+            self.batch.nest(ELEMENTS, |b| {
+                for (address, end) in part {
+                    b.nest(LIST_ELEMENT, |b| {
+                        b.nest(ELEMENT_KEY, |b| b.bytes(DATA_VALUE, &address.to_be_bytes()));
+                        if *end {
+                            b.be32(ELEMENT_FLAGS, INTERVAL_END);
+                        }
+                    });
+                }
+            });
+        }
+    }
+
+    /// Removes a set or map that no rule uses.
+    pub(crate) fn delete_set(&mut self, name: &str) {
+        self.message(DELSET, 0, format!("delete set {name}"));
+        self.batch.text(SET_NAME, name);
     }
 
     /// Makes a map from concatenated keys to verdicts.
@@ -281,5 +330,27 @@ impl Transaction {
     pub(crate) fn commit(mut self, socket: &Socket) -> Result<(), NetlinkError> {
         self.batch.silent(BATCH_END, 0, &[0, 0, 0, SUBSYSTEM as u8]);
         socket.send(&self.batch)
+    }
+}
+
+/// Whether a set or map has a key now. What does not exist has none.
+///
+/// # Errors
+/// When the kernel refuses to say.
+pub(crate) fn contains(socket: &Socket, table: &str, set: &str, key: &[u8]) -> Result<bool, NetlinkError> {
+    let mut batch = Batch::default();
+    let what = format!("look into set {set}");
+    batch.message(SUBSYSTEM << 8 | GETSETELEM, 0, &[NFPROTO_IPV4, 0, 0, 0], what);
+    batch.text(TABLE, table);
+    batch.text(ELEMENTS_SET, set);
+    batch.nest(ELEMENTS, |b| {
+        b.nest(LIST_ELEMENT, |b| {
+            b.nest(ELEMENT_KEY, |b| b.bytes(DATA_VALUE, key));
+        });
+    });
+    match socket.send(&batch) {
+        Ok(()) => Ok(true),
+        Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
