@@ -23,7 +23,7 @@ lint: setup     ## formatting and clippy
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 bench: build    ## what the project claims about speed, measured here and now
-	@$(CARGO) bench --locked --bench lab
+	@$(CARGO) bench --locked --bench lab --bench cluster
 
 book: setup     ## build the book (needs mdbook)
 	mdbook build book

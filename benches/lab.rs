@@ -2,123 +2,16 @@
 //! beside what it is compared with. `make bench` runs it on the release build. Nothing here passes or fails.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod common;
+
 use std::{
-    env, fs,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    time::{Duration, Instant},
+    process::{Command, Stdio},
+    time::Instant,
 };
 
+use common::{Bench, Row, memory, ms, print, row, time};
+
 const RUNS: usize = 9;
-
-struct Bench {
-    ztlab: PathBuf,
-    home: PathBuf,
-}
-
-struct Row {
-    what: &'static str,
-    measured: String,
-    spread: String,
-    aim: &'static str,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let home = env::temp_dir().join(format!("ztlab-bench-{}", std::process::id()));
-        fs::create_dir_all(&home).unwrap();
-        Self {
-            ztlab: PathBuf::from(env!("CARGO_BIN_EXE_ztlab")),
-            home,
-        }
-    }
-
-    fn command(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = Command::new(program.as_ref());
-        command
-            .env("XDG_STATE_HOME", self.home.join("state"))
-            .env("XDG_RUNTIME_DIR", self.home.join("run"))
-            .env("HOME", &self.home)
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn ztlab(&self, args: &[&str]) -> Output {
-        let output = self.command(&self.ztlab).args(args).output().unwrap();
-        assert!(
-            output.status.success(),
-            "ztlab {args:?} failed:\n{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
-        output
-    }
-
-    fn kubeconfig(&self) -> String {
-        String::from_utf8(self.ztlab(&["cluster", "kubeconfig", "wiretap"]).stdout)
-            .unwrap()
-            .trim()
-            .to_owned()
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let _ = self.command(&self.ztlab).args(["lab", "stop", "--delete"]).output();
-        let _ = fs::remove_dir_all(&self.home);
-    }
-}
-
-fn time(run: impl FnOnce()) -> Duration {
-    let start = Instant::now();
-    run();
-    start.elapsed()
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-fn row(what: &'static str, mut ms: Vec<f64>, aim: &'static str) -> Row {
-    let middle = median(&mut ms);
-    Row {
-        what,
-        measured: format!("{middle:.1} ms"),
-        spread: format!("{:.1} to {:.1}", ms.first().unwrap(), ms.last().unwrap()),
-        aim,
-    }
-}
-
-fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1000.0
-}
-
-/// Sum of the proportional set sizes of every process that runs this binary, in MiB, with their number.
-fn memory(binary: &Path) -> (f64, usize) {
-    let binary = fs::canonicalize(binary).unwrap();
-    let mut kib = 0u64;
-    let mut processes = 0;
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let exe = fs::read_link(entry.path().join("exe"));
-        // A pod sees the binary at a path of its own: the file's name is what both have in common.
-        if !exe.is_ok_and(|exe| exe == binary || exe.ends_with(".ztlab/ztlab")) {
-            continue;
-        }
-        let Ok(rollup) = fs::read_to_string(entry.path().join("smaps_rollup")) else {
-            continue;
-        };
-        let pss = rollup
-            .lines()
-            .find_map(|line| line.strip_prefix("Pss:"))
-            .and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok())
-            .unwrap_or(0);
-        kib += pss;
-        processes += 1;
-    }
-    #[allow(clippy::cast_precision_loss)]
-    (kib as f64 / 1024.0, processes)
-}
 
 fn start_and_reset(bench: &Bench, rows: &mut Vec<Row>) {
     let mut cold = Vec::new();
@@ -147,7 +40,7 @@ fn one_pod(bench: &Bench, rows: &mut Vec<Row>) {
         return;
     }
     rows.push(row("floor: netns + veth + exec", floor, "-"));
-    let kubeconfig = bench.kubeconfig();
+    let kubeconfig = bench.kubeconfig("wiretap");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -200,7 +93,7 @@ async fn pod_starts(kubeconfig: &str, count: usize) -> Vec<f64> {
 }
 
 fn kubectl(bench: &Bench, rows: &mut Vec<Row>) {
-    let kubeconfig = bench.kubeconfig();
+    let kubeconfig = bench.kubeconfig("wiretap");
     let run = |args: &[&str]| {
         let mut command = bench.command("kubectl");
         command
@@ -228,20 +121,17 @@ fn kubectl(bench: &Bench, rows: &mut Vec<Row>) {
 }
 
 fn main() {
-    let bench = Bench::new();
+    let bench = Bench::new("lab");
     let mut rows = Vec::new();
     start_and_reset(&bench, &mut rows);
-    let (mib, processes) = memory(&bench.ztlab);
+    let (mib, processes) = memory(&bench.ztlab, None);
     rows.push(Row {
-        what: "memory of the whole lab (PSS of all its processes)",
+        what: "memory of the whole lab (PSS of all its processes)".to_owned(),
         measured: format!("{mib:.1} MiB"),
         spread: format!("{processes} processes"),
         aim: "60 MB",
     });
     one_pod(&bench, &mut rows);
     kubectl(&bench, &mut rows);
-    println!("\n| what | median | spread | aim |\n|---|---|---|---|");
-    for row in rows {
-        println!("| {} | {} | {} | {} |", row.what, row.measured, row.spread, row.aim);
-    }
+    print(&rows);
 }

@@ -68,6 +68,7 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         "__doctor" => embedded::doctor::doctor_stage(stage_args),
         #[cfg(target_os = "linux")]
         "__floor" => floor_stage(&stage_args),
+        "__http-round-trips" => round_trips_stage(&stage_args),
         "__observe" => capture::observe_stage(stage_args),
         "__session-host" => session::host_stage(stage_args),
         "__standin" => match stage_args.split_first() {
@@ -75,6 +76,24 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
             None => ExitCode::from(2),
         },
         _ => cli::main(args),
+    }
+}
+
+/// Prints the time of each of `count` HTTP round trips to `host:port`, in microseconds a line (for `make bench`).
+fn round_trips_stage(args: &[OsString]) -> ExitCode {
+    let text = |at: usize| args.get(at).and_then(|arg| arg.to_str());
+    let count = text(1).and_then(|count| count.parse().ok()).unwrap_or(1000);
+    match standins::http_round_trips(text(0).unwrap_or_default(), count) {
+        Ok(times) => {
+            for time in times {
+                println!("{:.1}", time.as_secs_f64() * 1_000_000.0);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("ztlab: {error}");
+            ExitCode::from(2)
+        }
     }
 }
 

@@ -71,7 +71,7 @@ pub fn no_progress() -> Progress {
 }
 
 /// What a cluster can do beyond the Kubernetes API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Images are the stand-ins of this binary; none is pulled.
     pub stand_ins: bool,

@@ -17,6 +17,7 @@ mod tools;
 
 use std::{ffi::OsString, process::ExitCode};
 
+pub use http::round_trips::measure as http_round_trips;
 pub use images::{ALL, Image};
 
 /// A program: its arguments without `argv[0]`, to its exit code.
