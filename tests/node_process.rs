@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use ztlab::embedded::{
     NodeConfig,
-    rootless::{NodeHandle, RootlessError, SpawnOptions, running_node, spawn_node, stop_node},
+    rootless::{NodeHandle, RootlessError, SpawnOptions, bind, running_node, spawn_node, stop_node},
 };
 
 /// A node's whole life is in namespaces that this machine may refuse: then the test says so and is skipped, except in CI.
@@ -15,8 +15,8 @@ fn started(dir: &Path) -> Option<NodeHandle> {
         config: NodeConfig::new("test", dir.to_owned()),
         program: Some(env!("CARGO_BIN_EXE_ztlab").into()),
     };
-    match spawn_node(&options) {
-        Ok(node) => Some(node),
+    match spawn_node(&options, bind(options.config.port).unwrap()) {
+        Ok(started) => Some(started.node),
         Err(RootlessError::Refused { reason, hint }) if std::env::var_os("CI").is_none() => {
             eprintln!("SKIPPED: {reason}; {hint}");
             None
@@ -50,21 +50,17 @@ fn a_second_node_of_a_cluster_is_refused() {
         config: NodeConfig::new("test", dir.path().to_owned()),
         program: Some(env!("CARGO_BIN_EXE_ztlab").into()),
     };
-    assert!(matches!(spawn_node(&options), Err(RootlessError::Running { .. })));
+    assert!(matches!(
+        spawn_node(&options, bind(options.config.port).unwrap()),
+        Err(RootlessError::Running { .. })
+    ));
     assert_eq!(running_node(dir.path()), Some(node));
     stop_node(dir.path(), Duration::from_secs(10)).unwrap();
 }
 
 #[test]
 fn a_taken_port_is_named() {
-    let dir = dir();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let options = SpawnOptions {
-        config: NodeConfig {
-            port: taken.local_addr().unwrap().port(),
-            ..NodeConfig::new("test", dir.path().to_owned())
-        },
-        program: Some(env!("CARGO_BIN_EXE_ztlab").into()),
-    };
-    assert!(matches!(spawn_node(&options), Err(RootlessError::Port { .. })));
+    let port = taken.local_addr().unwrap().port();
+    assert!(matches!(bind(port), Err(RootlessError::Port { port: named, .. }) if named == port));
 }

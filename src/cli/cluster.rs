@@ -3,7 +3,9 @@
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use super::{args::Cluster, error::CliError, output::Output, session};
-use crate::cluster::{self, ClusterInfo, ClusterState, Ground, GroundKind, Progress, ProgressEvent};
+use crate::cluster::{
+    self, ClusterHandle, ClusterInfo, ClusterRanges, ClusterState, Ground, GroundKind, Progress, ProgressEvent,
+};
 
 /// Runs the command.
 ///
@@ -21,7 +23,7 @@ pub fn run(command: Cluster, out: &Output) -> Result<ExitCode, CliError> {
                     async move { ground.create(name, &progress).await }
                 })
                 .await?;
-                made(out, "created", &handle.name, &handle.kubeconfig)
+                made(out, "created", &handle)
             }
             Cluster::Start { name } => {
                 let handle = watching(out, |progress| {
@@ -30,7 +32,7 @@ pub fn run(command: Cluster, out: &Output) -> Result<ExitCode, CliError> {
                     async move { ground.start(name, &progress).await }
                 })
                 .await?;
-                made(out, "started", &handle.name, &handle.kubeconfig)
+                made(out, "started", &handle)
             }
             Cluster::Delete { name } => {
                 not_in_use(&name).await?;
@@ -107,19 +109,26 @@ async fn list(ground: &dyn Ground, out: &Output) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     let rows: Vec<Vec<String>> = clusters.iter().map(row).collect();
-    out.table(&["NAME", "GROUND", "STATE", "SERVER", "KUBECONFIG"], &rows)?;
+    out.table(
+        &["NAME", "GROUND", "STATE", "SERVER", "PODS", "SERVICES", "KUBECONFIG"],
+        &rows,
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn row(cluster: &ClusterInfo) -> Vec<String> {
+    let range = |of: fn(&ClusterRanges) -> &String| cluster.ranges.as_ref().map_or("-", |ranges| of(ranges)).to_owned();
     vec![
         cluster.name.clone(),
         cluster.ground.to_string(),
         match cluster.state {
             ClusterState::Running => "running".to_owned(),
             ClusterState::Stopped => "stopped".to_owned(),
+            ClusterState::Unusable => "unusable".to_owned(),
         },
         cluster.server.clone().unwrap_or_else(|| "-".to_owned()),
+        range(|ranges| &ranges.pods),
+        range(|ranges| &ranges.services),
         cluster.kubeconfig.display().to_string(),
     ]
 }
@@ -161,10 +170,20 @@ async fn not_in_use(name: &str) -> Result<(), CliError> {
     }
 }
 
-fn made(out: &Output, what: &str, name: &str, kubeconfig: &std::path::Path) -> Result<ExitCode, CliError> {
+fn made(out: &Output, what: &str, handle: &ClusterHandle) -> Result<ExitCode, CliError> {
+    let ClusterHandle {
+        name,
+        kubeconfig,
+        notes,
+        ..
+    } = handle;
     if out.json() {
-        out.value(&serde_json::json!({ "cluster": name, "state": what, "kubeconfig": kubeconfig }))?;
+        let said = serde_json::json!({ "cluster": name, "state": what, "kubeconfig": kubeconfig, "notes": notes });
+        out.value(&said)?;
     } else {
+        for note in notes {
+            out.note(format!("note: {note}"));
+        }
         out.line(format!("cluster `{name}` {what}"))?;
         out.note(format!("export KUBECONFIG={}", kubeconfig.display()));
     }

@@ -71,6 +71,7 @@ impl Ground for Context {
                 server: server(context),
                 kubeconfig: path.clone(),
                 pid: None,
+                ranges: None,
             })
             .collect())
     }
@@ -104,6 +105,7 @@ impl Ground for Context {
                 stand_ins: false,
                 disposable: false,
             },
+            notes: Vec::new(),
         })
     }
 

@@ -31,6 +31,14 @@ pub enum ClusterError {
         /// The name.
         name: String,
     },
+    /// Its directory is of another version, or damaged.
+    #[error("the cluster {name:?} cannot be used: {reason}")]
+    Unusable {
+        /// The name.
+        name: String,
+        /// What is wrong with its directory.
+        reason: String,
+    },
     /// No such ground here.
     #[error("there is no ground named {name:?} on this machine")]
     NoSuchGround {
@@ -119,6 +127,7 @@ impl ClusterError {
             Self::AlreadyExists { name } => format!("use it, or delete it first: ztlab cluster delete {name}"),
             Self::NotFound { .. } => "ztlab cluster list shows the clusters there are".to_owned(),
             Self::Stopped { name } => format!("start it: ztlab cluster start {name}"),
+            Self::Unusable { name, .. } => format!("delete it and create it again: ztlab cluster delete {name}"),
             Self::NoSuchGround { .. } => "the grounds are embedded (Linux) and context".to_owned(),
             Self::Unsupported { .. } => "use the tool that made the cluster".to_owned(),
             Self::Refused { hint, .. } => return hint.clone(),

@@ -87,6 +87,8 @@ pub enum ClusterState {
     Running,
     /// It has a directory, but no process.
     Stopped,
+    /// Its directory is of another version of ztlab, or damaged: it can only be deleted.
+    Unusable,
 }
 
 /// A cluster, as a list shows it.
@@ -104,6 +106,17 @@ pub struct ClusterInfo {
     pub kubeconfig: PathBuf,
     /// The node process as the host sees it, where there is one.
     pub pid: Option<u32>,
+    /// Its addresses, where this program gave them.
+    pub ranges: Option<ClusterRanges>,
+}
+
+/// The addresses of a cluster, as CIDRs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterRanges {
+    /// Of pods and the node.
+    pub pods: String,
+    /// Of Services.
+    pub services: String,
 }
 
 /// How everything above the ground reaches a cluster.
@@ -117,6 +130,8 @@ pub struct ClusterHandle {
     pub kubeconfig: PathBuf,
     /// What it can do.
     pub capabilities: Capabilities,
+    /// What its user should know about how it came up (another port, objects that could not be read), a sentence each.
+    pub notes: Vec<String>,
 }
 
 impl fmt::Debug for ClusterHandle {

@@ -101,7 +101,7 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     .await
     .map_err(failed("kubelet"))?;
     api.set_kubelet(Arc::new(kubelet));
-    ready();
+    ready(Vec::new());
     stop.cancelled().await;
     Ok(())
 }

@@ -17,7 +17,11 @@ pub mod rootless;
 mod system;
 pub(crate) mod write;
 
-use std::{net::TcpListener, path::PathBuf, sync::Arc};
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +50,53 @@ pub struct NodeConfig {
 /// The format of a cluster's directory, raised when an older or newer ztlab could not make sense of it.
 pub const FORMAT: u32 = 1;
 
+/// Where the store keeps its files, in the cluster's directory.
+pub const STORE_DIR: &str = "store";
+
+/// Why a [`NodeConfig`] cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// It is of another format.
+    #[error("it was made by {} version of ztlab (format {found}; this one reads format {FORMAT})", if *.found > u64::from(FORMAT) { "a newer" } else { "an older" })]
+    Version {
+        /// The format it says.
+        found: u64,
+    },
+    /// It makes no sense.
+    #[error("node.json is damaged: {0}")]
+    Damaged(String),
+}
+
 impl NodeConfig {
+    /// Reads `node.json`.
+    ///
+    /// # Errors
+    /// When it is missing, of another format, or damaged.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read(path)?;
+        let damaged = |error: &dyn std::fmt::Display| ConfigError::Damaged(error.to_string());
+        let value: serde_json::Value = serde_json::from_slice(&text).map_err(|error| damaged(&error))?;
+        // Before it had one, the format had no number.
+        let found = value.get("version").and_then(serde_json::Value::as_u64).unwrap_or(0);
+        if found != u64::from(FORMAT) {
+            return Err(ConfigError::Version { found });
+        }
+        let config: Self = serde_json::from_value(value).map_err(|error| damaged(&error))?;
+        config.ranges.check().map_err(|error| damaged(&error))?;
+        Ok(config)
+    }
+
+    /// Writes `node.json`, readable by this user alone, in one step.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        control_plane::pki::write_private(path, &serde_json::to_vec_pretty(self)?)
+    }
+
     /// A cluster in `dir`, on any free port, with the usual addresses.
     pub fn new(name: &str, dir: PathBuf) -> Self {
         Self {
@@ -67,8 +117,8 @@ pub struct NodeContext {
     pub listener: TcpListener,
     /// What image names resolve to.
     pub images: Arc<dyn Registry>,
-    /// Called once, when every part is ready.
-    pub ready: Box<dyn FnOnce() + Send>,
+    /// Called once, when every part is ready, with what the cluster's user should know, a sentence each.
+    pub ready: Box<dyn FnOnce(Vec<String>) + Send>,
     /// Cancelled when the node is to stop (SIGTERM).
     pub stop: CancellationToken,
 }

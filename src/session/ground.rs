@@ -71,7 +71,8 @@ impl GroundWorld {
         let known = ground.list().await?.into_iter().find(|info| info.name == self.name);
         let handle = match known.map(|info| info.state) {
             Some(ClusterState::Running) => ground.get(&self.name).await?,
-            Some(ClusterState::Stopped) => ground.start(&self.name, progress).await?,
+            // One that cannot be used says why when it is started.
+            Some(ClusterState::Stopped | ClusterState::Unusable) => ground.start(&self.name, progress).await?,
             None => match ground.create(&self.name, progress).await {
                 // Somebody else made it in the meantime.
                 Err(ClusterError::AlreadyExists { .. }) => ground.get(&self.name).await?,

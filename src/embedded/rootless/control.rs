@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 pub(super) enum Message {
     /// The node's process, as the host sees it.
     Pid(u32),
-    /// Every part is ready.
-    Ready,
+    /// Every part is ready; with what the user should know.
+    Ready(Vec<String>),
     /// Another node of this cluster is alive.
     Running,
     /// It cannot start, for a reason that this machine's owner can change.

@@ -1,6 +1,6 @@
 //! Entering the namespaces of a cluster without privilege.
 //!
-//! [`spawn_node`] (in a front end) binds the API server's port and re-executes this binary as the node; [`node_stage`]
+//! A front end binds the API server's port ([`bind`]) and re-executes ([`spawn_node`]) this binary as the node; [`node_stage`]
 //! (in that process, before any thread) detaches, enters a user, network, mount, PID, UTS and IPC namespace, and runs the
 //! cluster as PID 1 of its own PID namespace: when it dies, however it dies, the kernel ends every pod.
 //!
@@ -14,7 +14,7 @@ mod spawn;
 mod stage;
 
 pub use namespaces::enter_namespaces;
-pub use spawn::{NodeHandle, SpawnOptions, running_node, spawn_node, stop_node};
+pub use spawn::{NodeHandle, SpawnOptions, Started, bind, running_node, spawn_node, stop_node};
 pub use stage::node_stage;
 
 use std::path::{Path, PathBuf};

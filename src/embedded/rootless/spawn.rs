@@ -42,31 +42,48 @@ pub struct NodeHandle {
 /// How a node is started.
 #[derive(Debug, Clone)]
 pub struct SpawnOptions {
-    /// The cluster; port 0 takes a free one.
+    /// The cluster; its port is that of the listener.
     pub config: NodeConfig,
     /// The program to re-execute; `None` is this one.
     pub program: Option<PathBuf>,
 }
 
-/// Starts a node and waits until it is ready. Blocks: call it from a blocking thread.
+/// A node that was started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Started {
+    /// Its process and port.
+    pub node: NodeHandle,
+    /// What the cluster's user should know about its start, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// Takes a loopback port of the host for an API server; 0 takes any free one.
+///
+/// # Errors
+/// When it is taken.
+pub fn bind(port: u16) -> Result<TcpListener, RootlessError> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| RootlessError::Port { port, source })
+}
+
+/// Starts a node whose API server answers on `listener`, and waits until it is ready. Blocks: call it from a blocking
+/// thread.
 ///
 /// # Errors
 /// Why there is no node.
-pub fn spawn_node(options: &SpawnOptions) -> Result<NodeHandle, RootlessError> {
+pub fn spawn_node(options: &SpawnOptions, listener: TcpListener) -> Result<Started, RootlessError> {
     let mut config = options.config.clone();
     let dir = paths::private_dir(config.dir.clone()).map_err(RootlessError::io("make the cluster's directory"))?;
     if running_node(&dir).is_some() {
         return Err(RootlessError::Running { name: config.name });
     }
-    let port_error = |port| move |source| RootlessError::Port { port, source };
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, config.port)).map_err(port_error(config.port))?;
-    config.port = listener.local_addr().map_err(port_error(config.port))?.port();
+    let address = listener
+        .local_addr()
+        .map_err(RootlessError::io("look at the listener"))?;
+    config.port = address.port();
     let config_file = dir.join("node.json");
-    let text = serde_json::to_vec_pretty(&config).map_err(|error| RootlessError::Io {
-        step: "write the node's configuration".to_owned(),
-        source: error.into(),
-    })?;
-    write_private(&config_file, &text).map_err(RootlessError::io(format!("write {}", config_file.display())))?;
+    config
+        .write(&config_file)
+        .map_err(RootlessError::io(format!("write {}", config_file.display())))?;
     let log_file = dir.join("node.log");
     let _ = fs::rename(&log_file, dir.join("node.log.1"));
     let log = private_file(&log_file).map_err(RootlessError::io(format!("make {}", log_file.display())))?;
@@ -94,15 +111,18 @@ pub fn spawn_node(options: &SpawnOptions) -> Result<NodeHandle, RootlessError> {
     answer
 }
 
-fn wait_ready(config: &NodeConfig, control: UnixStream, log: &Path) -> Result<NodeHandle, RootlessError> {
+fn wait_ready(config: &NodeConfig, control: UnixStream, log: &Path) -> Result<Started, RootlessError> {
     let name = || config.name.clone();
     let deadline = Instant::now() + START_LIMIT;
     let mut lines = BufReader::new(control);
-    let (mut pid, mut ready) = (None, false);
+    let (mut pid, mut ready) = (None, None);
     loop {
-        if let (Some(pid), true) = (pid, ready) {
+        if let Some(pid) = pid
+            && let Some(notes) = ready.take()
+        {
             let port = config.port;
-            return Ok(NodeHandle { pid, port });
+            let node = NodeHandle { pid, port };
+            return Ok(Started { node, notes });
         }
         let left = deadline
             .saturating_duration_since(Instant::now())
@@ -120,7 +140,7 @@ fn wait_ready(config: &NodeConfig, control: UnixStream, log: &Path) -> Result<No
         }
         match serde_json::from_str(&line) {
             Ok(Message::Pid(number)) => pid = Some(number),
-            Ok(Message::Ready) => ready = true,
+            Ok(Message::Ready(notes)) => ready = Some(notes),
             Ok(Message::Running) => return Err(RootlessError::Running { name: name() }),
             Ok(Message::Refused { reason, hint }) => return Err(RootlessError::Refused { reason, hint }),
             Ok(Message::Failed(reason)) => return Err(RootlessError::Died { name: name(), reason }),
@@ -146,10 +166,6 @@ fn private_file(path: &Path) -> io::Result<File> {
         .write(true)
         .mode(0o600)
         .open(path)
-}
-
-fn write_private(path: &Path, text: &[u8]) -> io::Result<()> {
-    io::Write::write_all(&mut private_file(path)?, text)
 }
 
 /// The node of the cluster in `dir`, if it is alive.

@@ -82,10 +82,9 @@ fn start(
 
 fn read_config(args: &[OsString]) -> Result<NodeConfig, RootlessError> {
     let path = args.first().map(Path::new).unwrap_or(Path::new(""));
-    let text = fs::read(path).map_err(RootlessError::io(format!("read {}", path.display())))?;
-    serde_json::from_slice(&text).map_err(|error| RootlessError::Io {
+    NodeConfig::read(path).map_err(|error| RootlessError::Io {
         step: format!("read {}", path.display()),
-        source: error.into(),
+        source: io::Error::other(error),
     })
 }
 
@@ -177,8 +176,8 @@ fn serve(
             config,
             listener,
             images,
-            ready: Box::new(move || {
-                control::send(&ready, &Message::Ready);
+            ready: Box::new(move |notes| {
+                control::send(&ready, &Message::Ready(notes));
                 // the front end reads to the end of the stream, and nothing more is to come
                 let _ = ready.shutdown(std::net::Shutdown::Both);
             }),
