@@ -448,6 +448,7 @@ async fn handle(bench: &Bench, name: &str) -> ClusterHandle {
             disposable: true,
             ..Capabilities::default()
         },
+        notes: Vec::new(),
     }
 }
 
