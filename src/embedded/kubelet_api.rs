@@ -1,6 +1,7 @@
-//! The kubelet's streaming face: what the API server asks of the node for `logs`, `exec` and `attach`.
+//! The kubelet's streaming face: what the API server asks of the node for `logs`, `exec`, `attach` and `portforward`.
 //!
-//! Source: Kubernetes' kubelet server (`/containerLogs`, `/exec`, `/attach`), here as a trait within one process.
+//! Source: Kubernetes' kubelet server (`/containerLogs`, `/exec`, `/attach`, `/portForward`), here as a trait within one
+//! process.
 
 use std::io;
 
@@ -10,6 +11,7 @@ use futures::{future::BoxFuture, stream::BoxStream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     sync::mpsc,
 };
 
@@ -60,7 +62,8 @@ pub enum Exit {
     Failed(String),
 }
 
-/// The streams of a program that runs in a container.
+/// The streams of a program that runs in a container. Who drops them before the program has ended hangs up: its input
+/// ends, and so does a program of `exec`, as one whose terminal is gone.
 pub struct Streams {
     /// Its standard input.
     pub stdin: Option<Box<dyn AsyncWrite + Send + Unpin>>,
@@ -99,4 +102,10 @@ pub trait KubeletApi: Send + Sync {
     /// # Errors
     /// A `Status`: container not found or not running.
     async fn attach(&self, namespace: &str, pod: &str, options: ExecOptions) -> Result<Streams, Box<Status>>;
+
+    /// Connects to a port on the loopback interface of a pod.
+    ///
+    /// # Errors
+    /// Why not, in the words that `kubectl port-forward` shows.
+    async fn port_forward(&self, namespace: &str, pod: &str, port: u16) -> Result<TcpStream, String>;
 }

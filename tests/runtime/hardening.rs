@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use ztlab::embedded::node::runtime::{ExecConfig, Mount, MountSource};
+use ztlab::embedded::node::runtime::{ExecConfig, Mount, MountSource, Output};
 
 use crate::scenarios::Cluster;
 
@@ -124,6 +124,74 @@ pub async fn a_terminal_container_is_attached_to(cluster: Cluster) {
     assert_eq!(cluster.logged("b"), [("stdout".to_owned(), "piped".to_owned())]);
 }
 
+pub async fn a_program_is_hung_up_when_nobody_waits_for_it(cluster: Cluster) {
+    cluster.pod("web", 5).await;
+    cluster.idle("web", "a").await;
+    let long = seconds(&cluster.dir);
+    let exec = |script: String| ExecConfig {
+        container: "a".to_owned(),
+        argv: ["sh", "-c", &script].map(str::to_owned).to_vec(),
+        ..ExecConfig::default()
+    };
+    let gone = async |left: usize| {
+        for _ in 0..6000 {
+            if marked(&long) == left {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{} processes are left", marked(&long));
+    };
+    // with its children
+    let process = cluster
+        .runtime
+        .exec(exec(format!("sleep {long} & wait")))
+        .await
+        .unwrap();
+    gone(2).await;
+    drop(process);
+    gone(0).await;
+    // one that asked to go on does
+    let process = cluster
+        .runtime
+        .exec(exec(format!("exec nohup sleep {long}")))
+        .await
+        .unwrap();
+    gone(1).await;
+    let mut exited = process.exited.clone();
+    drop(process);
+    let ended = tokio::time::timeout(Duration::from_secs(2), exited.wait()).await;
+    assert!(ended.is_err(), "{ended:?}");
+    cluster.runtime.remove_container("a").await.unwrap();
+    gone(0).await;
+}
+
+pub async fn who_is_attached_misses_nothing(cluster: Cluster) {
+    cluster.pod("web", 5).await;
+    let mut config = cluster.container("web", "a", &["sh", "-c", "read go; seq 300000"]);
+    config.stdin = true;
+    let started = cluster.start_container(config).await;
+    let mut output = started.attach.join(Output::Stdout);
+    started.attach.stdin().unwrap().send("go\n".into()).await.unwrap();
+    // the container is far ahead of who reads only now
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut text = Vec::new();
+    while let Some(bytes) = output.recv().await {
+        text.extend_from_slice(&bytes);
+    }
+    let expected: String = (1..=300_000).map(|n| format!("{n}\n")).collect();
+    assert!(
+        text == expected.as_bytes(),
+        "{} of {} bytes",
+        text.len(),
+        expected.len()
+    );
+    assert!(
+        started.attach.join(Output::Stdout).recv().await.is_none(),
+        "it has ended"
+    );
+}
+
 fn entries(dir: &str) -> impl Iterator<Item = String> {
     fs::read_dir(dir)
         .unwrap()
@@ -148,7 +216,7 @@ pub async fn a_removed_sandbox_leaves_nothing(cluster: Cluster) {
             argv: vec!["sleep".to_owned(), "1000".to_owned()],
             ..ExecConfig::default()
         };
-        drop(cluster.runtime.exec(sleep).await.unwrap());
+        let _left_running = cluster.runtime.exec(sleep).await.unwrap();
         assert!(processes() > 2, "round {round}");
         cluster.runtime.remove_sandbox("web").await.unwrap();
     }
@@ -188,6 +256,7 @@ pub async fn many_pods_start(cluster: Cluster) {
 /// The node's side: pods with processes of every sort, until it is killed from outside ([`kill_node`]).
 pub async fn a_killed_node_leaves_nothing(cluster: Cluster) {
     let long = seconds(cluster.dir.parent().unwrap());
+    let mut running = Vec::new();
     for n in 1..=5 {
         let pod = format!("pod-{n}");
         cluster.pod(&pod, n).await;
@@ -203,7 +272,7 @@ pub async fn a_killed_node_leaves_nothing(cluster: Cluster) {
             argv: vec!["sleep".to_owned(), long.clone()],
             ..ExecConfig::default()
         };
-        drop(cluster.runtime.exec(sleep).await.unwrap());
+        running.push(cluster.runtime.exec(sleep).await.unwrap());
     }
     fs::write(cluster.dir.parent().unwrap().join("ready"), "").unwrap();
     std::future::pending::<()>().await;

@@ -166,6 +166,7 @@ async fn route_subresource(call: Call, subresource: &str, verb: &str) -> Result<
         "log" => return pods::log(&call).await,
         "exec" => return pods::exec(call, pods::Join::Exec).await,
         "attach" => return pods::exec(call, pods::Join::Attach).await,
+        "portforward" => return pods::port_forward(call),
         _ => {
             return Err(ApiError::new(
                 StatusCode::NOT_IMPLEMENTED,

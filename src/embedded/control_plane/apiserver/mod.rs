@@ -24,6 +24,7 @@ mod reviews;
 mod scale;
 mod server;
 mod services;
+pub mod spdy;
 mod status;
 mod streams;
 mod watch;
@@ -36,6 +37,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use ipnet::Ipv4Net;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use authn::UserInfo;
 pub use status::ApiError;
@@ -48,6 +50,9 @@ pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Largest request body, as kube-apiserver has it.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
+
+/// Exec, attach and port-forward connections served at once; they have left the HTTP server, which bounds the others.
+const MAX_STREAMS: usize = 256;
 
 /// What the API server is made of.
 pub struct ApiServerConfig {
@@ -79,6 +84,8 @@ struct Inner {
     services: Ipv4Net,
     /// Held while an address or port of a Service is chosen and stored, so that none is given twice.
     allocating: Mutex<()>,
+    /// One for every exec, attach and port-forward that is open.
+    stream_slots: Arc<Semaphore>,
     /// When old events were last looked for.
     events_swept: Mutex<Option<std::time::Instant>>,
 }
@@ -97,6 +104,7 @@ impl ApiServer {
                 address: config.address,
                 services: config.services,
                 allocating: Mutex::new(()),
+                stream_slots: Arc::new(Semaphore::new(MAX_STREAMS)),
                 events_swept: Mutex::new(None),
             }),
         };
@@ -104,7 +112,7 @@ impl ApiServer {
         server
     }
 
-    /// Sets whom to ask for logs, exec and attach.
+    /// Sets whom to ask for logs, exec, attach and port-forward.
     pub fn set_kubelet(&self, kubelet: Arc<dyn KubeletApi>) {
         *self.inner.kubelet.write().unwrap_or_else(PoisonError::into_inner) = Some(kubelet);
     }
@@ -114,6 +122,15 @@ impl ApiServer {
         kubelet
             .clone()
             .ok_or_else(|| ApiError::unavailable("the node is not ready to stream yet"))
+    }
+
+    /// A place for one more streaming connection.
+    fn stream_slot(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+        let slot = self.inner.stream_slots.clone().try_acquire_owned();
+        slot.map_err(|_| {
+            let message = format!("{MAX_STREAMS} exec, attach and port-forward connections are open: close some first");
+            ApiError::new(http::StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
+        })
     }
 
     fn store(&self) -> &Store {

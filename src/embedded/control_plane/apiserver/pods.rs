@@ -1,4 +1,4 @@
-//! What only pods have: admission, binding, eviction, logs, exec and attach.
+//! What only pods have: admission, binding, eviction, logs, exec, attach and port-forward.
 //!
 //! Source: Kubernetes' "ServiceAccount admission controller", "Pod quality of service", "API-initiated eviction".
 
@@ -310,11 +310,22 @@ pub enum Join {
     Attach,
 }
 
-/// Answers `pods/exec` and `pods/attach` over WebSocket.
+/// The node that a request for a pod's streams goes to must be there, and know the pod.
+fn assigned(pod: &Value, name: &str) -> Result<(), ApiError> {
+    let node = pod.pointer("/spec/nodeName").and_then(Value::as_str);
+    if node.unwrap_or_default().is_empty() {
+        return Err(ApiError::bad_request(format!(
+            "pod {name} does not have a host assigned"
+        )));
+    }
+    Ok(())
+}
+
+/// Answers `pods/exec` and `pods/attach`.
 ///
 /// # Errors
-/// 400 for a request that is no WebSocket, 404, 503, and what the kubelet refuses.
-pub async fn exec(call: Call, join: Join) -> Result<Response<Body>, ApiError> {
+/// 400 for a request that asks for no stream, 404, 503, and what the kubelet refuses.
+pub async fn exec(mut call: Call, join: Join) -> Result<Response<Body>, ApiError> {
     let name = call.name()?.to_owned();
     let namespace = call.namespace().to_owned();
     let pod = call.server.read(&call.resource, &namespace, &name)?;
@@ -345,21 +356,42 @@ pub async fn exec(call: Call, join: Join) -> Result<Response<Body>, ApiError> {
             "cannot exec into a container in a completed pod; current phase is {phase}"
         )));
     }
-    let assigned = pod
-        .pointer("/spec/nodeName")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    if assigned.is_empty() {
-        return Err(ApiError::bad_request(format!(
-            "pod {name} does not have a host assigned"
-        )));
-    }
+    assigned(&pod, &name)?;
     let kubelet = call.server.kubelet()?;
-    let upgrade = streams::Upgrade::of(call)?;
+    let upgrade = streams::Upgrade::exec(&mut call)?;
     let streams = match join {
-        Join::Exec => kubelet.exec(&namespace, &name, options).await,
-        Join::Attach => kubelet.attach(&namespace, &name, options).await,
+        Join::Exec => kubelet.exec(&namespace, &name, options.clone()).await,
+        Join::Attach => kubelet.attach(&namespace, &name, options.clone()).await,
     };
-    // From here on a refusal goes over the WebSocket: clients drop the text of a failed upgrade.
-    Ok(upgrade.accept(streams))
+    match streams {
+        // What is wrong with the request itself; a program that does not start is told of as one that ended.
+        Err(status) if !upgrade.refuses_later() && status.code.is_some_and(|code| code < 500) => Err(status.into()),
+        streams => Ok(upgrade.carry(&options, streams)),
+    }
+}
+
+/// Answers `pods/portforward`.
+///
+/// # Errors
+/// 400 for a request that asks for no stream or for no port, 404, 503.
+pub fn port_forward(mut call: Call) -> Result<Response<Body>, ApiError> {
+    let name = call.name()?.to_owned();
+    let namespace = call.namespace().to_owned();
+    let pod = call.server.read(&call.resource, &namespace, &name)?;
+    let ports = call.query.all("ports").flat_map(|list| list.split(','));
+    let ports: Result<Vec<u16>, ApiError> = ports
+        .map(|port| {
+            let number = port.trim().parse::<u16>().ok().filter(|port| *port > 0);
+            number.ok_or_else(|| ApiError::bad_request(format!("unable to parse {port:?} as a port")))
+        })
+        .collect();
+    let ports = ports?;
+    assigned(&pod, &name)?;
+    let forwarder = streams::Forwarder {
+        kubelet: call.server.kubelet()?,
+        namespace,
+        pod: name,
+        uid: meta::text(&pod, "uid").to_owned(),
+    };
+    streams::Upgrade::port_forward(&mut call)?.forward(ports, forwarder)
 }

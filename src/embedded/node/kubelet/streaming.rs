@@ -1,15 +1,22 @@
-//! Logs, exec and attach, for the API server.
+//! Logs, exec, attach and port-forward, for the API server.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::Status};
 use kube::ResourceExt;
+use rustix::net::AddressFamily;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    sync::broadcast,
+    net::TcpStream,
+    sync::mpsc,
 };
 
 use super::{Instance, Kubelet, lock, logs};
@@ -21,6 +28,8 @@ use crate::embedded::{
 
 /// Bytes on their way between a container and a client.
 const BUFFER: usize = 64 << 10;
+/// How long an output may be quiet after its program's end until it is taken for ended.
+const QUIET: Duration = Duration::from_secs(1);
 
 fn failure(code: i32, reason: &str, message: impl Into<String>) -> Box<Status> {
     Box::new(Status {
@@ -68,7 +77,7 @@ impl Kubelet {
     }
 
     /// The container that exec and attach mean.
-    fn running(&self, pod: &Pod, container: Option<&str>) -> Result<(Instance, Started), Box<Status>> {
+    fn running(&self, pod: &Pod, container: Option<&str>) -> Result<(String, Instance, Started), Box<Status>> {
         let (main, init, ephemeral) = names(pod);
         let name = match container.filter(|name| !name.is_empty()) {
             Some(name) => name.to_owned(),
@@ -82,7 +91,7 @@ impl Kubelet {
         }
         let instance = self.instance(pod, &name);
         match instance.and_then(|instance| instance.started.clone().map(|started| (instance, started))) {
-            Some((instance, started)) if started.exited.now().is_none() => Ok((instance, started)),
+            Some((instance, started)) if started.exited.now().is_none() => Ok((name, instance, started)),
             _ => Err(failure(404, "NotFound", format!("container not found (\"{name}\")"))),
         }
     }
@@ -153,7 +162,7 @@ impl KubeletApi for Kubelet {
 
     async fn exec(&self, namespace: &str, pod: &str, options: ExecOptions) -> Result<Streams, Box<Status>> {
         let pod = self.pod(namespace, pod)?;
-        let (instance, _) = self.running(&pod, options.container.as_deref())?;
+        let (_, instance, _) = self.running(&pod, options.container.as_deref())?;
         let config = ExecConfig {
             container: instance.id,
             argv: options.command,
@@ -166,43 +175,99 @@ impl KubeletApi for Kubelet {
             other => failure(
                 500,
                 "InternalError",
-                format!("error executing command in container: {other}"),
+                format!("Internal error occurred: error executing command in container: {other}"),
             ),
         })?;
-        let mut exited = process.exited;
+        let (mut exited, hangup) = (process.exited, process.hangup);
         Ok(Streams {
             stdin: process.stdin,
             stdout: Some(process.stdout),
             stderr: process.stderr,
             resize: process.resize,
-            exit: Box::pin(async move { exit(exited.wait().await) }),
+            exit: Box::pin(async move {
+                let _while_awaited = hangup;
+                exit(exited.wait().await)
+            }),
         })
     }
 
     async fn attach(&self, namespace: &str, pod: &str, options: ExecOptions) -> Result<Streams, Box<Status>> {
         let pod = self.pod(namespace, pod)?;
-        let (_, started) = self.running(&pod, options.container.as_deref())?;
+        let (name, _, started) = self.running(&pod, options.container.as_deref())?;
         let attach = started.attach;
         if options.stdin && attach.stdin().is_none() {
             let text = "the container was not started with stdin open (spec.containers[].stdin)";
             return Err(bad_request(text));
         }
         let mut exited = started.exited.clone();
-        let output = |which, exited: &Exited| outlet(attach.output(), which, exited.clone());
+        let output = |which| -> Box<dyn tokio::io::AsyncRead + Send + Unpin> {
+            Box::new(outlet(attach.join(which), started.exited.clone()))
+        };
+        let once = stdin_once(&pod, &name);
         Ok(Streams {
             stdin: options
                 .stdin
-                .then(|| -> Box<dyn tokio::io::AsyncWrite + Send + Unpin> { Box::new(inlet(&attach)) }),
-            stdout: options.stdout.then(|| -> Box<dyn tokio::io::AsyncRead + Send + Unpin> {
-                Box::new(output(Output::Stdout, &started.exited))
-            }),
-            stderr: (options.stderr && !options.tty).then(|| -> Box<dyn tokio::io::AsyncRead + Send + Unpin> {
-                Box::new(output(Output::Stderr, &started.exited))
-            }),
+                .then(|| -> Box<dyn tokio::io::AsyncWrite + Send + Unpin> { Box::new(inlet(&attach, once)) }),
+            stdout: options.stdout.then(|| output(Output::Stdout)),
+            stderr: (options.stderr && !options.tty).then(|| output(Output::Stderr)),
             resize: attach.resize(),
             exit: Box::pin(async move { exit(exited.wait().await) }),
         })
     }
+
+    async fn port_forward(&self, namespace: &str, pod: &str, port: u16) -> Result<TcpStream, String> {
+        let pod = self
+            .pod(namespace, pod)
+            .map_err(|status| status.message.unwrap_or_default())?;
+        let sandbox = pod.uid().unwrap_or_default();
+        let mut failed = Vec::new();
+        let loopback: [(&str, IpAddr); 2] = [
+            ("IPv4: dial tcp4", Ipv4Addr::LOCALHOST.into()),
+            ("IPv6: dial tcp6", Ipv6Addr::LOCALHOST.into()),
+        ];
+        for (words, address) in loopback {
+            let address = SocketAddr::new(address, port);
+            match self.dial(&sandbox, address).await {
+                Ok(connection) => return Ok(connection),
+                Err(why) => failed.push(format!("{words} {address}: {why}")),
+            }
+        }
+        Err(format!(
+            "failed to execute portforward in network namespace \"{sandbox}\": failed to connect to localhost:{port} \
+             inside namespace \"{sandbox}\", {}",
+            failed.join(" ")
+        ))
+    }
+}
+
+impl Kubelet {
+    async fn dial(&self, sandbox: &str, address: SocketAddr) -> Result<TcpStream, String> {
+        let family = if address.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
+        let socket = self.inner.runtime.pod_socket(sandbox, family).await;
+        let connected = socket.map_err(|error| error.to_string())?.connect(address).await;
+        let connection = connected.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => "connect: connection refused".to_owned(),
+            _ => format!("connect: {error}"),
+        })?;
+        // Whoever types through a forward is not to wait for more.
+        let _ = connection.set_nodelay(true);
+        Ok(connection)
+    }
+}
+
+/// Whether a container's input closes for good with the first client that was attached to it.
+fn stdin_once(pod: &Pod, container: &str) -> bool {
+    let Some(spec) = &pod.spec else { return false };
+    let main = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let main = main.map(|known| (&known.name, known.stdin_once));
+    let ephemeral = spec.ephemeral_containers.iter().flatten();
+    let ephemeral = ephemeral.map(|known| (&known.name, known.stdin_once));
+    main.chain(ephemeral)
+        .any(|(name, once)| name == container && once == Some(true))
 }
 
 fn waiting_reason(pod: &Pod, container: &str) -> String {
@@ -221,38 +286,31 @@ fn waiting_reason(pod: &Pod, container: &str) -> String {
 }
 
 /// One of a container's outputs, as bytes to read.
-fn outlet(mut output: broadcast::Receiver<(Output, Bytes)>, which: Output, mut exited: Exited) -> DuplexStream {
+fn outlet(mut output: mpsc::Receiver<Bytes>, mut exited: Exited) -> DuplexStream {
     let (mut near, far) = duplex(BUFFER);
     tokio::spawn(async move {
-        let mut ended = false;
         loop {
+            let quiet = async {
+                exited.wait().await;
+                tokio::time::sleep(QUIET).await;
+            };
             let next = tokio::select! {
                 biased;
                 next = output.recv() => next,
-                _ = exited.wait(), if !ended => {
-                    // What it wrote last may still be on its way.
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                    ended = true;
-                    continue;
-                }
-                () = std::future::ready(()), if ended => return,
+                // Its output ends with it, unless what it left behind holds on to it.
+                () = quiet => return,
             };
-            match next {
-                Ok((from, bytes)) if from == which => {
-                    if near.write_all(&bytes).await.is_err() {
-                        return;
-                    }
-                }
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return,
+            let Some(bytes) = next else { return };
+            if near.write_all(&bytes).await.is_err() {
+                return;
             }
         }
     });
     far
 }
 
-/// A container's standard input, as something to write to.
-fn inlet(attach: &Attach) -> DuplexStream {
+/// A container's standard input, as something to write to; with `once`, its end is the end of the container's input.
+fn inlet(attach: &Attach, once: bool) -> DuplexStream {
     let (mut near, far) = duplex(BUFFER);
     if let Some(stdin) = attach.stdin() {
         tokio::spawn(async move {
@@ -261,6 +319,10 @@ fn inlet(attach: &Attach) -> DuplexStream {
                 if stdin.send(Bytes::copy_from_slice(&buffer[..count])).await.is_err() {
                     return;
                 }
+            }
+            if once {
+                // An empty message closes it; a program that is gone needs none.
+                let _ = stdin.send(Bytes::new()).await;
             }
         });
     }

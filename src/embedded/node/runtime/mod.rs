@@ -19,12 +19,14 @@ pub use types::{
 
 use std::{ffi::CString, io, os::fd::OwnedFd, sync::Arc, sync::mpsc};
 
-use rustix::process::Pid;
+use rustix::{net::AddressFamily, process::Pid};
+use tokio::net::TcpSocket;
+use tokio_util::sync::CancellationToken;
 
 use crate::embedded::node::sys::{Child, Failure, Program, Step};
 
 use log::LogFile;
-use streams::{Ours, Sink, Terminal, feeder, pipes, reaper, window};
+use streams::{Ours, Sink, Terminal, exec_reaper, feeder, pipes, reaper, window};
 use thread::{Job, NewEntry, number, on};
 
 /// The `PATH` of a container that sets none.
@@ -158,6 +160,16 @@ impl Runtime {
         Ok(())
     }
 
+    /// A socket in a sandbox's network, wherever it is then connected from.
+    ///
+    /// # Errors
+    /// No such sandbox, or the kernel has no such family.
+    pub async fn pod_socket(&self, id: &str, family: AddressFamily) -> Result<TcpSocket, RuntimeError> {
+        let id = id.to_owned();
+        let socket = on(&self.jobs, move |node| node.pod_socket(&id, family)).await??;
+        Ok(TcpSocket::from_std_stream(socket.into()))
+    }
+
     /// Runs a program in a running container; returns once it has been executed.
     ///
     /// # Errors
@@ -184,7 +196,9 @@ impl Runtime {
         let started_at = jiff::Timestamp::now();
         let child = on(&self.jobs, move |node| node.spawn_exec(&entry, program)).await??;
         let (pid, pidfd, terminal) = executed(child, &name).await?;
-        let exited = reaper(pidfd, started_at, Vec::new());
+        let hangup = CancellationToken::new();
+        let exited = exec_reaper(pidfd, pid, started_at, hangup.clone());
+        let hangup = hangup.drop_guard();
         let pid = number(pid);
         let Some(terminal) = terminal else {
             let Some(Ours { stdin, stdout, stderr }) = streams else {
@@ -197,6 +211,7 @@ impl Runtime {
                 stderr: Some(Box::new(stderr)),
                 resize: None,
                 exited,
+                hangup,
             });
         };
         let terminal = Terminal::new(terminal).map_err(RuntimeError::kernel("use a terminal"))?;
@@ -207,6 +222,7 @@ impl Runtime {
             stdout: Box::new(terminal),
             stderr: None,
             exited,
+            hangup,
         })
     }
 }

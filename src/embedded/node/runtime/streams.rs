@@ -4,14 +4,14 @@ use std::{
     io,
     os::fd::OwnedFd,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use rustix::{
-    process::{WaitId, WaitIdOptions},
+    process::{Pid, Signal, WaitId, WaitIdOptions},
     termios::Winsize,
 };
 use tokio::{
@@ -20,6 +20,7 @@ use tokio::{
     sync::{broadcast, mpsc, watch},
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::embedded::node::sys;
 
@@ -30,6 +31,13 @@ use super::{
 
 /// How long a program's end waits for output that a process it left behind may still write.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// Pieces of output that may wait for one who is attached.
+const FOLLOWED: usize = 32;
+/// How long a container's output waits for one who is attached and takes nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a program whose client is gone may take to end by itself.
+const HANGUP: Duration = Duration::from_secs(1);
 
 /// The node's side of a terminal.
 #[derive(Clone)]
@@ -156,6 +164,67 @@ pub(super) fn pipes(stdin: bool) -> Result<(Ours, Theirs), RuntimeError> {
 pub(super) struct Sink {
     log: Option<Arc<Mutex<LogFile>>>,
     output: broadcast::Sender<(Output, Bytes)>,
+    attached: Attached,
+}
+
+/// Those who are attached to a container's output.
+#[derive(Clone, Default)]
+pub(super) struct Attached(Arc<Mutex<Followers>>);
+
+#[derive(Default)]
+struct Followers {
+    all: Vec<Follower>,
+    /// The outputs that have ended.
+    ended: Vec<Output>,
+}
+
+#[derive(Clone)]
+struct Follower {
+    output: Output,
+    to: mpsc::Sender<Bytes>,
+}
+
+impl Attached {
+    fn followers(&self) -> MutexGuard<'_, Followers> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn join(&self, output: Output) -> mpsc::Receiver<Bytes> {
+        let (to, receiver) = mpsc::channel(FOLLOWED);
+        let mut followers = self.followers();
+        followers.all.retain(|follower| !follower.to.is_closed());
+        if !followers.ended.contains(&output) {
+            followers.all.push(Follower { output, to });
+        }
+        receiver
+    }
+
+    /// Passes on what was written; waits for those who are slow.
+    async fn pass(&self, output: Output, bytes: &Bytes) {
+        let ours: Vec<Follower> = {
+            let followers = self.followers();
+            followers
+                .all
+                .iter()
+                .filter(|one| one.output == output)
+                .cloned()
+                .collect()
+        };
+        for follower in ours {
+            let sent = tokio::time::timeout(PATIENCE, follower.to.send(bytes.clone())).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                // Better an end that shows than a gap that does not.
+                self.followers().all.retain(|one| !one.to.same_channel(&follower.to));
+            }
+        }
+    }
+
+    /// Ends one output for all.
+    fn end(&self, output: Output) {
+        let mut followers = self.followers();
+        followers.ended.push(output);
+        followers.all.retain(|one| one.output != output);
+    }
 }
 
 impl Sink {
@@ -163,6 +232,7 @@ impl Sink {
         Self {
             log: log.map(|log| Arc::new(Mutex::new(log))),
             output: broadcast::channel(256).0,
+            attached: Attached::default(),
         }
     }
 
@@ -185,8 +255,11 @@ impl Sink {
                 let bytes = buffer.get(..length).unwrap_or_default();
                 sink.log(|log| lines.feed(bytes, log));
                 // nobody may be attached
-                let _ = sink.output.send((output, Bytes::copy_from_slice(bytes)));
+                let bytes = Bytes::copy_from_slice(bytes);
+                let _ = sink.output.send((output, bytes.clone()));
+                sink.attached.pass(output, &bytes).await;
             }
+            sink.attached.end(output);
             sink.log(|log| lines.finish(log));
         })
     }
@@ -198,6 +271,7 @@ impl Sink {
     ) -> Attach {
         Attach {
             output: self.output.clone(),
+            attached: self.attached.clone(),
             stdin,
             resize,
         }
@@ -224,6 +298,40 @@ pub(super) fn reaper(pidfd: OwnedFd, started_at: jiff::Timestamp, output: Vec<Jo
         let (code, signal) = end(pidfd).await;
         let finished_at = jiff::Timestamp::now();
         let _ = tokio::time::timeout(DRAIN, futures::future::join_all(output)).await;
+        let _ = sender.send(Some(ContainerExit {
+            code,
+            signal,
+            started_at,
+            finished_at,
+        }));
+    });
+    Exited(receiver)
+}
+
+/// As [`reaper`], for a program of `exec`: hangs it up when `hangup` is cancelled.
+pub(super) fn exec_reaper(pidfd: OwnedFd, pid: Pid, started_at: jiff::Timestamp, hangup: CancellationToken) -> Exited {
+    let (sender, receiver) = watch::channel(None);
+    tokio::spawn(async move {
+        let end = end(pidfd);
+        tokio::pin!(end);
+        let ended = tokio::select! {
+            ended = &mut end => Some(ended),
+            () = async {
+                hangup.cancelled().await;
+                tokio::time::sleep(HANGUP).await;
+            } => None,
+        };
+        let (code, signal) = match ended {
+            Some(ended) => ended,
+            None => {
+                // Not reaped yet, so the number still means this program, which leads its session and group.
+                for signal in [Signal::HUP, Signal::CONT] {
+                    let _ = rustix::process::kill_process_group(pid, signal);
+                }
+                end.await
+            }
+        };
+        let finished_at = jiff::Timestamp::now();
         let _ = sender.send(Some(ContainerExit {
             code,
             signal,

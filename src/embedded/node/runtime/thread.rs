@@ -10,6 +10,7 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags},
+    net::{AddressFamily, SocketFlags, SocketType},
     process::{Pid, Signal},
     thread::{ThreadNameSpaceType, UnshareFlags},
 };
@@ -324,6 +325,19 @@ impl Node {
         let entry = self.containers.remove(id)?;
         let _ = rustix::process::pidfd_send_signal(&entry.pidfd, Signal::KILL);
         entry.exited
+    }
+
+    /// Makes a socket in a sandbox's network.
+    pub(super) fn pod_socket(&self, id: &str, family: AddressFamily) -> Result<OwnedFd, RuntimeError> {
+        let gone = || RuntimeError::NoSuchSandbox { id: id.to_owned() };
+        let sandbox = self.sandboxes.get(id).ok_or_else(gone)?;
+        let (network, kind) = sandbox.namespaces.first().ok_or_else(gone)?;
+        rustix::thread::move_into_thread_name_spaces(network.as_fd(), *kind)
+            .map_err(|error| RuntimeError::kernel("enter a pod's network")(error.into()))?;
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let made = rustix::net::socket_with(family, SocketType::STREAM, flags, None);
+        self.go_home();
+        made.map_err(|error| RuntimeError::kernel("make a socket in a pod's network")(error.into()))
     }
 
     /// Sends a signal to a container's first process.

@@ -7,6 +7,9 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{broadcast, mpsc, watch},
 };
+use tokio_util::sync::DropGuard;
+
+use super::streams::Attached;
 
 /// How the runtime is set up, once per node.
 #[derive(Debug, Clone)]
@@ -214,11 +217,18 @@ pub enum Output {
 #[derive(Clone)]
 pub struct Attach {
     pub(super) output: broadcast::Sender<(Output, Bytes)>,
+    pub(super) attached: Attached,
     pub(super) stdin: Option<mpsc::Sender<Bytes>>,
     pub(super) resize: Option<mpsc::Sender<(u16, u16)>>,
 }
 
 impl Attach {
+    /// One output of the container, from now on and without a gap. The container waits for a slow reader, but not for
+    /// ever: one that takes nothing for long is let go, and its stream ends. It also ends with the container's output.
+    pub fn join(&self, output: Output) -> mpsc::Receiver<Bytes> {
+        self.attached.join(output)
+    }
+
     /// What the container writes from now on. A receiver that lags loses the oldest.
     pub fn output(&self) -> broadcast::Receiver<(Output, Bytes)> {
         self.output.subscribe()
@@ -235,7 +245,8 @@ impl Attach {
     }
 }
 
-/// A program started by `exec`. Dropping its streams closes them; it is not killed thereby.
+/// A program started by `exec`. Dropping its streams closes them; dropping `hangup` too hangs it up, as a terminal that
+/// is gone does.
 pub struct Process {
     /// Its pid as the node sees it.
     pub pid: i32,
@@ -249,6 +260,9 @@ pub struct Process {
     pub resize: Option<mpsc::Sender<(u16, u16)>>,
     /// Its end.
     pub exited: Exited,
+    /// Dropped while it runs: it may end by itself for a moment, then it and its process group get SIGHUP. `nohup` is what
+    /// keeps a program.
+    pub hangup: DropGuard,
 }
 
 /// Why the runtime could not do what it was asked.
