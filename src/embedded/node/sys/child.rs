@@ -1,7 +1,9 @@
 //! Making a process in other namespaces.
 //!
 //! The node has many threads, so a child of it may neither allocate nor take a lock before it executes its program:
-//! another thread may hold the allocator's lock at the moment of the clone, for ever. Everything the child needs is
+//! another thread may hold the allocator's lock at the moment of the clone, for ever. It runs in the node's own memory where
+//! the kernel allows that, while the thread that made it waits (as vfork(2) does): a copy of the node's memory map costs
+//! more than all the steps together, and every page that the node writes to afterwards one more. Everything the child needs is
 //! therefore laid out beforehand as a [`Program`], a list of [`Step`]s over C strings that the child works off with plain
 //! system calls. What fails is told over a socket, as the step's number and the error; end of file says that the program
 //! runs.
@@ -200,6 +202,83 @@ pub fn spawn(program: Program, namespaces: UnshareFlags) -> io::Result<Child> {
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let argv = pointers(&program.argv);
     let env = pointers(&program.env);
+    let plan = Plan {
+        program: &program,
+        argv: &argv,
+        env: &env,
+        status: theirs.as_fd(),
+    };
+    let (pid, pidfd) = if may_share_memory(&program) {
+        clone_in_memory(&plan, namespaces)
+    } else {
+        clone_with_copy(&plan, namespaces)
+    }?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let pidfd = unsafe { own(pidfd) };
+    Ok(Child {
+        pid: Pid::from_raw(pid).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?,
+        pidfd,
+        status,
+        steps: program.steps,
+    })
+}
+
+/// What a child works off.
+struct Plan<'a> {
+    program: &'a Program,
+    argv: &'a [*const libc::c_char],
+    env: &'a [*const libc::c_char],
+    status: BorrowedFd<'a>,
+}
+
+/// Whether the child may run in the node's memory until its program does. Not where it is to be in a user namespace of its own or
+/// of another: the kernel refuses that to who shares memory (unshare(2)), and marks the memory as not to be looked at.
+fn may_share_memory(program: &Program) -> bool {
+    !program.steps.iter().any(|step| match step {
+        Step::User { .. } => true,
+        Step::Enter(_, kinds) => kinds.contains(ThreadNameSpaceType::USER),
+        _ => false,
+    })
+}
+
+/// Bytes of stack that a child has in the node's memory.
+const STACK: usize = 256 * 1024;
+
+/// A child that shares the node's memory; returns when its program runs or it has failed.
+fn clone_in_memory(plan: &Plan<'_>, namespaces: UnshareFlags) -> io::Result<(i32, RawFd)> {
+    extern "C" fn begin(plan: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the parent passes a plan, and is suspended for as long as this child is in its memory.
+        let plan = unsafe { &*plan.cast::<Plan<'_>>() };
+        run(plan)
+    }
+    let mut stack = vec![0_u128; STACK / 16];
+    let mut pidfd: RawFd = -1;
+    let flags =
+        namespaces.bits().cast_signed() | libc::CLONE_PIDFD | libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: CLONE_VFORK suspends this thread until the child has executed its program or ended, so that everything the plan
+    // borrows and the stack outlive the child's use of them, and the thread's own variables (errno) are used by one of the two
+    // only. Signals are blocked meanwhile, so that no handler of the node runs in the child. The stack grows downwards from
+    // its aligned end.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let pid = libc::clone(
+            begin,
+            stack.as_mut_ptr().add(stack.len()).cast(),
+            flags,
+            ptr::from_ref(plan).cast_mut().cast(),
+            &raw mut pidfd,
+        );
+        let error = io::Error::last_os_error();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut());
+        if pid < 0 { Err(error) } else { Ok((pid, pidfd)) }
+    }
+}
+
+/// A child with a copy of the node's memory.
+fn clone_with_copy(plan: &Plan<'_>, namespaces: UnshareFlags) -> io::Result<(i32, RawFd)> {
     let mut pidfd: RawFd = -1;
     let arguments = libc::clone_args {
         flags: u64::from(namespaces.bits()) | libc::CLONE_PIDFD as u64 | CLONE_CLEAR_SIGHAND,
@@ -214,24 +293,14 @@ pub fn spawn(program: Program, namespaces: UnshareFlags) -> io::Result<Child> {
         set_tid_size: 0,
         cgroup: 0,
     };
-    // SAFETY: a clone without CLONE_VM and without a stack behaves as fork. The child touches only memory laid out above,
+    // SAFETY: a clone without CLONE_VM and without a stack behaves as fork. The child touches only memory laid out in the plan,
     // makes only system calls, and never returns.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of::<libc::clone_args>()) };
-    if pid == 0 {
-        run(&program, &argv, &env, theirs.as_fd());
+    match i32::try_from(pid) {
+        Ok(0) => run(plan),
+        Ok(pid) if pid > 0 => Ok((pid, pidfd)),
+        _ => Err(io::Error::last_os_error()),
     }
-    if pid < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel has just made this descriptor for us.
-    let pidfd = unsafe { own(pidfd) };
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    Ok(Child {
-        pid: pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?,
-        pidfd,
-        status,
-        steps: program.steps,
-    })
 }
 
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
@@ -241,7 +310,13 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 }
 
 /// The child's whole life before its program. No allocation, no lock, no panic.
-fn run(program: &Program, argv: &[*const libc::c_char], env: &[*const libc::c_char], status: BorrowedFd<'_>) -> ! {
+fn run(plan: &Plan<'_>) -> ! {
+    let Plan {
+        program,
+        argv,
+        env,
+        status,
+    } = *plan;
     reset_signals();
     for (number, step) in program.steps.iter().enumerate() {
         if let Err(error) = take(step, status) {
