@@ -20,6 +20,7 @@ use super::{
     node::{
         kube_proxy::{self, KubeProxy},
         kubelet::{Kubelet, KubeletConfig},
+        network_policy::{self, KernelRules},
         runtime::{Runtime, RuntimeConfig},
     },
     ranges::Ranges,
@@ -56,6 +57,7 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     };
     let runtime = Runtime::start(runtime_config).map_err(failed("the container runtime"))?;
     let proxy = KubeProxy::start().map_err(failed("kube-proxy"))?;
+    let policy_rules = KernelRules::start().map_err(failed("NetworkPolicy"))?;
 
     let pki = Pki::load_or_create(&config.dir.join("pki")).map_err(failed("the cluster's certificates"))?;
     let api = api_server(&pki, listener, &ranges, &stop).await?;
@@ -78,6 +80,13 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         client("system:kube-scheduler"),
         informers.clone(),
         &recorder,
+        stop.clone(),
+    );
+    network_policy::start(
+        policy_rules,
+        client("system:network-policy"),
+        &informers,
+        system::on_the_node(ranges.node()),
         stop.clone(),
     );
     tokio::spawn(follow_services(proxy, informers.clone(), stop.clone()));

@@ -14,6 +14,7 @@ use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
+    networking::v1::NetworkPolicy,
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -327,6 +328,8 @@ pub struct Informers {
     pub secrets: Informer<Secret>,
     /// ServiceAccounts.
     pub service_accounts: Informer<ServiceAccount>,
+    /// NetworkPolicies.
+    pub network_policies: Informer<NetworkPolicy>,
 }
 
 impl Informers {
@@ -348,6 +351,7 @@ impl Informers {
             config_maps: informer!(),
             secrets: informer!(),
             service_accounts: informer!(),
+            network_policies: informer!(),
         }
     }
 
@@ -364,6 +368,7 @@ impl Informers {
             self.config_maps.synced(),
             self.secrets.synced(),
             self.service_accounts.synced(),
+            self.network_policies.synced(),
         );
     }
 }

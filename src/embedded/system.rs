@@ -7,6 +7,8 @@ use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 
+use super::node::network_policy::{NamedPort, NodeService, PodFacts, Protocol};
+
 use super::ranges::Ranges;
 
 /// The port of DNS (RFC 1035 §4.2).
@@ -42,6 +44,23 @@ pub(super) async fn publish(client: &Client, ranges: &Ranges) -> Result<(), kube
         there(slices.create(&PostParams::default(), &slice).await)?;
     }
     Ok(())
+}
+
+/// What runs on the node and is a pod in other clusters: policies there allow cluster DNS by these labels.
+pub(super) fn on_the_node(node: Ipv4Addr) -> Vec<NodeService> {
+    let port = |name: &str, protocol| NamedPort {
+        name: name.to_owned(),
+        protocol,
+        number: DNS_PORT,
+    };
+    vec![NodeService {
+        pod: PodFacts {
+            namespace: "kube-system".to_owned(),
+            labels: [("k8s-app".to_owned(), "kube-dns".to_owned())].into(),
+            ports: vec![port("dns", Protocol::Udp), port("dns-tcp", Protocol::Tcp)],
+        },
+        address: node,
+    }]
 }
 
 fn slice(

@@ -2,9 +2,11 @@
 
 pub mod cni;
 pub mod floor;
+pub mod gate;
 pub mod kube_proxy;
 pub mod kubelet;
 pub mod netlink;
+pub mod network_policy;
 pub mod nftables;
 pub mod runtime;
 pub mod sys;

@@ -3,6 +3,7 @@
 //! Pure halves: [`state`] (what to do next), [`status`], [`env`], [`volumes`], [`translate`], [`logs`], [`ipam`]. One task a
 //! pod ([`worker`]) applies them.
 
+mod admission;
 mod env;
 mod ipam;
 mod logs;
@@ -30,7 +31,11 @@ use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::runtime::{Runtime, Started};
+use super::{
+    gate::Gate,
+    netlink::NetlinkError,
+    runtime::{Runtime, Started},
+};
 use crate::embedded::{
     events::Recorder,
     image::Registry,
@@ -76,6 +81,7 @@ struct Inner {
     runtime: Runtime,
     images: Arc<dyn Registry>,
     ipam: Mutex<Ipam>,
+    gate: Gate,
     /// The last instance of each container, by pod uid and container name.
     instances: Mutex<HashMap<String, BTreeMap<String, Instance>>>,
 }
@@ -135,6 +141,9 @@ pub enum KubeletError {
     /// The API did not take the Node.
     #[error("register the node: {0}")]
     Register(#[from] Box<kube::Error>),
+    /// The kernel's rules cannot be looked at.
+    #[error(transparent)]
+    Gate(#[from] NetlinkError),
 }
 
 impl Kubelet {
@@ -161,6 +170,7 @@ impl Kubelet {
         }
         node::register(&client, &config, &informers).await.map_err(Box::new)?;
         let inner = Arc::new(Inner {
+            gate: Gate::open()?,
             ipam: Mutex::new(Ipam::new(config.pod_ips.0, config.pod_ips.1)),
             recorder: recorder.of("kubelet", Some(&config.node_name)),
             client,

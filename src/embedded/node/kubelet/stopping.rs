@@ -10,7 +10,7 @@ use kube::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    lock,
+    admission, lock,
     state::{Ended, Kind, Phase},
     translate,
     worker::{Message, SIGKILL, SIGTERM, Worker},
@@ -147,8 +147,8 @@ impl Worker {
         // It can fail only where the runtime has stopped, and the pods with it.
         let _ = self.inner.runtime.remove_sandbox(&self.uid).await;
         lock(&self.inner.instances).remove(&self.uid);
-        if let Some(ip) = self.state.ip.take().filter(|ip| *ip != self.inner.config.node_ip) {
-            lock(&self.inner.ipam).free(ip);
+        if let Some(ip) = self.state.ip.take() {
+            admission::free(&self.inner, ip);
         }
         // What is not there needs no removing.
         let _ = std::fs::remove_dir_all(self.inner.config.volumes.join(&self.uid));

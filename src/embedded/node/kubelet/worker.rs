@@ -296,6 +296,9 @@ impl Worker {
         match self.inner.runtime.run_sandbox(sandbox).await {
             Ok(()) => {
                 self.state.sandbox = true;
+                if !host_network {
+                    self.be_admitted(ip).await;
+                }
                 true
             }
             Err(RuntimeError::Stopped) => false,

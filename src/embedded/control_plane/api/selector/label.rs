@@ -137,6 +137,15 @@ impl LabelSelector {
         self.matches_labels(object.pointer("/metadata/labels").and_then(Value::as_object))
     }
 
+    /// Whether a typed set of labels matches.
+    pub fn matches_map(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
+        !self.nothing
+            && self
+                .requirements
+                .iter()
+                .all(|r| r.holds(labels.get(&r.key).map(String::as_str)))
+    }
+
     /// Whether a set of labels matches.
     pub fn matches_labels(&self, labels: Option<&Map<String, Value>>) -> bool {
         !self.nothing
