@@ -380,7 +380,9 @@ fn volumes_environment_and_init_containers() {
         "volumes": [{"name": "e", "emptyDir": {}}, {"name": "c", "configMap": {"name": "cm"}}]}"#,
     ));
     cluster.until("it runs", || {
-        cluster.kubectl(&["logs", "p", "-c", "c", "--tail=9"]).lines().count() == 3
+        // Until it does, asking for its log is an error.
+        let log = cluster.try_kubectl(&["logs", "p", "-c", "c", "--tail=9"]);
+        text(&log.stdout).lines().count() == 3
     });
     assert_eq!(cluster.kubectl(&["logs", "p", "-c", "c"]), "first\ns3cret p\ndefault\n");
     let ready = || {

@@ -65,12 +65,19 @@ fn to_itself(rules: &RuleSet, packet: Packet) -> bool {
     matches!(&rules.sets["itself"], Set::Itself(pods) if packet.source == packet.destination && pods.contains(&packet.source))
 }
 
+/// Whether a pod may send a packet.
+pub fn sends(rules: &RuleSet, packet: Packet) -> bool {
+    packet.reply || to_itself(rules, packet) || entry(rules, rules.egress.get(&packet.source), packet)
+}
+
+/// Whether a pod may get a packet.
+pub fn gets(rules: &RuleSet, packet: Packet) -> bool {
+    packet.reply || to_itself(rules, packet) || entry(rules, rules.ingress.get(&packet.destination), packet)
+}
+
 /// Whether the node passes a packet on from one pod to another.
 pub fn forwards(rules: &RuleSet, packet: Packet) -> bool {
-    packet.reply
-        || to_itself(rules, packet)
-        || (entry(rules, rules.egress.get(&packet.source), packet)
-            && entry(rules, rules.ingress.get(&packet.destination), packet))
+    sends(rules, packet) && gets(rules, packet)
 }
 
 /// Whether the node takes a packet that a pod sends to it.

@@ -218,3 +218,80 @@ fn change(rules: &mut RuleSet, name: &str, members: &[Member], there: bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(ips: &[u8]) -> Set {
+        Set::Addresses(ips.iter().map(|last| Ipv4Addr::new(10, 244, 0, *last)).collect())
+    }
+
+    fn goto(chain: &str) -> Verdict {
+        Verdict::Goto(chain.to_owned())
+    }
+
+    fn rules(peers: Set, chain: &str, pods: &[u8]) -> RuleSet {
+        let rule = Rule {
+            matches: vec![super::super::Match::Source("peers".to_owned())],
+            verdict: Verdict::Accept,
+        };
+        let entries: BTreeMap<_, _> = pods.iter().map(|last| (Ipv4Addr::new(10, 244, 0, *last), goto(chain))).collect();
+        RuleSet {
+            sets: [("peers".to_owned(), peers)].into(),
+            chains: [(chain.to_owned(), vec![rule])].into(),
+            ingress: entries.clone(),
+            egress: entries,
+        }
+    }
+
+    #[test]
+    fn what_is_used_is_there_before_and_what_is_not_goes_after() {
+        let (before, after) = (rules(set(&[2, 3]), "old", &[2, 3]), rules(set(&[3, 4]), "new", &[3, 4]));
+        let [prepare, switch, sweep] = plan(&before, &after);
+        assert!(matches!(&prepare[..], [Operation::AddChain(chain), Operation::AddRule(..)] if chain == "new"));
+        let show = |operation: &Operation| match operation {
+            Operation::Remove(_, members) => format!("remove {}", members.len()),
+            Operation::Add(_, members) => format!("add {}", members.len()),
+            Operation::Entries { direction, gone, new } => format!("{direction:?} -{} +{}", gone.len(), new.len()),
+            other => panic!("{other:?}"),
+        };
+        let shown: Vec<String> = switch.iter().map(show).collect();
+        assert_eq!(shown, [
+            "remove 1", "Egress -1 +0", "Ingress -1 +0", "add 1", "Egress -1 +2", "Ingress -1 +2"
+        ]);
+        assert!(matches!(&sweep[..], [Operation::FlushChain(flushed), Operation::DeleteChain(gone)] if flushed == "old" && gone == "old"));
+    }
+
+    #[test]
+    fn nothing_to_do_is_nothing_done() {
+        let same = rules(set(&[2]), "chain", &[2]);
+        assert!(plan(&same, &same).iter().all(Vec::is_empty));
+    }
+
+    #[test]
+    fn a_chain_that_was_interrupted_is_completed() {
+        let wanted = rules(set(&[2]), "chain", &[2]);
+        let mut half = wanted.clone();
+        half.chains.insert("chain".to_owned(), Vec::new());
+        half.ingress.clear();
+        half.egress.clear();
+        let mut steps = plan(&half, &wanted);
+        assert!(matches!(&steps[0][..], [Operation::AddRule(..)]));
+        steps.iter_mut().flat_map(std::mem::take).for_each(|operation| made(&mut half, operation));
+        assert_eq!(half, wanted);
+    }
+
+    #[test]
+    fn many_pods_are_many_small_operations() {
+        let all: Vec<u8> = (0..=255).collect();
+        let [_, switch, _] = plan(&RuleSet::default(), &rules(set(&all), "chain", &all));
+        for operation in switch {
+            match operation {
+                Operation::Add(_, members) => assert!(members.len() <= AT_ONCE),
+                Operation::Entries { new, .. } => assert!(new.len() <= AT_ONCE),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

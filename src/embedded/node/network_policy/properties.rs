@@ -14,7 +14,8 @@ use super::{
     compile,
     evaluator::{End, Objects},
     facts::{NodeService, World, pod_facts},
-    interpreter::{Packet, forwards, takes_in},
+    interpreter::{Packet, forwards, gets, sends, takes_in},
+    plan::{made, plan},
     rules::Protocol,
 };
 
@@ -249,11 +250,62 @@ fn agree(objects: &Objects) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// A packet between any two pods of either, at ports that policies tell apart.
+fn packets(before: &Objects, after: &Objects) -> Vec<Packet> {
+    let pods = before.pods.iter().chain(&after.pods).filter_map(pod_facts);
+    let addresses: std::collections::BTreeSet<Ipv4Addr> = pods.map(|(address, _)| address).collect();
+    let mut packets = Vec::new();
+    for &source in &addresses {
+        for &destination in addresses.iter().filter(|one| **one != source) {
+            packets.extend([(Protocol::Tcp, 80), (Protocol::Tcp, 81), (Protocol::Udp, 80)].map(|(protocol, port)| Packet {
+                source,
+                destination,
+                protocol,
+                port,
+                reply: false,
+            }));
+        }
+    }
+    packets
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn compiled_rules_are_the_specification(objects in objects()) {
         agree(&objects)?;
+    }
+
+    /// Wherever an update stops or is looked at between two transactions, each pod's traffic in each direction is judged by
+    /// the rules before or by those after, and never by neither.
+    #[test]
+    fn an_update_is_safe_at_every_step(before in objects(), after in objects(), policies_change: bool) {
+        let mut after = after;
+        if policies_change {
+            after.pods = before.pods.clone();
+        } else {
+            // pods that come and go: a third of them stays, and the others' addresses belong to nobody on the other side
+            after.policies = before.policies.clone();
+            for (number, pod) in after.pods.iter_mut().enumerate() {
+                match before.pods.get(number) {
+                    Some(same) if number % 3 == 0 => *pod = same.clone(),
+                    _ => pod.status.as_mut().unwrap().pod_ip = Some(format!("10.244.0.{}", number + 100)),
+                }
+            }
+        }
+        after.namespaces = before.namespaces.clone();
+        let (old, new) = (compile(&world(&before)), compile(&world(&after)));
+        let mut now = old.clone();
+        for operation in plan(&old, &new).into_iter().flatten() {
+            made(&mut now, operation);
+            for packet in packets(&before, &after) {
+                for judge in [sends, gets] {
+                    let said = judge(&now, packet);
+                    prop_assert!(said == judge(&old, packet) || said == judge(&new, packet), "{:?}", packet);
+                }
+            }
+        }
+        prop_assert_eq!(now, new);
     }
 }
