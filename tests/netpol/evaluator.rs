@@ -135,9 +135,9 @@ impl Objects {
                 Some(selector) => {
                     let all = self.namespaces.iter();
                     let mut found = all.filter(|one| one.metadata.name.as_deref() == Some(pods_namespace));
-                    found.next().is_some_and(|one| {
-                        selected(selector, &one.metadata.labels.clone().unwrap_or_default())
-                    })
+                    found
+                        .next()
+                        .is_some_and(|one| selected(selector, &one.metadata.labels.clone().unwrap_or_default()))
                 }
                 // "Otherwise it selects the pods matching podSelector in the policy's own namespace."
                 None => pods_namespace == namespace,
@@ -254,7 +254,12 @@ fn in_block(block: &IPBlock, address: &str) -> bool {
 fn in_cidr(cidr: &str, address: &str) -> bool {
     let bits = |text: &str| -> Option<Vec<bool>> {
         let octets: Vec<u8> = text.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
-        Some(octets.iter().flat_map(|octet| (0..8).rev().map(move |bit| octet >> bit & 1 == 1)).collect())
+        Some(
+            octets
+                .iter()
+                .flat_map(|octet| (0..8).rev().map(move |bit| octet >> bit & 1 == 1))
+                .collect(),
+        )
     };
     let Some((net, length)) = cidr.split_once('/') else {
         return false;

@@ -106,7 +106,13 @@ impl Agent {
                 self.known.changed = false;
                 self.known.newcomers = false;
                 let took = began.elapsed();
-                tracing::debug!(pods = world.pods.len(), policies = world.policies.len(), ?compiled, ?took, "policies applied");
+                tracing::debug!(
+                    pods = world.pods.len(),
+                    policies = world.policies.len(),
+                    ?compiled,
+                    ?took,
+                    "policies applied"
+                );
                 true
             }
             Err(error) => {
@@ -127,7 +133,11 @@ impl Agent {
                 return false;
             }
         };
-        let revision = list.metadata.resource_version.as_deref().and_then(|text| text.parse::<u64>().ok());
+        let revision = list
+            .metadata
+            .resource_version
+            .as_deref()
+            .and_then(|text| text.parse::<u64>().ok());
         let listed: std::collections::HashSet<Key> = list.items.iter().map(Key::of).collect();
         for held in self.informers.network_policies.all() {
             let older = held.resource_version().and_then(|text| text.parse().ok()) <= revision;
@@ -273,7 +283,11 @@ mod tests {
 
     fn apps(known: &Known) -> Vec<(String, String)> {
         let world = known.world(&[]);
-        world.pods.iter().map(|(ip, pod)| (ip.to_string(), pod.labels["app"].clone())).collect()
+        world
+            .pods
+            .iter()
+            .map(|(ip, pod)| (ip.to_string(), pod.labels["app"].clone()))
+            .collect()
     }
 
     fn is(ip: &str, app: &str) -> Vec<(String, String)> {
@@ -283,7 +297,10 @@ mod tests {
     #[test]
     fn an_address_is_its_first_owners_until_that_is_gone() {
         let mut known = Known::default();
-        let (old, new) = (pod("1", "a", Some("10.244.0.2"), "old"), pod("2", "b", Some("10.244.0.2"), "new"));
+        let (old, new) = (
+            pod("1", "a", Some("10.244.0.2"), "old"),
+            pod("2", "b", Some("10.244.0.2"), "new"),
+        );
         known.pod(&applied(&old));
         known.pod(&applied(&new));
         assert_eq!(apps(&known), is("10.244.0.2", "old"));
@@ -319,8 +336,13 @@ mod tests {
 
     #[test]
     fn pods_without_an_address_of_their_own_are_left_out() {
-        for (field, value) in [("hostNetwork", json!(true)), ("phase", json!("Succeeded")), ("phase", json!("Failed"))] {
-            let mut pod = json!({"metadata": {"uid": "1"}, "spec": {"containers": []}, "status": {"podIP": "10.244.0.2"}});
+        for (field, value) in [
+            ("hostNetwork", json!(true)),
+            ("phase", json!("Succeeded")),
+            ("phase", json!("Failed")),
+        ] {
+            let mut pod =
+                json!({"metadata": {"uid": "1"}, "spec": {"containers": []}, "status": {"podIP": "10.244.0.2"}});
             let part = if field == "phase" { "status" } else { "spec" };
             pod[part][field] = value;
             let mut known = Known::default();

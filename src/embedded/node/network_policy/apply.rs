@@ -126,7 +126,10 @@ fn encode(to: &mut Transaction, operation: &Operation) {
             Set::Itself(_) => to.add_set(name, &[Type::Address, Type::Address]),
             Set::Endpoints(_) => to.add_set(name, &[Type::Address, Type::Protocol, Type::Port]),
             Set::Ranges(ranges) => {
-                let ranges: Vec<(u32, u32)> = ranges.iter().map(|&(first, last)| (first.into(), last.into())).collect();
+                let ranges: Vec<(u32, u32)> = ranges
+                    .iter()
+                    .map(|&(first, last)| (first.into(), last.into()))
+                    .collect();
                 to.add_address_ranges(name, &ranges);
             }
         },
@@ -181,7 +184,9 @@ fn expressions(rule: &Rule) -> Vec<Expression> {
     for wanted in &rule.matches {
         match wanted {
             Match::Source(set) => all.extend([Expression::SourceAddress(0), Expression::In(set.clone().into())]),
-            Match::Destination(set) => all.extend([Expression::DestinationAddress(0), Expression::In(set.clone().into())]),
+            Match::Destination(set) => {
+                all.extend([Expression::DestinationAddress(0), Expression::In(set.clone().into())])
+            }
             Match::Endpoint(set) => all.extend([
                 Expression::DestinationAddress(0),
                 Expression::Protocol(1),

@@ -46,7 +46,11 @@ pub fn compile(world: &World) -> RuleSet {
     };
     let pods = world.pods.keys().copied().collect();
     compiler.out.sets.insert(ITSELF.to_owned(), Set::Itself(pods));
-    let policies: Vec<_> = world.policies.iter().filter_map(|policy| Policy::read(policy)).collect();
+    let policies: Vec<_> = world
+        .policies
+        .iter()
+        .filter_map(|policy| Policy::read(policy))
+        .collect();
     let mut egress: HashMap<usize, Option<String>> = HashMap::new();
     let mut ingress: HashMap<(usize, &[NamedPort]), Option<String>> = HashMap::new();
     for index in 0..compiler.classes.len() {
@@ -127,9 +131,8 @@ impl<'a> Policy<'a> {
     }
 
     fn selects(&self, pod: &PodFacts) -> bool {
-        let selected = |selector: &crate::embedded::control_plane::api::selector::LabelSelector| {
-            selector.matches_map(&pod.labels)
-        };
+        let selected =
+            |selector: &crate::embedded::control_plane::api::selector::LabelSelector| selector.matches_map(&pod.labels);
         pod.namespace == self.namespace && self.selector.as_ref().is_none_or(selected)
     }
 
@@ -143,7 +146,10 @@ impl<'a> Policy<'a> {
     /// The name of its chain that holds these rules.
     fn chain(&self, prefix: &str, rules: &[Rule]) -> String {
         let text: String = rules.iter().map(|rule| format!("{rule}\n")).collect();
-        let shown: String = format!("{}/{}", self.namespace, self.name).chars().take(SHOWN).collect();
+        let shown: String = format!("{}/{}", self.namespace, self.name)
+            .chars()
+            .take(SHOWN)
+            .collect();
         let name = format!("{}/{}", self.namespace, self.name);
         format!("{prefix}-{shown}-{}", digest(&format!("{name}\n{text}")))
     }
@@ -310,7 +316,11 @@ impl Compiler<'_> {
             let meant = selected || peers.iter().any(|peer| self.means(peer, pod, address));
             let held = pod.ports.iter().filter(|port| {
                 // by number, a block or everybody is judged by address alone
-                if selected { ports.hold(port) } else { meant && ports.name(port) }
+                if selected {
+                    ports.hold(port)
+                } else {
+                    meant && ports.name(port)
+                }
             });
             endpoints.extend(held.map(|port| (address, port.protocol, port.number)));
         }

@@ -109,11 +109,7 @@ fn ranges(block: &IPBlock) -> Option<Vec<(Ipv4Addr, Ipv4Addr)>> {
             .collect();
     }
     left.sort_unstable();
-    Some(
-        left.into_iter()
-            .map(|(from, to)| (from.into(), to.into()))
-            .collect(),
-    )
+    Some(left.into_iter().map(|(from, to)| (from.into(), to.into())).collect())
 }
 
 fn ends(net: Ipv4Net) -> (u32, u32) {

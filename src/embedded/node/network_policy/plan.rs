@@ -82,7 +82,11 @@ pub(super) fn plan(now: &RuleSet, wanted: &RuleSet) -> [Vec<Operation>; 3] {
 }
 
 fn sweep(now: &RuleSet, wanted: &RuleSet) -> Vec<Operation> {
-    let chains: Vec<&String> = now.chains.keys().filter(|name| !wanted.chains.contains_key(*name)).collect();
+    let chains: Vec<&String> = now
+        .chains
+        .keys()
+        .filter(|name| !wanted.chains.contains_key(*name))
+        .collect();
     let sets = now.sets.keys().filter(|name| !wanted.sets.contains_key(*name));
     let flush = chains.iter().map(|name| Operation::FlushChain((*name).clone()));
     let delete = chains.iter().map(|name| Operation::DeleteChain((*name).clone()));
@@ -109,7 +113,10 @@ pub(super) fn members(set: &Set) -> Vec<Member> {
     match set {
         Set::Addresses(set) => set.iter().copied().map(Member::Address).collect(),
         Set::Itself(set) => set.iter().copied().map(Member::Itself).collect(),
-        Set::Endpoints(set) => set.iter().map(|&(ip, protocol, port)| Member::Endpoint(ip, protocol, port)).collect(),
+        Set::Endpoints(set) => set
+            .iter()
+            .map(|&(ip, protocol, port)| Member::Endpoint(ip, protocol, port))
+            .collect(),
         Set::Ranges(_) => Vec::new(),
     }
 }
@@ -127,9 +134,9 @@ fn differences(before: Option<&Set>, after: &Set) -> (Vec<Member>, Vec<Member>) 
     match (before, after) {
         (Some(Set::Addresses(before)), Set::Addresses(after)) => of(before, after, Member::Address),
         (Some(Set::Itself(before)), Set::Itself(after)) => of(before, after, Member::Itself),
-        (Some(Set::Endpoints(before)), Set::Endpoints(after)) => {
-            of(before, after, |(ip, protocol, port)| Member::Endpoint(ip, protocol, port))
-        }
+        (Some(Set::Endpoints(before)), Set::Endpoints(after)) => of(before, after, |(ip, protocol, port)| {
+            Member::Endpoint(ip, protocol, port)
+        }),
         (Some(_), _) => (Vec::new(), Vec::new()),
         (None, after) => (Vec::new(), members(after)),
     }
@@ -144,7 +151,11 @@ fn entries(
 ) -> Vec<Operation> {
     let entry = |(ip, verdict): (&Ipv4Addr, &Verdict)| (*ip, verdict.clone());
     if going {
-        let gone: Vec<_> = now.iter().filter(|(ip, _)| !wanted.contains_key(*ip)).map(entry).collect();
+        let gone: Vec<_> = now
+            .iter()
+            .filter(|(ip, _)| !wanted.contains_key(*ip))
+            .map(entry)
+            .collect();
         return chunks(&gone)
             .map(|gone| Operation::Entries {
                 direction,
@@ -161,7 +172,10 @@ fn entries(
     chunks(&new)
         .map(|new| Operation::Entries {
             direction,
-            gone: new.iter().filter_map(|(ip, _)| Some((*ip, now.get(ip)?.clone()))).collect(),
+            gone: new
+                .iter()
+                .filter_map(|(ip, _)| Some((*ip, now.get(ip)?.clone())))
+                .collect(),
             new,
         })
         .collect()
@@ -236,7 +250,10 @@ mod tests {
             matches: vec![super::super::Match::Source("peers".to_owned())],
             verdict: Verdict::Accept,
         };
-        let entries: BTreeMap<_, _> = pods.iter().map(|last| (Ipv4Addr::new(10, 244, 0, *last), goto(chain))).collect();
+        let entries: BTreeMap<_, _> = pods
+            .iter()
+            .map(|last| (Ipv4Addr::new(10, 244, 0, *last), goto(chain)))
+            .collect();
         RuleSet {
             sets: [("peers".to_owned(), peers)].into(),
             chains: [(chain.to_owned(), vec![rule])].into(),
@@ -257,10 +274,20 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let shown: Vec<String> = switch.iter().map(show).collect();
-        assert_eq!(shown, [
-            "remove 1", "Egress -1 +0", "Ingress -1 +0", "add 1", "Egress -1 +2", "Ingress -1 +2"
-        ]);
-        assert!(matches!(&sweep[..], [Operation::FlushChain(flushed), Operation::DeleteChain(gone)] if flushed == "old" && gone == "old"));
+        assert_eq!(
+            shown,
+            [
+                "remove 1",
+                "Egress -1 +0",
+                "Ingress -1 +0",
+                "add 1",
+                "Egress -1 +2",
+                "Ingress -1 +2"
+            ]
+        );
+        assert!(
+            matches!(&sweep[..], [Operation::FlushChain(flushed), Operation::DeleteChain(gone)] if flushed == "old" && gone == "old")
+        );
     }
 
     #[test]
@@ -278,7 +305,10 @@ mod tests {
         half.egress.clear();
         let mut steps = plan(&half, &wanted);
         assert!(matches!(&steps[0][..], [Operation::AddRule(..)]));
-        steps.iter_mut().flat_map(std::mem::take).for_each(|operation| made(&mut half, operation));
+        steps
+            .iter_mut()
+            .flat_map(std::mem::take)
+            .for_each(|operation| made(&mut half, operation));
         assert_eq!(half, wanted);
     }
 

@@ -86,13 +86,19 @@ fn labels() -> impl Strategy<Value = Value> {
     let value = || prop_oneof![Just(None), Just(Some("1")), Just(Some("2"))];
     (value(), value()).prop_map(|(a, b)| {
         let pairs = [("a", a), ("b", b)];
-        let pairs = pairs.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?))));
+        let pairs = pairs
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), json!(value?))));
         Value::Object(pairs.collect())
     })
 }
 
 fn selector() -> impl Strategy<Value = Value> {
-    let expression = (select(vec!["a", "b"]), 0..4_usize, select(vec![vec!["1"], vec!["2"], vec!["1", "2"]]));
+    let expression = (
+        select(vec!["a", "b"]),
+        0..4_usize,
+        select(vec![vec!["1"], vec!["2"], vec!["1", "2"]]),
+    );
     let expression = expression.prop_map(|(key, operator, values)| match operator {
         0 => json!({"key": key, "operator": "In", "values": values}),
         1 => json!({"key": key, "operator": "NotIn", "values": values}),
@@ -154,7 +160,9 @@ fn list(of: BoxedStrategy<Value>) -> impl Strategy<Value = Option<Vec<Value>>> {
 fn rules(peers: &'static str) -> impl Strategy<Value = Option<Vec<Value>>> {
     let rule = (list(peer().boxed()), list(port().boxed())).prop_map(move |(who, ports)| {
         let fields = [(peers, who), ("ports", ports)];
-        let fields = fields.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?))));
+        let fields = fields
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), json!(value?))));
         Value::Object(fields.collect())
     });
     list(rule.boxed())
@@ -168,17 +176,26 @@ fn policy() -> impl Strategy<Value = Value> {
         Some(json!(["Egress"])),
         Some(json!(["Ingress", "Egress"])),
     ]);
-    (select(NAMESPACES.to_vec()), selector(), types, rules("from"), rules("to")).prop_map(
-        |(namespace, pods, types, ingress, egress)| {
+    (
+        select(NAMESPACES.to_vec()),
+        selector(),
+        types,
+        rules("from"),
+        rules("to"),
+    )
+        .prop_map(|(namespace, pods, types, ingress, egress)| {
             let mut spec = json!({"podSelector": pods});
-            for (key, value) in [("policyTypes", types), ("ingress", ingress.map(Value::from)), ("egress", egress.map(Value::from))] {
+            for (key, value) in [
+                ("policyTypes", types),
+                ("ingress", ingress.map(Value::from)),
+                ("egress", egress.map(Value::from)),
+            ] {
                 if let Some(value) = value {
                     spec[key] = value;
                 }
             }
             json!({"metadata": {"namespace": namespace}, "spec": spec})
-        },
-    )
+        })
 }
 
 fn pod() -> impl Strategy<Value = Value> {
@@ -215,7 +232,10 @@ fn objects() -> impl Strategy<Value = Objects> {
         let read = |value: Value| serde_json::from_value::<Namespace>(value).unwrap();
         Objects {
             namespaces: namespaces.map(read).collect(),
-            pods: pods.into_iter().map(|pod| serde_json::from_value(pod).unwrap()).collect(),
+            pods: pods
+                .into_iter()
+                .map(|pod| serde_json::from_value(pod).unwrap())
+                .collect(),
             policies: policies
                 .into_iter()
                 .map(|policy| serde_json::from_value::<NetworkPolicy>(policy).unwrap())
@@ -242,7 +262,16 @@ fn agree(objects: &Objects) -> Result<(), TestCaseError> {
                     };
                     let expected = objects.allows(from, to, protocol, port);
                     let found = compiled(&rules, from, to, protocol, port);
-                    prop_assert_eq!(found, expected, "{:?} to {:?} {} {}\n{:#?}", from, to, protocol, port, rules);
+                    prop_assert_eq!(
+                        found,
+                        expected,
+                        "{:?} to {:?} {} {}\n{:#?}",
+                        from,
+                        to,
+                        protocol,
+                        port,
+                        rules
+                    );
                 }
             }
         }
@@ -257,13 +286,15 @@ fn packets(before: &Objects, after: &Objects) -> Vec<Packet> {
     let mut packets = Vec::new();
     for &source in &addresses {
         for &destination in addresses.iter().filter(|one| **one != source) {
-            packets.extend([(Protocol::Tcp, 80), (Protocol::Tcp, 81), (Protocol::Udp, 80)].map(|(protocol, port)| Packet {
-                source,
-                destination,
-                protocol,
-                port,
-                reply: false,
-            }));
+            packets.extend(
+                [(Protocol::Tcp, 80), (Protocol::Tcp, 81), (Protocol::Udp, 80)].map(|(protocol, port)| Packet {
+                    source,
+                    destination,
+                    protocol,
+                    port,
+                    reply: false,
+                }),
+            );
         }
     }
     packets
