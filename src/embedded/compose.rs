@@ -6,7 +6,7 @@ use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    NodeConfig, NodeContext, NodeError,
+    NodeConfig, NodeContext, NodeError, STORE_DIR,
     control_plane::{
         apiserver::{ApiServer, ApiServerConfig, UserInfo},
         controllers,
@@ -60,7 +60,16 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     let policy_rules = KernelRules::start().map_err(failed("NetworkPolicy"))?;
 
     let pki = Pki::load_or_create(&config.dir.join("pki")).map_err(failed("the cluster's certificates"))?;
-    let api = api_server(&pki, listener, &ranges, &stop).await?;
+    let dir = config.dir.join(STORE_DIR);
+    let opened = tokio::task::spawn_blocking(move || Store::open(&dir, Limits::default())).await;
+    let (store, recovery) = opened
+        .map_err(failed("the cluster's state"))?
+        .map_err(failed("the cluster's state"))?;
+    let notes: Vec<String> = recovery.note().into_iter().collect();
+    for note in &notes {
+        tracing::error!("{note}");
+    }
+    let api = api_server(&pki, store.clone(), listener, &ranges, &stop).await?;
     let client = |user: &str| api.client(UserInfo::new(user, &["system:masters"]));
     let informers = Informers::start(&client("system:informers"), &stop);
     system::publish(&client("system:apiserver"), &ranges)
@@ -110,9 +119,12 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     .await
     .map_err(failed("kubelet"))?;
     api.set_kubelet(Arc::new(kubelet));
-    ready(Vec::new());
+    ready(notes);
     stop.cancelled().await;
-    Ok(())
+    // The pods end with this process; what they were is on disk before that.
+    tokio::task::spawn_blocking(move || store.close())
+        .await
+        .map_err(failed("the cluster's state"))
 }
 
 fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
@@ -129,6 +141,7 @@ fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
 
 async fn api_server(
     pki: &Pki,
+    store: Store,
     listener: std::net::TcpListener,
     ranges: &Ranges,
     stop: &CancellationToken,
@@ -140,7 +153,7 @@ async fn api_server(
         .server_config(&[ranges.kubernetes(), ranges.node()])
         .map_err(failed("the API server"))?;
     let api = ApiServer::new(ApiServerConfig {
-        store: Store::new(Limits::default()),
+        store,
         token_key: pki.token_key(),
         ca_certificate: pki.ca_certificate().to_owned(),
         address: address.to_string(),

@@ -4,5 +4,6 @@ pub mod api;
 pub mod apiserver;
 pub mod controllers;
 pub mod pki;
+pub mod reboot;
 pub mod scheduler;
 pub mod storage;

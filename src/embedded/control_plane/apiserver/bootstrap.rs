@@ -2,12 +2,16 @@
 
 use serde_json::{Value, json};
 
+use std::collections::BTreeSet;
+
 use super::{ApiServer, UserInfo, meta, rest::WriteOptions, services};
+use crate::embedded::control_plane::reboot::{self, Fate};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 impl ApiServer {
     pub(super) fn bootstrap(&self) {
+        self.wake();
         for name in NAMESPACES {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             self.ensure("namespaces", "", namespace);
@@ -22,6 +26,30 @@ impl ApiServer {
                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]},
         });
         self.ensure("services", "default", service);
+    }
+
+    /// Takes up what the store brought from an earlier life: see [`reboot`].
+    fn wake(&self) {
+        let now = meta::now();
+        let mut namespaces = BTreeSet::new();
+        for (key, object) in self.store().objects() {
+            let (group, resource) = (&key.collection.group, &key.collection.resource);
+            // No object changes while there is nobody yet who could change it.
+            let result = match reboot::fate(group, resource, &object, &now) {
+                Fate::Same => Ok(object),
+                Fate::Changed(after) => self.store().update(&key, None, after),
+                Fate::Gone => self.store().delete(&key, None),
+            };
+            if let Err(error) = result {
+                tracing::error!(?key, %error, "an object of before could not be taken up");
+            }
+            namespaces.insert(key.namespace);
+        }
+        // Where the file was damaged, a namespace may be lost that others are in: nobody could reach them.
+        for name in namespaces.iter().filter(|name| !name.is_empty()) {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            self.ensure("namespaces", "", namespace);
+        }
     }
 
     /// What a new namespace has before anything else can be made in it: its service account and the cluster's CA.

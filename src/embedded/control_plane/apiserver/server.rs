@@ -85,7 +85,13 @@ impl ApiServer {
                     let user = authn::authenticate(&server, user.as_ref(), &request.headers)?;
                     authn::impersonate(user, &request.headers)
                 };
-                Ok::<_, Infallible>(server.handle(request, authenticate).await)
+                let writes = !matches!(*request.method(), http::Method::GET | http::Method::HEAD);
+                let answer = server.handle(request, authenticate).await;
+                if writes && answer.status().is_success() {
+                    // What a client was told is done outlives a node that is killed.
+                    server.store().persisted(server.store().revision()).await;
+                }
+                Ok::<_, Infallible>(answer)
             }
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());

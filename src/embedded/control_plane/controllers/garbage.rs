@@ -3,7 +3,7 @@
 //! Source: Kubernetes' garbage collector (background, foreground and orphan deletion).
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -23,6 +23,8 @@ use crate::embedded::informer::{Change, Informer, Key};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
+/// When an owner is looked for again that is there and not yet known.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// An object as the collector sees it.
 #[derive(Debug, Clone)]
@@ -39,7 +41,7 @@ struct Node {
 struct Graph {
     nodes: HashMap<String, Node>,
     /// Kinds whose objects are all known: an owner of such a kind that is not here does not exist.
-    kinds: HashSet<(String, String)>,
+    kinds: HashMap<(String, String), ApiResource>,
 }
 
 /// What to do with an object.
@@ -67,7 +69,10 @@ impl Graph {
     }
 
     fn absent(&self, owner: &OwnerReference) -> bool {
-        !self.nodes.contains_key(&owner.uid) && self.kinds.contains(&(owner.api_version.clone(), owner.kind.clone()))
+        !self.nodes.contains_key(&owner.uid)
+            && self
+                .kinds
+                .contains_key(&(owner.api_version.clone(), owner.kind.clone()))
     }
 
     /// What to do with the object `uid` now.
@@ -165,7 +170,7 @@ impl Collector {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .kinds
-            .insert(kind);
+            .insert(kind, resource.clone());
         let mut changes = informer.subscribe();
         let collector = self.clone();
         tokio::spawn(async move {
@@ -215,14 +220,43 @@ impl Collector {
         }
     }
 
+    /// Asks the API whether an owner is there that the graph does not know.
+    async fn lives(
+        &self,
+        owner: &OwnerReference,
+        resource: &ApiResource,
+        namespace: &str,
+    ) -> Result<bool, kube::Error> {
+        let client = self.context.client.clone();
+        let api: Api<DynamicObject> = match owner.kind.as_str() {
+            "Node" | "Namespace" => Api::all_with(client, resource),
+            _ => Api::namespaced_with(client, namespace, resource),
+        };
+        let found = api.get_opt(&owner.name).await?;
+        Ok(found.is_some_and(|found| found.metadata.uid.as_ref() == Some(&owner.uid)))
+    }
+
     async fn reconcile(&self, uid: &str) -> Result<Option<Duration>, kube::Error> {
-        let (action, node) = {
+        let (action, node, gone) = {
             let graph = self.graph.lock().unwrap_or_else(PoisonError::into_inner);
             match (graph.judge(uid), graph.nodes.get(uid)) {
-                (Some(action), Some(node)) => (action, node.clone()),
+                (Some(action), Some(node)) => {
+                    let gone = node.owners.iter().filter(|owner| graph.absent(owner));
+                    let kind = |owner: &OwnerReference| {
+                        let kind = (owner.api_version.clone(), owner.kind.clone());
+                        Some((owner.clone(), graph.kinds.get(&kind)?.clone()))
+                    };
+                    (action, node.clone(), gone.filter_map(kind).collect::<Vec<_>>())
+                }
                 _ => return Ok(None),
             }
         };
+        for (owner, resource) in gone {
+            if self.lives(&owner, &resource, &node.key.namespace).await? {
+                // Each kind is watched by itself: this owner is on its way into the graph.
+                return Ok(Some(AGAIN));
+            }
+        }
         let client = self.context.client.clone();
         let api: Api<DynamicObject> = if node.key.namespace.is_empty() {
             Api::all_with(client, &node.resource)
@@ -275,7 +309,8 @@ mod tests {
 
     fn graph(owners: &[(&str, bool, &[&str])], pod_owners: &[&str]) -> Graph {
         let mut graph = Graph::default();
-        graph.kinds.insert(("apps/v1".into(), "ReplicaSet".into()));
+        let kind = ("apps/v1".into(), "ReplicaSet".into());
+        graph.kinds.insert(kind, ApiResource::erase::<ReplicaSet>(&()));
         for (uid, deleting, finalizers) in owners {
             graph.set(
                 (*uid).into(),

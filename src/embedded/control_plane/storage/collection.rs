@@ -8,6 +8,7 @@ use std::{
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::journal::{Pending, is_kept};
 use super::{Change, ChangeKind, CollectionKey, Key, Limits, Listed, StoreError, WatchItem, revision_of};
 
 #[derive(Debug)]
@@ -16,6 +17,10 @@ pub(super) struct Collections {
     revision: u64,
     next_watcher: u64,
     collections: HashMap<CollectionKey, Collection>,
+    /// No watch can begin before this: it is where this life of the store began.
+    floor: u64,
+    /// What is to be written to disk, where the store is kept.
+    pending: Option<Pending>,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +47,53 @@ impl Collections {
             revision: 1,
             next_watcher: 0,
             collections: HashMap::new(),
+            floor: 0,
+            pending: None,
         }
+    }
+
+    /// From here on, changes are noted for the writer.
+    pub(super) fn keep(&mut self) {
+        self.pending = Some(Pending::default());
+    }
+
+    pub(super) fn pending(&mut self) -> Option<&mut Pending> {
+        self.pending.as_mut()
+    }
+
+    /// Puts an object where it was in an earlier life, with its revision.
+    pub(super) fn load(&mut self, key: &Key, object: Arc<Value>) {
+        self.revision = self.revision.max(revision_of(&object));
+        let collection = self.collections.entry(key.collection.clone()).or_default();
+        let names = collection.objects.entry(key.namespace.clone()).or_default();
+        names.insert(key.name.clone(), object);
+    }
+
+    /// Takes an object away that went in an earlier life.
+    pub(super) fn unload(&mut self, key: &Key, revision: u64) {
+        self.revision = self.revision.max(revision);
+        if let Some(collection) = self.collections.get_mut(&key.collection) {
+            collection.take(key);
+        }
+    }
+
+    /// Goes on at a revision; nothing can be watched from before it.
+    pub(super) fn begin_at(&mut self, revision: u64) {
+        self.revision = self.revision.max(revision);
+        self.floor = self.revision;
+    }
+
+    /// Every object that is kept on disk.
+    pub(super) fn objects(&self) -> Vec<(Key, Arc<Value>)> {
+        let mut all = Vec::new();
+        for (collection, held) in self.collections.iter().filter(|(collection, _)| is_kept(collection)) {
+            for (namespace, names) in &held.objects {
+                let object =
+                    |(name, object): (&String, &Arc<Value>)| (collection.object(namespace, name), object.clone());
+                all.extend(names.iter().map(object));
+            }
+        }
+        all
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -100,12 +151,7 @@ impl Collections {
         let object = Arc::new(object);
         let collection = self.collections.entry(key.collection.clone()).or_default();
         if kind == ChangeKind::Deleted {
-            if let Some(names) = collection.objects.get_mut(&key.namespace) {
-                names.remove(&key.name);
-                if names.is_empty() {
-                    collection.objects.remove(&key.namespace);
-                }
-            }
+            collection.take(key);
         } else {
             let names = collection.objects.entry(key.namespace.clone()).or_default();
             names.insert(key.name.clone(), object.clone());
@@ -120,6 +166,9 @@ impl Collections {
             },
             self.limits.history,
         );
+        if let Some(pending) = &mut self.pending {
+            pending.add(key, (kind != ChangeKind::Deleted).then_some(&object), self.revision);
+        }
         object
     }
 
@@ -168,10 +217,11 @@ impl Collections {
             });
         }
         let entry = self.collections.entry(collection.clone()).or_default();
-        if from < entry.forgotten {
+        let oldest = entry.forgotten.max(self.floor);
+        if from < oldest {
             return Err(StoreError::Expired {
                 requested: from,
-                oldest: entry.forgotten,
+                oldest,
             });
         }
         let backlog = entry
@@ -218,6 +268,15 @@ impl Collections {
 }
 
 impl Collection {
+    fn take(&mut self, key: &Key) {
+        if let Some(names) = self.objects.get_mut(&key.namespace) {
+            names.remove(&key.name);
+            if names.is_empty() {
+                self.objects.remove(&key.namespace);
+            }
+        }
+    }
+
     fn publish(&mut self, change: Change, history: usize) {
         // Dropping the sender of a watcher whose buffer is full ends its stream once it has read the rest.
         self.watchers.retain(|watcher| {

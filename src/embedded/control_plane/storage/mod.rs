@@ -1,4 +1,4 @@
-//! The store: etcd's role, in memory.
+//! The store: etcd's role, in memory, and kept in a file where it is to outlive the process.
 //!
 //! Every write gets the next revision of one counter, which is what `metadata.resourceVersion` shows. Each collection
 //! (one resource of one API group) keeps a bounded history, from which a watch can start at a past revision; one that
@@ -7,13 +7,21 @@
 //! Source: etcd's revisions and watches; Kubernetes' "Resource versions" and "Efficient detection of changes".
 
 mod collection;
+mod journal;
+mod record;
 mod watch;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard},
+};
 
 use serde_json::Value;
 
 use collection::Collections;
+pub use journal::Recovery;
+use journal::{Journal, Shared};
 pub use watch::{Change, ChangeKind, Watch, WatchItem};
 
 /// The name of a collection: one resource of one API group, whatever its versions.
@@ -120,7 +128,30 @@ pub struct Listed {
 /// Versioned objects with watches. A clone is another handle on the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
-    inner: Arc<Mutex<Collections>>,
+    shared: Arc<Shared>,
+    /// The writer, where the store is kept on disk.
+    journal: Option<Arc<Journal>>,
+}
+
+/// Why a store on disk could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A file or directory could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is of a format that this program does not know.
+    #[error("{} was written by a newer version of ztlab (format {format}; this one reads format {})", path.display(), record::FORMAT)]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
 }
 
 impl Default for Store {
@@ -130,17 +161,54 @@ impl Default for Store {
 }
 
 impl Store {
-    /// An empty store.
+    /// An empty store, in memory alone.
     pub fn new(limits: Limits) -> Self {
+        let shared = Shared {
+            state: Mutex::new(Collections::new(limits)),
+            changed: Condvar::new(),
+        };
         Self {
-            inner: Arc::new(Mutex::new(Collections::new(limits))),
+            shared: Arc::new(shared),
+            journal: None,
         }
     }
 
-    // A panic elsewhere cannot leave the maps half-written: every write below is a single insert or remove followed
-    // by infallible bookkeeping, so a poisoned lock is still a sound store.
+    /// The store that is kept in `dir`: what is there comes back, and what changes is written there. Revisions go on above
+    /// those of before. Events and Leases are not kept.
+    ///
+    /// # Errors
+    /// When the directory cannot be used, or is of a newer format. Damage is no error: see [`Recovery`].
+    pub fn open(dir: &Path, limits: Limits) -> Result<(Self, Recovery), OpenError> {
+        let (shared, journal, recovery) = journal::open(dir, limits)?;
+        let journal = Some(journal);
+        Ok((Self { shared, journal }, recovery))
+    }
+
+    /// Waits until the change with this revision has been handed to the kernel: it survives the end of this process, however
+    /// it ends. At once where the store is in memory alone.
+    pub async fn persisted(&self, revision: u64) {
+        if let Some(journal) = &self.journal {
+            // An error means that the writer has ended, after it wrote everything.
+            let _ = journal.written.clone().wait_for(|written| *written >= revision).await;
+        }
+    }
+
+    /// Writes what is left to disk. Blocks; changes after it are not kept.
+    pub fn close(&self) {
+        if let Some(journal) = &self.journal {
+            journal.close();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Collections> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock()
+    }
+
+    fn wrote<T>(&self, result: T) -> T {
+        if self.journal.is_some() {
+            self.shared.changed.notify_one();
+        }
+        result
     }
 
     /// The newest revision.
@@ -153,7 +221,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::AlreadyExists`].
     pub fn create(&self, key: &Key, object: Value) -> Result<Arc<Value>, StoreError> {
-        self.lock().create(key, object)
+        let result = self.lock().create(key, object);
+        self.wrote(result)
     }
 
     /// Replaces an object and returns it with its new `metadata.resourceVersion`. With `expected`, only if that is
@@ -162,7 +231,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Conflict`].
     pub fn update(&self, key: &Key, expected: Option<u64>, object: Value) -> Result<Arc<Value>, StoreError> {
-        self.lock().update(key, expected, object)
+        let result = self.lock().update(key, expected, object);
+        self.wrote(result)
     }
 
     /// Removes an object and returns its last state, with the deletion's revision.
@@ -170,7 +240,13 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Conflict`].
     pub fn delete(&self, key: &Key, expected: Option<u64>) -> Result<Arc<Value>, StoreError> {
-        self.lock().delete(key, expected)
+        let result = self.lock().delete(key, expected);
+        self.wrote(result)
+    }
+
+    /// Every object that is kept on disk, or would be: all but Events and Leases.
+    pub fn objects(&self) -> Vec<(Key, Arc<Value>)> {
+        self.lock().objects()
     }
 
     /// One object.

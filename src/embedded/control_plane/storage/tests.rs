@@ -5,7 +5,7 @@ fn pods() -> CollectionKey {
     CollectionKey::new("", "pods")
 }
 
-fn pod(name: &str, value: i64) -> Value {
+pub(super) fn pod(name: &str, value: i64) -> Value {
     json!({"metadata": {"name": name, "namespace": "a"}, "spec": {"value": value}})
 }
 

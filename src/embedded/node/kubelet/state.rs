@@ -1,5 +1,7 @@
 //! What the kubelet knows of a pod and its containers, and what follows from it. Pure.
 
+mod resume;
+
 use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use k8s_openapi::{

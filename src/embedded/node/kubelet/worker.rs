@@ -121,11 +121,11 @@ impl Worker {
         Self {
             uid: pod.uid().unwrap_or_default(),
             inner,
-            pod,
             state: PodState {
                 since: Timestamp::from_second(now.as_second()).ok(),
-                ..PodState::default()
+                ..PodState::resumed(&pod, now)
             },
+            pod,
             live: BTreeMap::new(),
             tell,
             events,
