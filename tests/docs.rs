@@ -167,3 +167,71 @@ fn every_ztlab_command_shown_is_a_command() {
         }
     }
 }
+
+/// The rows of the table under a heading, cell by cell.
+fn table(text: &str, heading: &str) -> Vec<Vec<String>> {
+    let part = text.split(&format!("\n## {heading}\n")).nth(1).unwrap_or_default();
+    let part = part.split("\n## ").next().unwrap_or_default();
+    part.lines()
+        .filter(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| {
+            line.trim_matches('|')
+                .split('|')
+                .map(|cell| cell.trim().to_owned())
+                .collect()
+        })
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_table_of_kinds_is_what_the_api_server_serves() {
+    let text = fs::read_to_string(root().join("book/src/carrying-on/support.md")).unwrap();
+    let shown: std::collections::BTreeSet<(String, String)> = table(&text, "Kinds")
+        .into_iter()
+        .filter(|row| !row[0].starts_with('*'))
+        .map(|row| (row[0].clone(), row[1].clone()))
+        .collect();
+    let served = ztlab::embedded::control_plane::api::registry::Registry::builtin()
+        .iter()
+        .map(|kind| (kind.kind.clone(), kind.api_version()))
+        .collect();
+    assert_eq!(shown, served, "the book and the API server differ");
+}
+
+#[test]
+fn every_test_that_the_support_table_names_is_there() {
+    let text = fs::read_to_string(root().join("book/src/carrying-on/support.md")).unwrap();
+    let rows = table(&text, "What is held by which test");
+    assert!(rows.len() > 5, "the table was not read");
+    for row in rows {
+        assert!(!row[1].is_empty(), "nothing holds {:?}", row[0]);
+        for name in row[1].split(',') {
+            let name = name.trim().trim_matches('`');
+            let (file, test) = name.split_once("::").unwrap_or((name, ""));
+            let path = root().join(file);
+            let code =
+                fs::read_to_string(&path).unwrap_or_else(|_| panic!("{:?} names {file}, which is not there", row[0]));
+            let there = test.is_empty() || code.contains(&format!("fn {test}("));
+            assert!(there, "{:?} names {name}, which is no test", row[0]);
+        }
+    }
+}
+
+#[test]
+fn the_stand_ins_in_the_book_are_those_in_the_program() {
+    let text = fs::read_to_string(root().join("book/src/students/images.md")).unwrap();
+    let shown: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.contains('`'))
+        .collect();
+    let real: Vec<String> = ztlab::standins::ALL
+        .iter()
+        .map(|image| {
+            let names: Vec<String> = image.repositories.iter().map(|name| format!("`{name}`")).collect();
+            format!("| {} | {} | {} |", image.name, names.join(", "), image.summary)
+        })
+        .collect();
+    assert_eq!(shown, real);
+}
