@@ -1,10 +1,12 @@
-//! Two views of the same objects: Events are stored as core/v1 and served as events.k8s.io/v1 too.
+//! Two views of the same objects: Events are stored as core/v1 and served as events.k8s.io/v1 too, custom objects are
+//! stored in one version and served in each.
 //!
-//! Source: Kubernetes' `pkg/apis/core` and `pkg/apis/events` conversions; only names of fields differ.
+//! Source: Kubernetes' `pkg/apis/core` and `pkg/apis/events` conversions; only names of fields differ. For custom
+//! objects, the conversion strategy `None`: only `apiVersion` differs.
 
 use serde_json::{Value, json};
 
-use super::Resource;
+use super::{Resource, registry::api_version};
 
 /// (core/v1, events.k8s.io/v1) names of the fields that differ.
 const EVENT_FIELDS: &[(&str, &str)] = &[
@@ -19,7 +21,9 @@ const EVENT_FIELDS: &[(&str, &str)] = &[
 
 /// Turns an object as a client wrote it into the stored form. The identity for most kinds.
 pub fn to_storage(resource: &Resource, object: &mut Value) {
-    if is_second_event(resource) {
+    if let Some(custom) = &resource.custom {
+        set_version(object, &api_version(&resource.group, &custom.storage_version));
+    } else if is_second_event(resource) {
         rename(object, EVENT_FIELDS.iter().map(|(core, new)| (*new, *core)));
         set_version(object, "v1");
     }
@@ -27,7 +31,9 @@ pub fn to_storage(resource: &Resource, object: &mut Value) {
 
 /// Turns a stored object into the form that `resource` serves. The identity for most kinds.
 pub fn from_storage(resource: &Resource, object: &mut Value) {
-    if is_second_event(resource) {
+    if let Some(custom) = &resource.custom {
+        custom.show(&resource.api_version(), object);
+    } else if is_second_event(resource) {
         rename(object, EVENT_FIELDS.iter().copied());
         set_version(object, "events.k8s.io/v1");
     }

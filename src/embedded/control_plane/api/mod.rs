@@ -7,6 +7,7 @@
 //! (a patch: [`patch`]) → [`defaults::apply`] → [`validate::object`] → storage. The way back: [`table::table`].
 
 pub mod convert;
+pub mod custom;
 pub mod decode;
 pub mod defaults;
 pub mod discovery;

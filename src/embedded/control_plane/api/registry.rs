@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use super::resources;
+use super::{custom::Custom, resources};
 
 /// One served kind, as discovery describes it (`APIResource` of meta/v1 and a little more).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub struct Resource {
     pub storage: (String, String),
     /// Whether the built-in schemas describe it; `false` for a custom resource (no strategic merge).
     pub builtin: bool,
+    /// What the definition of a custom resource says about its objects.
+    pub custom: Option<Arc<Custom>>,
 }
 
 /// A subresource, such as `pods/log`.
@@ -100,7 +102,7 @@ fn qualified(name: &str, group: &str) -> String {
     }
 }
 
-/// The kinds served now. Cheap to clone; adding a custom resource makes a new registry.
+/// The kinds served now. Cheap to clone; adding custom resources makes a new registry.
 #[derive(Debug, Clone)]
 pub struct Registry {
     resources: Arc<Vec<Arc<Resource>>>,
@@ -116,20 +118,12 @@ impl Registry {
         BUILTIN.clone()
     }
 
-    /// This registry and one more kind (replacing one of the same group, version and plural).
+    /// This registry and more kinds, in their order.
     #[must_use]
-    pub fn with(&self, resource: Resource) -> Registry {
-        let mut all = self.without(&resource.group, &resource.version, &resource.plural);
-        Arc::make_mut(&mut all.resources).push(Arc::new(resource));
-        all
-    }
-
-    /// This registry without one kind.
-    #[must_use]
-    pub fn without(&self, group: &str, version: &str, plural: &str) -> Registry {
-        let keep = |r: &&Arc<Resource>| !(r.group == group && r.version == version && r.plural == plural);
+    pub fn extended(&self, more: Vec<Resource>) -> Registry {
+        let all = self.iter().cloned().chain(more.into_iter().map(Arc::new));
         Registry {
-            resources: Arc::new(self.resources.iter().filter(keep).cloned().collect()),
+            resources: Arc::new(all.collect()),
         }
     }
 
@@ -206,17 +200,12 @@ mod tests {
     }
 
     #[test]
-    fn a_custom_resource_comes_and_goes() {
+    fn a_custom_resource_is_added() {
         let mut widget = (**Registry::builtin().find("", "v1", "pods").expect("pods")).clone();
         widget.group = "example.com".into();
         widget.plural = "widgets".into();
-        let more = Registry::builtin().with(widget);
+        let more = Registry::builtin().extended(vec![widget]);
         assert!(more.find("example.com", "v1", "widgets").is_some());
         assert!(Registry::builtin().find("example.com", "v1", "widgets").is_none());
-        assert!(
-            more.without("example.com", "v1", "widgets")
-                .find("example.com", "v1", "widgets")
-                .is_none()
-        );
     }
 }

@@ -35,6 +35,7 @@ const ROWS: &[&str] = &[
     "authorization.k8s.io v1|SelfSubjectAccessReview|selfsubjectaccessreviews|||C!create|",
     "authorization.k8s.io v1|SelfSubjectRulesReview|selfsubjectrulesreviews|||C!create|",
     "authorization.k8s.io v1|SubjectAccessReview|subjectaccessreviews|||C!create|",
+    "apiextensions.k8s.io v1|CustomResourceDefinition|customresourcedefinitions|crd crds|api-extensions|C|status",
     "apps v1|ControllerRevision|controllerrevisions|||N|",
     "apps v1|DaemonSet|daemonsets|ds|all|N|status",
     "apps v1|Deployment|deployments|deploy|all|N|scale=autoscaling/v1/Scale:get,patch,update status",
@@ -61,6 +62,7 @@ const ROWS: &[&str] = &[
 fn schema_package(group: &str) -> String {
     let package = match group {
         "" => "core",
+        "apiextensions.k8s.io" => return "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions".to_owned(),
         other => other.split('.').next().unwrap_or(other),
     };
     format!("io.k8s.api.{package}")
@@ -98,6 +100,7 @@ fn resource(row: &str) -> Option<Resource> {
             _ => (group.into(), plural.into()),
         },
         builtin: true,
+        custom: None,
     })
 }
 

@@ -82,6 +82,8 @@ pub enum Leaf {
     IntOrString,
     /// An object of the type with this name.
     Object(&'static str),
+    /// A JSON schema, or in its place a boolean or a list; the type's name says which.
+    SchemaOr(&'static str),
 }
 
 /// How server-side apply owns a list or map.
@@ -151,6 +153,9 @@ fn field_of(line: &'static str) -> Option<Field> {
     Some(field)
 }
 
+/// Types of the fields where a JSON schema may be something else.
+const SCHEMA_OR: &str = "apiextensions.v1.JSONSchemaPropsOr";
+
 fn leaf_of(name: &'static str) -> Leaf {
     match name {
         "string" => Leaf::String,
@@ -164,6 +169,7 @@ fn leaf_of(name: &'static str) -> Leaf {
         "microtime" => Leaf::MicroTime,
         "quantity" => Leaf::Quantity,
         "intorstring" => Leaf::IntOrString,
+        other if other.starts_with(SCHEMA_OR) => Leaf::SchemaOr(other),
         other => Leaf::Object(other),
     }
 }
@@ -175,8 +181,9 @@ pub fn find(name: &str) -> Option<&'static Type> {
 
 /// `core.v1.Pod` of `io.k8s.api.core.v1.Pod`.
 pub fn short(name: &str) -> &str {
-    const PREFIXES: [&str; 3] = [
+    const PREFIXES: [&str; 4] = [
         "io.k8s.api.",
+        "io.k8s.apiextensions-apiserver.pkg.apis.",
         "io.k8s.apimachinery.pkg.apis.",
         "io.k8s.apimachinery.pkg.",
     ];
@@ -198,6 +205,7 @@ impl Field {
     pub fn object(&self) -> Option<&'static Type> {
         match self.leaf {
             Leaf::Object(name) => TYPES.get(name),
+            Leaf::SchemaOr(_) => TYPES.get("apiextensions.v1.JSONSchemaProps"),
             _ => None,
         }
     }
@@ -220,7 +228,7 @@ mod tests {
                 .expect("a reference");
             return match short(name) {
                 "api.resource.Quantity" => "quantity",
-                "meta.v1.FieldsV1" | "runtime.RawExtension" => "any",
+                "meta.v1.FieldsV1" | "runtime.RawExtension" | "apiextensions.v1.JSON" => "any",
                 "meta.v1.MicroTime" => "microtime",
                 "meta.v1.Time" => "time",
                 "util.intstr.IntOrString" => "intorstring",
@@ -244,7 +252,7 @@ mod tests {
 
     fn shown(field: &Field) -> String {
         let leaf = match field.leaf {
-            Leaf::Object(name) => name.to_owned(),
+            Leaf::Object(name) | Leaf::SchemaOr(name) => name.to_owned(),
             other => format!("{other:?}").to_lowercase(),
         };
         let head = match field.shape {

@@ -6,8 +6,14 @@ use std::sync::MutexGuard;
 
 use serde_json::{Value, json};
 
-use super::{ApiServer, UserInfo, meta, pods, services, status::ApiError};
-use crate::embedded::control_plane::{api::Resource, storage::CollectionKey};
+use super::{
+    ApiServer, UserInfo, definitions, meta, pods, services,
+    status::{ApiError, collection},
+};
+use crate::embedded::control_plane::{
+    api::{Resource, custom::definition::CLEANUP},
+    storage::CollectionKey,
+};
 
 /// Held while a Service's address is chosen and stored.
 pub type Allocating<'a> = Option<MutexGuard<'a, ()>>;
@@ -48,6 +54,7 @@ impl ApiServer {
     ) -> Result<Allocating<'_>, ApiError> {
         match (resource.group.as_str(), resource.kind.as_str()) {
             ("", "Namespace") => complete_namespace(object),
+            _ if definitions::is_definition(resource) => complete_definition(object),
             ("", "Pod") => pods::admit(self, resource, namespace, object)?,
             ("", "Service") => return services::admit_create(self, resource, object).map(Some),
             ("", "Secret") => merge_string_data(object),
@@ -75,8 +82,23 @@ impl ApiServer {
     pub(super) fn after_create(&self, resource: &Resource, object: &Value) {
         match (resource.group.as_str(), resource.kind.as_str()) {
             ("", "Namespace") => self.furnish(meta::name(object)),
+            _ if definitions::is_definition(resource) => drop(self.registry()),
             ("" | "events.k8s.io", "Event") => self.sweep_events(),
             _ => {}
+        }
+    }
+
+    /// What follows from a change at once.
+    pub(super) fn after_update(&self, resource: &Resource) {
+        if definitions::is_definition(resource) {
+            self.registry();
+        }
+    }
+
+    /// What follows at once from a deletion that has to wait for something.
+    pub(super) fn after_mark(&self, resource: &Resource, object: &Value) {
+        if definitions::is_definition(resource) {
+            self.end_definition(object);
         }
     }
 
@@ -88,7 +110,21 @@ impl ApiServer {
             name = meta::name(last),
             "deleted"
         );
+        if resource.custom.is_some() {
+            self.settle(&collection(resource));
+        } else if definitions::is_definition(resource) {
+            self.registry();
+        }
     }
+}
+
+/// A definition waits for its objects when it is deleted.
+fn complete_definition(object: &mut Value) {
+    let mut finalizers = meta::finalizers(object);
+    if !finalizers.iter().any(|finalizer| finalizer == CLEANUP) {
+        finalizers.push(CLEANUP.to_owned());
+    }
+    meta::metadata(object).insert("finalizers".to_owned(), json!(finalizers));
 }
 
 fn complete_namespace(object: &mut Value) {

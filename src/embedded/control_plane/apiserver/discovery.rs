@@ -22,7 +22,7 @@ pub fn answer(
     if !matches!(method, &Method::GET | &Method::HEAD) {
         return Err(ApiError::method_not_allowed());
     }
-    let registry = server.registry();
+    let registry = &server.registry();
     let aggregated = form == Form::AggregatedDiscovery;
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let found = match segments.as_slice() {
@@ -60,7 +60,7 @@ fn aggregate(document: &serde_json::Value) -> Response<Body> {
 
 /// A document under a URL with its hash never changes, so the client may keep it for good.
 fn schemas(server: &ApiServer, group: &str, version: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
-    let (document, hash) = openapi::v3(server.registry(), group, version).ok_or_else(ApiError::no_such_path)?;
+    let (document, hash) = openapi::v3(&server.registry(), group, version).ok_or_else(ApiError::no_such_path)?;
     let etag = format!("\"{hash}\"");
     let unchanged = headers
         .get(header::IF_NONE_MATCH)

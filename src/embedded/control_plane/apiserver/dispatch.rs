@@ -79,8 +79,8 @@ pub async fn answer(server: &ApiServer, parts: Parts, body: Bytes, user: UserInf
             return discovery::answer(server, &parts.method, &segments, form, &parts.headers);
         }
     };
-    let resource = server
-        .registry()
+    let registry = server.registry();
+    let resource = registry
         .find(&path.group, &path.version, &path.resource)
         .cloned()
         .ok_or_else(ApiError::no_such_path)?;
@@ -113,7 +113,10 @@ pub async fn answer(server: &ApiServer, parts: Parts, body: Bytes, user: UserInf
         include,
         body,
     };
-    route(call, verb).await
+    let warning = call.resource.custom.as_ref().and_then(|custom| custom.warning.clone());
+    let mut response = route(call, verb).await?;
+    reply::warn(&mut response, &Vec::from_iter(warning));
+    Ok(response)
 }
 
 /// A namespaced object can only be addressed within a namespace; lists over all namespaces have no name.

@@ -10,6 +10,7 @@ mod admission;
 mod authn;
 mod authz;
 mod bootstrap;
+mod definitions;
 mod discovery;
 mod dispatch;
 mod events;
@@ -42,7 +43,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 pub use authn::UserInfo;
 pub use status::ApiError;
 
-use super::{api::Registry, pki::TokenKey, storage::Store};
+use super::{pki::TokenKey, storage::Store};
 use crate::embedded::kubelet_api::KubeletApi;
 
 /// A response's body.
@@ -76,7 +77,7 @@ pub struct ApiServer {
 
 struct Inner {
     store: Store,
-    registry: Registry,
+    definitions: definitions::Definitions,
     kubelet: RwLock<Option<Arc<dyn KubeletApi>>>,
     token_key: Arc<TokenKey>,
     ca_certificate: String,
@@ -97,7 +98,7 @@ impl ApiServer {
         let server = Self {
             inner: Arc::new(Inner {
                 store: config.store,
-                registry: Registry::builtin(),
+                definitions: definitions::Definitions::default(),
                 kubelet: RwLock::new(None),
                 token_key: config.token_key,
                 ca_certificate: config.ca_certificate,
@@ -135,10 +136,6 @@ impl ApiServer {
 
     fn store(&self) -> &Store {
         &self.inner.store
-    }
-
-    fn registry(&self) -> &Registry {
-        &self.inner.registry
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     rest::{Part, WriteOptions, decode_as},
     status::ApiError,
 };
-use crate::embedded::control_plane::api::{patch, validate::FieldError};
+use crate::embedded::control_plane::api::{Resource, custom::ScalePaths, patch, validate::FieldError};
 
 /// Answers requests for `scale`.
 ///
@@ -25,7 +25,7 @@ pub fn answer(call: &Call, verb: &str) -> Result<Response<Body>, ApiError> {
     match verb {
         "get" => {
             let object = call.server.read(&call.resource, call.namespace(), name)?;
-            Ok(reply::json(StatusCode::OK, &scale_of(&object)))
+            Ok(reply::json(StatusCode::OK, &scale_of(&call.resource, &object)?))
         }
         "update" => {
             let scale = decode_as(call.content_type(), &call.body)?.value;
@@ -63,7 +63,7 @@ fn set(call: &Call, change: &mut dyn FnMut(&Value) -> Result<Value, ApiError>) -
         Part::Main,
         &options,
         &mut |current| {
-            let scale = change(&scale_of(current))?;
+            let scale = change(&scale_of(&call.resource, current)?)?;
             let replicas = match scale.pointer("/spec/replicas") {
                 None | Some(Value::Null) => 0,
                 Some(value) => value.as_i64().ok_or_else(|| {
@@ -78,7 +78,7 @@ fn set(call: &Call, change: &mut dyn FnMut(&Value) -> Result<Value, ApiError>) -
                 return Err(ApiError::invalid(&call.resource, name, &[field]));
             }
             let mut next = current.clone();
-            meta::child(meta::fields(&mut next), "spec").insert("replicas".to_owned(), json!(replicas));
+            set_replicas(&call.resource, &mut next, replicas);
             let expected = meta::text(&scale, "resourceVersion").to_owned();
             meta::set(
                 meta::metadata(&mut next),
@@ -88,25 +88,63 @@ fn set(call: &Call, change: &mut dyn FnMut(&Value) -> Result<Value, ApiError>) -
             Ok(next)
         },
     )?;
-    Ok(reply::json(StatusCode::OK, &scale_of(&updated)))
+    Ok(reply::json(StatusCode::OK, &scale_of(&call.resource, &updated)?))
 }
 
-fn scale_of(object: &Value) -> Value {
+/// The replicas of a custom object stand where its definition says.
+fn paths(resource: &Resource) -> Option<&ScalePaths> {
+    resource.custom.as_ref()?.scale.as_ref()
+}
+
+fn set_replicas(resource: &Resource, object: &mut Value, replicas: i64) {
+    let path = paths(resource).map_or("/spec/replicas", |paths| paths.spec.as_str());
+    let mut names: Vec<&str> = path.split('/').skip(1).collect();
+    let Some(last) = names.pop() else { return };
+    let mut fields = meta::fields(object);
+    for name in names {
+        fields = meta::child(fields, &unescaped(name));
+    }
+    fields.insert(unescaped(last), json!(replicas));
+}
+
+fn unescaped(name: &str) -> String {
+    name.replace("~1", "/").replace("~0", "~")
+}
+
+fn scale_of(resource: &Resource, object: &Value) -> Result<Value, ApiError> {
     let field = |pointer: &str| object.pointer(pointer).cloned();
     let mut metadata = json!({});
     for name in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         meta::set(meta::fields(&mut metadata), name, field(&format!("/metadata/{name}")));
     }
-    json!({
+    let (wanted, actual, selector) = match paths(resource) {
+        None => (
+            field("/spec/replicas").unwrap_or_else(|| json!(1)),
+            field("/status/replicas"),
+            selector_text(object.pointer("/spec/selector")),
+        ),
+        Some(paths) => {
+            let missing = || {
+                let path = paths.spec.replace('/', ".");
+                ApiError::internal(format!("the spec replicas field {path:?} does not exist"))
+            };
+            let text = |pointer: &String| Some(object.pointer(pointer)?.as_str()?.to_owned());
+            (
+                field(&paths.spec)
+                    .filter(|value| !value.is_null())
+                    .ok_or_else(missing)?,
+                field(&paths.status),
+                paths.selector.as_ref().and_then(text).unwrap_or_default(),
+            )
+        }
+    };
+    Ok(json!({
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",
         "metadata": metadata,
-        "spec": {"replicas": field("/spec/replicas").unwrap_or_else(|| json!(1))},
-        "status": {
-            "replicas": field("/status/replicas").unwrap_or_else(|| json!(0)),
-            "selector": selector_text(object.pointer("/spec/selector")),
-        },
-    })
+        "spec": {"replicas": wanted},
+        "status": {"replicas": actual.unwrap_or_else(|| json!(0)), "selector": selector},
+    }))
 }
 
 fn selector_text(selector: Option<&Value>) -> String {

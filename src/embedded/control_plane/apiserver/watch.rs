@@ -238,6 +238,8 @@ impl Following {
             let bytes = match item {
                 Some(WatchItem::Change(change)) => self.events.change(&change),
                 Some(WatchItem::Progress(revision)) => Some(self.events.bookmark(revision, false)),
+                // The kind is no more, or not the same: the client finds out when it asks again.
+                Some(WatchItem::Closed) => return None,
                 // Its own end of the stream, so the client must list again.
                 None => {
                     let error = self

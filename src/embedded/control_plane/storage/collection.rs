@@ -16,6 +16,8 @@ pub(super) struct Collections {
     limits: Limits,
     revision: u64,
     next_watcher: u64,
+    /// Newest revision at which the history of a whole collection went.
+    dropped: u64,
     collections: HashMap<CollectionKey, Collection>,
     /// No watch can begin before this: it is where this life of the store began.
     floor: u64,
@@ -46,6 +48,7 @@ impl Collections {
             // A resourceVersion of 0 means "any" to Kubernetes clients, so no revision may be 0.
             revision: 1,
             next_watcher: 0,
+            dropped: 0,
             collections: HashMap::new(),
             floor: 0,
             pending: None,
@@ -65,6 +68,7 @@ impl Collections {
     pub(super) fn load(&mut self, key: &Key, object: Arc<Value>) {
         self.revision = self.revision.max(revision_of(&object));
         let collection = self.collections.entry(key.collection.clone()).or_default();
+        collection.forgotten = collection.forgotten.max(revision_of(&object));
         let names = collection.objects.entry(key.namespace.clone()).or_default();
         names.insert(key.name.clone(), object);
     }
@@ -73,6 +77,7 @@ impl Collections {
     pub(super) fn unload(&mut self, key: &Key, revision: u64) {
         self.revision = self.revision.max(revision);
         if let Some(collection) = self.collections.get_mut(&key.collection) {
+            collection.forgotten = collection.forgotten.max(revision);
             collection.take(key);
         }
     }
@@ -149,7 +154,7 @@ impl Collections {
         self.revision += 1;
         set_revision(&mut object, self.revision);
         let object = Arc::new(object);
-        let collection = self.collections.entry(key.collection.clone()).or_default();
+        let collection = entry(&mut self.collections, self.dropped, &key.collection);
         if kind == ChangeKind::Deleted {
             collection.take(key);
         } else {
@@ -193,6 +198,35 @@ impl Collections {
         }
     }
 
+    pub(super) fn count(&self, collection: &CollectionKey) -> usize {
+        let namespaces = self.collections.get(collection).map(|known| known.objects.values());
+        namespaces.into_iter().flatten().map(BTreeMap::len).sum()
+    }
+
+    pub(super) fn changed(&self, collection: &CollectionKey) -> u64 {
+        self.collections.get(collection).map_or(0, |known| {
+            known.history.back().map_or(known.forgotten, |last| last.revision)
+        })
+    }
+
+    pub(super) fn close(&mut self, collection: &CollectionKey, forget: bool) {
+        let Some(known) = self.collections.get_mut(collection) else {
+            return;
+        };
+        for watcher in known.watchers.drain(..) {
+            // A full buffer ends with the sender, as that of any slow watcher does.
+            let _ = watcher.changes.try_send(WatchItem::Closed);
+        }
+        if forget {
+            known.history.clear();
+            known.forgotten = self.revision;
+            self.dropped = self.revision;
+            if known.objects.is_empty() {
+                self.collections.remove(collection);
+            }
+        }
+    }
+
     pub(super) fn collections_in(&self, namespace: &str) -> Vec<CollectionKey> {
         let mut found: Vec<_> = self
             .collections
@@ -216,7 +250,7 @@ impl Collections {
                 current: self.revision,
             });
         }
-        let entry = self.collections.entry(collection.clone()).or_default();
+        let entry = entry(&mut self.collections, self.dropped, collection);
         let oldest = entry.forgotten.max(self.floor);
         if from < oldest {
             return Err(StoreError::Expired {
@@ -241,7 +275,7 @@ impl Collections {
     ) -> (u64, mpsc::Receiver<WatchItem>) {
         self.next_watcher += 1;
         let (sender, receiver) = mpsc::channel(self.limits.watcher_buffer);
-        let entry = self.collections.entry(collection.clone()).or_default();
+        let entry = entry(&mut self.collections, self.dropped, collection);
         entry.watchers.push(Watcher {
             id: self.next_watcher,
             namespace: namespace.map(str::to_owned),
@@ -265,6 +299,18 @@ impl Collections {
             }
         }
     }
+}
+
+/// A collection, made where it is missing. Its history may have been dropped with an earlier one of its name.
+fn entry<'a>(
+    collections: &'a mut HashMap<CollectionKey, Collection>,
+    dropped: u64,
+    key: &CollectionKey,
+) -> &'a mut Collection {
+    collections.entry(key.clone()).or_insert_with(|| Collection {
+        forgotten: dropped,
+        ..Collection::default()
+    })
 }
 
 impl Collection {

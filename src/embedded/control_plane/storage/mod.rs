@@ -259,6 +259,22 @@ impl Store {
         self.lock().list(collection, namespace)
     }
 
+    /// The number of objects in a collection.
+    pub fn count(&self, collection: &CollectionKey) -> usize {
+        self.lock().count(collection)
+    }
+
+    /// The revision of the newest change in a collection; 0 when nothing was ever written to it.
+    pub fn changed(&self, collection: &CollectionKey) -> u64 {
+        self.lock().changed(collection)
+    }
+
+    /// Ends a collection's watches, after what they have not read yet. With `forget`, its history goes too: a watch
+    /// from an earlier revision must list again.
+    pub fn close(&self, collection: &CollectionKey, forget: bool) {
+        self.lock().close(collection, forget);
+    }
+
     /// The collections that hold an object in `namespace`.
     pub fn collections_in(&self, namespace: &str) -> Vec<CollectionKey> {
         self.lock().collections_in(namespace)

@@ -39,6 +39,8 @@ pub enum WatchItem {
     Change(Change),
     /// Every change up to this revision has been yielded.
     Progress(u64),
+    /// The collection's kind is no longer what it was; nothing more comes.
+    Closed,
 }
 
 /// The changes of a collection, in order. It ends (`None`) when the watcher fell too far behind: its reader must

@@ -10,7 +10,7 @@ mod workload;
 use serde_json::{Map, Value, json};
 
 use self::fill::{child, items, pointer, text};
-use super::Resource;
+use super::{Resource, custom::definition};
 
 type Fields = Map<String, Value>;
 
@@ -18,6 +18,9 @@ type Fields = Map<String, Value>;
 ///
 /// What needs other objects (service accounts, cluster IPs) is admission and not done here.
 pub fn apply(resource: &Resource, object: &mut Value) {
+    if let Some(custom) = &resource.custom {
+        return custom.fill(object);
+    }
     let Some(fields) = object.as_object_mut() else { return };
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Pod") => pod::pod(fields),
@@ -30,6 +33,7 @@ pub fn apply(resource: &Resource, object: &mut Value) {
         ("", "Secret") => secret(fields),
         ("", "PersistentVolumeClaim") => workload::claim(fields),
         ("", "PersistentVolume") => volume(fields),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => definition::defaults(fields),
         ("apps", "Deployment") => with(fields, "spec", workload::deployment),
         ("apps", "ReplicaSet") => with(fields, "spec", workload::replica_set),
         ("apps", "StatefulSet") => with(fields, "spec", workload::stateful_set),

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     super::{
-        Resource, discovery,
+        Resource, custom, discovery,
         schema::{self, Ownership},
     },
     source,
@@ -102,10 +102,24 @@ fn schemas(members: &[&Resource]) -> Map<String, Value> {
         if !seen.insert(name.clone()) {
             continue;
         }
-        let Some(mut definition) = all.remove(&name) else {
-            continue;
+        let custom = members
+            .iter()
+            .find(|r| r.schema == name)
+            .and_then(|r| r.custom.as_ref());
+        let mut definition = match custom {
+            // As it is written: it needs no mending, and refers to metadata alone.
+            Some(custom) => {
+                wanted.push("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta".to_owned());
+                custom::document(&custom.document)
+            }
+            None => {
+                let Some(mut definition) = all.remove(&name) else {
+                    continue;
+                };
+                mend(&name, &mut definition, &mut wanted);
+                definition
+            }
         };
-        mend(&name, &mut definition, &mut wanted);
         if let Some(resource) = members.iter().find(|r| r.schema == name) {
             definition["x-kubernetes-group-version-kind"] =
                 json!([{"group": resource.group, "kind": resource.kind, "version": resource.version}]);
@@ -129,6 +143,13 @@ fn mend(name: &str, definition: &mut Value, wanted: &mut Vec<String>) {
     if definition.get("x-kubernetes-int-or-string").is_some() {
         definition["format"] = json!("int-or-string");
         definition["oneOf"] = json!([{"type": "integer"}, {"type": "string"}]);
+    }
+    if name.ends_with("apiextensions.v1.JSON") || name.contains("apiextensions.v1.JSONSchemaPropsOr") {
+        // Any JSON, as Kubernetes publishes it: a schema that refers to itself would send `explain --recursive` round.
+        if let Some(definition) = definition.as_object_mut() {
+            definition.retain(|key, _| key == "description");
+        }
+        return;
     }
     let known = schema::find(name);
     if known.is_some_and(|known| known.atomic) {

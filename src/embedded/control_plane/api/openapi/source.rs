@@ -7,6 +7,7 @@ use k8s_openapi::{
         core::v1 as core, discovery::v1 as discovery, events::v1 as events, networking::v1 as networking,
         policy::v1 as policy, rbac::v1 as rbac, scheduling::v1 as scheduling, storage::v1 as storage,
     },
+    apiextensions_apiserver::pkg::apis::apiextensions::v1 as apiextensions,
     apimachinery::pkg::apis::meta::v1 as meta,
 };
 use schemars::SchemaGenerator;
@@ -31,6 +32,7 @@ pub fn definitions() -> Map<String, Value> {
         events: Event;
         authentication: SelfSubjectReview TokenReview TokenRequest;
         authorization: LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview SubjectAccessReview;
+        apiextensions: CustomResourceDefinition;
         apps: ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet;
         scale: Scale;
         autoscaling: HorizontalPodAutoscaler;

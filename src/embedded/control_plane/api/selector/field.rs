@@ -117,7 +117,13 @@ fn supported(resource: &Resource, field: &str) -> Result<(), SelectorError> {
     if common || fields_of(resource).contains(&field) {
         return Ok(());
     }
-    // custom resources and kinds with own selectable fields word it differently; kubectl only shows it
+    if let Some(custom) = &resource.custom {
+        if custom.selectable.iter().any(|known| known == field) {
+            return Ok(());
+        }
+        return Err(SelectorError(format!("field label not supported: {field}")));
+    }
+    // kinds with own selectable fields word it differently; kubectl only shows it
     let own = !fields_of(resource).is_empty();
     Err(SelectorError(if own {
         format!("field label not supported: {field}")

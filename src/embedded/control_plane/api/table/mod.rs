@@ -13,7 +13,7 @@ pub use text::human_duration;
 
 use serde_json::{Value, json};
 
-use self::text::{Ages, Object, created, name};
+use self::text::{Object, created, name};
 use super::Resource;
 
 /// How much of each object a row carries.
@@ -60,19 +60,16 @@ fn layout(resource: &Resource) -> Layout {
         "apps" | "batch" | "autoscaling" | "policy" => workloads::layout(&resource.kind),
         "networking.k8s.io" | "discovery.k8s.io" => network::layout(&resource.kind),
         "rbac.authorization.k8s.io" => config::rbac(&resource.kind),
+        "apiextensions.k8s.io" => Some(Layout {
+            columns: "Name|Created At",
+            row: |o, _| vec![name(o), created(o)],
+        }),
         "coordination.k8s.io" | "scheduling.k8s.io" | "storage.k8s.io" => cluster::layout(&resource.kind),
         _ => None,
     };
-    let plain = if resource.builtin {
-        Layout {
-            columns: "Name|Created At",
-            row: |o, _| vec![name(o), created(o)],
-        }
-    } else {
-        Layout {
-            columns: "Name|Age",
-            row: |o, now| vec![name(o), o.age(now)],
-        }
+    let plain = Layout {
+        columns: "Name|Created At",
+        row: |o, _| vec![name(o), created(o)],
     };
     found.or_else(|| workloads::core(resource)).unwrap_or(plain)
 }
@@ -88,9 +85,13 @@ pub fn table(
     columns: bool,
 ) -> Value {
     let layout = layout(resource);
+    let cells = |item: &Value| match &resource.custom {
+        Some(custom) => custom.cells(item, now),
+        None => (layout.row)(Object(item), now),
+    };
     let rows: Vec<Value> = items
         .iter()
-        .map(|item| row(resource, layout, item, include_object, now))
+        .map(|item| row(resource, cells(item), item, include_object))
         .collect();
     let mut table = json!({
         "kind": "Table",
@@ -100,7 +101,10 @@ pub fn table(
         "rows": rows,
     });
     if columns {
-        table["columnDefinitions"] = layout.columns.split('|').map(column).collect();
+        table["columnDefinitions"] = match &resource.custom {
+            Some(custom) => custom.column_definitions(),
+            None => layout.columns.split('|').map(column).collect(),
+        };
     }
     table
 }
@@ -117,8 +121,8 @@ fn column(text: &str) -> Value {
     })
 }
 
-fn row(resource: &Resource, layout: Layout, item: &Value, include: IncludeObject, now: jiff::Timestamp) -> Value {
-    let mut row = json!({"cells": (layout.row)(Object(item), now)});
+fn row(resource: &Resource, cells: Vec<Value>, item: &Value, include: IncludeObject) -> Value {
+    let mut row = json!({"cells": cells});
     row["object"] = match include {
         IncludeObject::None => Value::Null,
         IncludeObject::Metadata => json!({

@@ -15,6 +15,8 @@ pub enum Cause {
     Required(String),
     /// Not acceptable.
     Invalid(Value, String),
+    /// Of another type than wanted.
+    TypeInvalid(Value, String),
     /// Already there.
     Duplicate(Value),
     /// Not one of the supported values.
@@ -86,6 +88,7 @@ impl FieldError {
         match self.cause {
             Cause::Required(_) => "FieldValueRequired",
             Cause::Invalid(..) => "FieldValueInvalid",
+            Cause::TypeInvalid(..) => "FieldValueTypeInvalid",
             Cause::Duplicate(_) => "FieldValueDuplicate",
             Cause::NotSupported(..) => "FieldValueNotSupported",
             Cause::Forbidden(_) => "FieldValueForbidden",
@@ -106,7 +109,9 @@ impl FieldError {
         };
         match &self.cause {
             Cause::Required(detail) => with("Required value".into(), detail),
-            Cause::Invalid(value, detail) => with(format!("Invalid value: {value}"), detail),
+            Cause::Invalid(value, detail) | Cause::TypeInvalid(value, detail) => {
+                with(format!("Invalid value: {value}"), detail)
+            }
             Cause::Duplicate(value) => format!("Duplicate value: {value}"),
             Cause::NotSupported(value, supported) => {
                 let quoted: Vec<String> = supported.iter().map(|s| format!("{s:?}")).collect();

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::super::{
     Resource,
+    custom::Custom,
     schema::{self, Field, Leaf, Shape, Type},
 };
 use super::quantity;
@@ -33,7 +34,26 @@ const MAX_PROBLEMS: usize = 100;
 /// Unknown fields and wrong types of an object (duplicates are seen only in the text: [`super::super::decode::body`]).
 /// Empty for a kind without a built-in schema.
 pub fn fields(resource: &Resource, object: &Value) -> Vec<Problem> {
-    of_type(&resource.schema, object)
+    match &resource.custom {
+        Some(custom) => of_custom(custom, object),
+        None => of_type(&resource.schema, object),
+    }
+}
+
+/// Of a custom object: its metadata has a known type, and its other fields are those of its schema.
+fn of_custom(custom: &Custom, object: &Value) -> Vec<Problem> {
+    let mut walk = Walk {
+        problems: Vec::new(),
+        path: "metadata".to_owned(),
+        names: vec!["metadata"],
+    };
+    if let (Some(known), Some(metadata)) = (schema::find("meta.v1.ObjectMeta"), object.get("metadata")) {
+        walk.object("ObjectMeta", known, metadata);
+    }
+    let unknown = custom.prune(&mut object.clone());
+    walk.problems.extend(unknown.into_iter().map(Problem::Unknown));
+    walk.problems.truncate(MAX_PROBLEMS);
+    walk.problems
 }
 
 /// As [`fields`], for a body that is no resource: `meta.v1.DeleteOptions`, `autoscaling.v1.Scale`, `policy.v1.Eviction`.
@@ -154,7 +174,14 @@ impl Walk {
                 }
                 None
             }
+            (Leaf::SchemaOr(_), Value::Object(_)) => {
+                if let Some(known) = field.object() {
+                    self.object("JSONSchemaProps", known, value);
+                }
+                None
+            }
             (Leaf::Any, _)
+            | (Leaf::SchemaOr(_), Value::Bool(_) | Value::Array(_))
             | (Leaf::String, Value::String(_))
             | (Leaf::Bool, Value::Bool(_))
             | (Leaf::Number, Value::Number(_)) => None,
@@ -295,8 +322,21 @@ fn base64_problem(text: &str) -> Option<String> {
 
 /// Makes an object what kube-apiserver's typed objects can hold: no unknown fields, no nulls, canonical quantities.
 pub fn normalize(resource: &Resource, object: &mut Value) {
-    if let Some(known) = schema::find(&resource.schema) {
-        prune(known, object);
+    match &resource.custom {
+        Some(custom) => {
+            if let Some(metadata) = object.get_mut("metadata") {
+                normalize_type("meta.v1.ObjectMeta", metadata);
+            }
+            custom.prune(object);
+        }
+        None => normalize_type(&resource.schema, object),
+    }
+}
+
+/// As [`normalize`], for a part of an object that has this type.
+pub fn normalize_type(name: &str, value: &mut Value) {
+    if let Some(known) = schema::find(name) {
+        prune(known, value);
     }
 }
 

@@ -7,5 +7,5 @@ mod object;
 pub mod quantity;
 
 pub use error::{Cause, FieldError, invalid_status};
-pub use fields::{Problem, fields, normalize, of_type, strict_error};
+pub use fields::{Problem, fields, normalize, normalize_type, of_type, strict_error};
 pub use object::object;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::{
-    fields::{Kind, Path, Paths, covers, display, field_element, flatten, key_element, value_element},
+    fields::{Kind, Path, Paths, covers, display, field_element, flatten, value_element},
     managers::{Entry, Writer, entries, set_entries},
 };
 
@@ -33,7 +33,12 @@ pub struct Conflict {
 ///
 /// # Errors
 /// The conflicts, unless forced.
-pub fn apply(kind: Kind, request: &Apply<'_>, current: Option<&Value>, config: &Value) -> Result<Value, Vec<Conflict>> {
+pub fn apply(
+    kind: Kind<'_>,
+    request: &Apply<'_>,
+    current: Option<&Value>,
+    config: &Value,
+) -> Result<Value, Vec<Conflict>> {
     let mut wanted = flatten(kind, config);
     wanted.retain(|path, _| (request.may_set)(path));
     let empty = Value::Object(Map::new());
@@ -130,9 +135,9 @@ pub fn message(conflicts: &[Conflict]) -> String {
     format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
 }
 
-fn merge(kind: Kind, live: &Value, config: &Value) -> Value {
+fn merge(kind: Kind<'_>, live: &Value, config: &Value) -> Value {
     match (kind, live, config) {
-        (Kind::Struct(_) | Kind::Map(_) | Kind::Custom, Value::Object(live), Value::Object(config)) => {
+        (kind, Value::Object(live), Value::Object(config)) if kind.is_fields() => {
             let mut merged = live.clone();
             for (name, value) in config.iter().filter(|(_, value)| !value.is_null()) {
                 let next = match live.get(name) {
@@ -144,15 +149,15 @@ fn merge(kind: Kind, live: &Value, config: &Value) -> Value {
             Value::Object(merged)
         }
         (Kind::Set, Value::Array(live), Value::Array(config)) => merge_list(live, config, &value_element, Kind::Whole),
-        (Kind::Keyed(keys, _), Value::Array(live), Value::Array(config)) => {
-            merge_list(live, config, &|item| key_element(keys, item), kind.item())
+        (kind, Value::Array(live), Value::Array(config)) if !kind.keys().is_empty() => {
+            merge_list(live, config, &|item| kind.key_element(item), kind.item())
         }
         _ => config.clone(),
     }
 }
 
 /// The items of both: those of the config in its order, the others where they were between them.
-fn merge_list(live: &[Value], config: &[Value], element: &dyn Fn(&Value) -> String, kind: Kind) -> Value {
+fn merge_list(live: &[Value], config: &[Value], element: &dyn Fn(&Value) -> String, kind: Kind<'_>) -> Value {
     let known: BTreeMap<String, &Value> = live.iter().map(|item| (element(item), item)).collect();
     let wanted: Vec<String> = config.iter().map(element).collect();
     let mut merged = Vec::new();
@@ -179,12 +184,12 @@ fn merge_list(live: &[Value], config: &[Value], element: &dyn Fn(&Value) -> Stri
 }
 
 /// Removes a field or item, and what it leaves empty.
-fn remove(kind: Kind, value: &mut Value, path: &[String]) {
+fn remove(kind: Kind<'_>, value: &mut Value, path: &[String]) {
     let Some((element, rest)) = path.split_first() else {
         return;
     };
     match (kind, value) {
-        (Kind::Struct(_) | Kind::Map(_) | Kind::Custom, Value::Object(members)) => {
+        (kind, Value::Object(members)) if kind.is_fields() => {
             let Some(name) = members.keys().find(|name| field_element(name) == *element).cloned() else {
                 return;
             };
@@ -197,10 +202,11 @@ fn remove(kind: Kind, value: &mut Value, path: &[String]) {
             members.remove(&name);
         }
         (Kind::Set, Value::Array(items)) => items.retain(|item| value_element(item) != *element),
-        (Kind::Keyed(keys, _), Value::Array(items)) => {
-            let Some(index) = items.iter().position(|item| key_element(keys, item) == *element) else {
+        (kind, Value::Array(items)) if !kind.keys().is_empty() => {
+            let Some(index) = items.iter().position(|item| kind.key_element(item) == *element) else {
                 return;
             };
+            let keys = kind.keys();
             match rest {
                 [] => {
                     items.remove(index);

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::embedded::control_plane::api::{
     Resource,
+    custom::schema::{ListType, Schema},
     schema::{self, Field, Leaf, Ownership, Shape, Type},
 };
 
@@ -16,7 +17,7 @@ pub type Paths = BTreeSet<Path>;
 
 /// How a value is owned.
 #[derive(Debug, Clone, Copy)]
-pub enum Kind {
+pub enum Kind<'a> {
     /// As a whole.
     Whole,
     /// Field by field, of a known type.
@@ -27,14 +28,19 @@ pub enum Kind {
     Set,
     /// A list of objects, one by one, told apart by these fields.
     Keyed(&'static [&'static str], Option<&'static Type>),
-    /// A custom object: field by field, its lists as a whole.
-    Custom,
+    /// A custom object: field by field, by what its definition says of them.
+    Resource(&'a Schema),
+    /// A value of a custom object, where its schema knows it.
+    Custom(Option<&'a Schema>),
 }
 
-impl Kind {
+impl<'a> Kind<'a> {
     /// How objects of a resource are owned.
-    pub fn of(resource: &Resource) -> Self {
-        schema::find(&resource.schema).map_or(Self::Custom, Self::Struct)
+    pub fn of(resource: &'a Resource) -> Self {
+        match &resource.custom {
+            Some(custom) => Self::Resource(&custom.schema),
+            None => schema::find(&resource.schema).map_or(Self::Custom(None), Self::Struct),
+        }
     }
 
     /// How a field of an object, or a value of a map, is owned.
@@ -42,8 +48,15 @@ impl Kind {
         match self {
             Self::Struct(known) => known.field(name).map_or(Self::Whole, Self::of_field),
             Self::Map(values) => values.map_or(Self::Whole, Self::of_type),
-            Self::Custom if name == "metadata" => schema::find("meta.v1.ObjectMeta").map_or(Self::Custom, Self::Struct),
-            Self::Custom => Self::Custom,
+            Self::Resource(_) if name == "metadata" => {
+                schema::find("meta.v1.ObjectMeta").map_or(Self::Whole, Self::Struct)
+            }
+            Self::Resource(schema) => Self::of_schema(schema.field(name)),
+            // An embedded object's metadata is as any other's.
+            Self::Custom(Some(schema)) if schema.embedded && name == "metadata" => {
+                schema::find("meta.v1.ObjectMeta").map_or(Self::Whole, Self::Struct)
+            }
+            Self::Custom(schema) => Self::of_schema(schema.and_then(|schema| schema.field(name))),
             _ => Self::Whole,
         }
     }
@@ -52,7 +65,47 @@ impl Kind {
     pub fn item(self) -> Self {
         match self {
             Self::Keyed(_, items) => items.map_or(Self::Whole, Self::of_type),
+            Self::Custom(Some(schema)) => Self::of_schema(schema.items.as_deref()),
             _ => Self::Whole,
+        }
+    }
+
+    fn of_schema(schema: Option<&'a Schema>) -> Self {
+        match schema {
+            Some(schema) if schema.atomic => Self::Whole,
+            Some(schema) if schema.list == ListType::Set => Self::Set,
+            other => Self::Custom(other),
+        }
+    }
+
+    /// The keys by which items of a list are told apart, where they are.
+    pub fn keys(self) -> Vec<&'a str> {
+        match self {
+            Self::Keyed(keys, _) => keys.to_vec(),
+            Self::Custom(Some(schema)) => schema.keys().iter().map(String::as_str).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The element of an item of a list with keys.
+    pub fn key_element(self, item: &Value) -> String {
+        let mut sorted = self.keys();
+        sorted.sort_unstable();
+        let values: Map<String, Value> = sorted
+            .into_iter()
+            .filter_map(|key| Some((key.to_owned(), self.key(item, key)?)))
+            .collect();
+        format!("k:{}", Value::Object(values))
+    }
+
+    fn key(self, item: &Value, key: &str) -> Option<Value> {
+        match self {
+            Self::Custom(Some(schema)) => schema.key(item, key).cloned(),
+            _ => match item.get(key).filter(|value| !value.is_null()) {
+                Some(value) => Some(value.clone()),
+                // The one key of the built-in types that has a default.
+                None => (key == "protocol").then(|| json!("TCP")),
+            },
         }
     }
 
@@ -73,30 +126,18 @@ impl Kind {
         }
     }
 
-    fn is_fields(self) -> bool {
-        matches!(self, Self::Struct(_) | Self::Map(_) | Self::Custom)
+    /// Whether its fields are owned one by one.
+    pub fn is_fields(self) -> bool {
+        matches!(
+            self,
+            Self::Struct(_) | Self::Map(_) | Self::Resource(_) | Self::Custom(_)
+        )
     }
 }
 
 /// The element of a field.
 pub fn field_element(name: &str) -> String {
     format!("f:{name}")
-}
-
-/// The element of a list's item.
-pub fn key_element(keys: &[&str], item: &Value) -> String {
-    let mut sorted: Vec<&str> = keys.to_vec();
-    sorted.sort_unstable();
-    let values: Map<String, Value> = sorted
-        .into_iter()
-        .filter_map(|key| match item.get(key).filter(|value| !value.is_null()) {
-            Some(value) => Some((key.to_owned(), value.clone())),
-            // The one key that has a default.
-            None if key == "protocol" => Some((key.to_owned(), json!("TCP"))),
-            None => None,
-        })
-        .collect();
-    format!("k:{}", Value::Object(values))
 }
 
 /// The element of an item that is known by its value.
@@ -107,14 +148,14 @@ pub fn value_element(item: &Value) -> String {
 static ITEM: Value = Value::Null;
 
 /// Every owned field with its value; an item of a keyed list is there by itself too, with a null.
-pub fn flatten(kind: Kind, value: &Value) -> BTreeMap<Path, &Value> {
+pub fn flatten<'a>(kind: Kind<'_>, value: &'a Value) -> BTreeMap<Path, &'a Value> {
     let mut fields = BTreeMap::new();
     collect(kind, value, &mut Vec::new(), &mut fields);
     fields.retain(|path, _| !is_servers_own(path));
     fields
 }
 
-fn collect<'a>(kind: Kind, value: &'a Value, path: &mut Path, fields: &mut BTreeMap<Path, &'a Value>) {
+fn collect<'a>(kind: Kind<'_>, value: &'a Value, path: &mut Path, fields: &mut BTreeMap<Path, &'a Value>) {
     match (kind, value) {
         (_, Value::Null) => {}
         (kind, Value::Object(members)) if kind.is_fields() && !members.is_empty() => {
@@ -131,9 +172,11 @@ fn collect<'a>(kind: Kind, value: &'a Value, path: &mut Path, fields: &mut BTree
                 path.pop();
             }
         }
-        (Kind::Keyed(keys, _), Value::Array(items)) if !items.is_empty() && items.iter().all(Value::is_object) => {
+        (kind, Value::Array(items))
+            if !kind.keys().is_empty() && !items.is_empty() && items.iter().all(Value::is_object) =>
+        {
             for item in items {
-                path.push(key_element(keys, item));
+                path.push(kind.key_element(item));
                 fields.insert(path.clone(), &ITEM);
                 collect(kind.item(), item, path, fields);
                 path.pop();

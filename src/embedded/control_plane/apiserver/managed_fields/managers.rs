@@ -130,7 +130,7 @@ fn merge_oldest(entries: &mut Vec<Entry>) {
 /// Notes an ordinary write: the writer owns what they changed, and nobody else does.
 ///
 /// `next` may bring `managedFields` of its own (`kubectl apply --server-side` moves them between managers).
-pub fn track(kind: Kind, writer: &Writer<'_>, current: Option<&Value>, next: &mut Value) {
+pub fn track(kind: Kind<'_>, writer: &Writer<'_>, current: Option<&Value>, next: &mut Value) {
     let given = next
         .pointer("/metadata/managedFields")
         .and_then(Value::as_array)

@@ -6,8 +6,9 @@ use super::{
 };
 use crate::embedded::control_plane::api::Registry;
 
-fn kind() -> Kind {
-    Kind::of(Registry::builtin().find("apps", "v1", "deployments").unwrap())
+fn kind() -> Kind<'static> {
+    static DEPLOYMENTS: std::sync::LazyLock<Registry> = std::sync::LazyLock::new(Registry::builtin);
+    Kind::of(DEPLOYMENTS.find("apps", "v1", "deployments").unwrap())
 }
 
 fn writer(manager: &str) -> Writer<'_> {

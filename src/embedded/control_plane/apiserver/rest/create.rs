@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        ApiServer, Body, UserInfo,
+        ApiServer, Body, UserInfo, definitions,
         dispatch::{self, Call},
         meta, reply,
         status::{ApiError, collection},
@@ -30,14 +30,16 @@ pub fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     if call.path.name.is_some() || (call.resource.namespaced && call.path.namespace.is_none()) {
         return Err(ApiError::method_not_allowed());
     }
+    call.server.admit_custom(&call.resource, "create")?;
     let options = WriteOptions::of(call)?;
     let decoded = decode(call)?;
     let mut object = decoded.value;
-    let warnings = options.check_fields(&call.resource, &mut object, decoded.duplicates)?;
+    let mut warnings = options.check_fields(&call.resource, &mut object, decoded.duplicates)?;
     let created = call
         .server
         .create(&call.user, &call.resource, call.namespace(), object, &options)?;
     let mut response = dispatch::object(call, StatusCode::CREATED, &created);
+    warnings.extend(definitions::warnings(&call.resource, &created));
     reply::warn(&mut response, &warnings);
     Ok(response)
 }
@@ -115,6 +117,7 @@ impl ApiServer {
             .store()
             .create(&key, object)
             .map_err(|error| ApiError::from_store(&error, resource, &name))?;
+        self.check_definition(resource, &created)?;
         self.after_create(resource, &created);
         Ok(created)
     }

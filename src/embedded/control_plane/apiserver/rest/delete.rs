@@ -197,7 +197,10 @@ impl ApiServer {
                     Deleted::Gone(last)
                 })
             } else {
-                self.store().update(&key, revision, marked).map(Deleted::Pending)
+                self.store().update(&key, revision, marked).map(|marked| {
+                    self.after_mark(resource, &marked);
+                    Deleted::Pending(marked)
+                })
             };
             match written {
                 Err(StoreError::Conflict { .. }) => {}

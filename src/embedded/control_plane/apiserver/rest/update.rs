@@ -111,6 +111,10 @@ impl ApiServer {
             };
             match written {
                 Err(StoreError::Conflict { .. }) => {}
+                Ok(written) => {
+                    self.after_update(resource);
+                    return Ok(written);
+                }
                 other => return other.map_err(|error| ApiError::from_store(&error, resource, name)),
             }
         }
@@ -145,7 +149,7 @@ impl ApiServer {
                 .pointer("/metadata/generation")
                 .and_then(Value::as_i64)
                 .unwrap_or(1);
-            let generation = generation + i64::from(is_new_generation(current, &next));
+            let generation = generation + i64::from(is_new_generation(resource, current, &next));
             meta::metadata(&mut next).insert("generation".to_owned(), json!(generation));
         }
         let errors = validate::object(resource, &next, Some(current));
@@ -244,15 +248,22 @@ pub fn counts_generations(resource: &Resource) -> bool {
         "apps" | "batch" | "networking.k8s.io" | "policy" | "discovery.k8s.io"
     ) && resource.kind != "ControllerRevision"
         || resource.kind == "ReplicationController"
+        || resource.group == "apiextensions.k8s.io"
         || !resource.builtin
 }
 
-/// Whether anything but metadata and status differs.
-fn is_new_generation(current: &Value, next: &Value) -> bool {
+/// Whether anything but metadata and status differs; a custom kind without `status` of its own has a field of that
+/// name like any other.
+fn is_new_generation(resource: &Resource, current: &Value, next: &Value) -> bool {
+    let plain_status = resource.custom.is_some() && resource.subresource("status").is_none();
     let (Some(current), Some(next)) = (current.as_object(), next.as_object()) else {
         return false;
     };
-    let counted = |name: &String| !matches!(name.as_str(), "metadata" | "status" | "apiVersion" | "kind");
+    let counted = |name: &String| match name.as_str() {
+        "metadata" | "apiVersion" | "kind" => false,
+        "status" => plain_status,
+        _ => true,
+    };
     let names = current.keys().chain(next.keys()).filter(|name| counted(name));
     names.into_iter().any(|name| current.get(name) != next.get(name))
 }

@@ -13,7 +13,7 @@ mod workload;
 use serde_json::Value;
 
 use super::{
-    super::{Resource, view::Object},
+    super::{Resource, custom::definition, view::Object},
     FieldError, names,
 };
 
@@ -92,6 +92,13 @@ pub fn object(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<F
     let mut errors = Errors::default();
     let view = Object(object);
     meta::check(resource, view, &mut errors);
+    if let Some(custom) = &resource.custom {
+        custom
+            .check(object, old)
+            .into_iter()
+            .for_each(|error| errors.push(error));
+        return errors.all;
+    }
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("", "Pod") => pod::spec(view.at("spec"), "spec", &mut errors),
         ("", "Service") => network::service(view, &mut errors),
@@ -100,6 +107,10 @@ pub fn object(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<F
         ("", "PersistentVolumeClaim") => config::claim(view, &mut errors),
         ("apps", "Deployment") => workload::deployment(view, &mut errors),
         ("apps", "ReplicaSet" | "StatefulSet" | "DaemonSet") => workload::replicated(view, &mut errors),
+        ("apiextensions.k8s.io", "CustomResourceDefinition") => {
+            let problems = definition::check(view, old.map(Object));
+            problems.into_iter().for_each(|error| errors.push(error));
+        }
         ("batch", "Job") => workload::job(view.at("spec"), "spec", &mut errors),
         ("batch", "CronJob") => workload::cron_job(view, &mut errors),
         ("discovery.k8s.io", "EndpointSlice") => network::endpoint_slice(view, &mut errors),
