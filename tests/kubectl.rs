@@ -2,124 +2,18 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    io::Write,
-    process::{Command, Output, Stdio},
-    sync::Arc,
-};
+#[path = "common/api.rs"]
+mod api;
+
+use std::{process::Stdio, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
-use tempfile::TempDir;
-use tokio::runtime::Runtime;
-use ztlab::embedded::{
-    control_plane::{
-        apiserver::{ApiServer, ApiServerConfig, UserInfo},
-        pki::Pki,
-        storage::Store,
-    },
-    kubelet_api::{ExecOptions, Exit, KubeletApi, LogOptions, Streams},
-};
+use ztlab::embedded::kubelet_api::{ExecOptions, Exit, KubeletApi, LogOptions, Streams};
 
-/// A server on a loopback port, and a home directory for kubectl's cache.
-struct Cluster {
-    home: TempDir,
-    server: ApiServer,
-    runtime: Runtime,
-}
-
-impl Cluster {
-    /// `None` where there is no kubectl, loudly; in CI that is a failure.
-    fn start() -> Option<Self> {
-        if Command::new("kubectl").arg("help").output().is_err() {
-            assert!(std::env::var("CI").is_err(), "CI must have kubectl");
-            eprintln!("SKIPPED: no kubectl on this machine");
-            return None;
-        }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
-        let home = tempfile::tempdir().unwrap();
-        let pki = Pki::create().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let server = ApiServer::new(ApiServerConfig {
-            store: Store::default(),
-            token_key: pki.token_key(),
-            ca_certificate: pki.ca_certificate().to_owned(),
-            address: address.clone(),
-            services: "10.96.0.0/16".parse().unwrap(),
-        });
-        let tls = pki.server_config(&[]).unwrap();
-        let serving = server.clone();
-        runtime.spawn(async move { serving.serve(listener, tls).await });
-        let kubeconfig = pki.kubeconfig("test", &format!("https://{address}"), None);
-        kubeconfig.write(&home.path().join("kubeconfig")).unwrap();
-        Some(Self { home, server, runtime })
-    }
-
-    fn command(&self, args: &str) -> Command {
-        let mut command = Command::new("kubectl");
-        command
-            .args(shell_words(args))
-            .env("HOME", self.home.path())
-            .env("KUBECONFIG", self.home.path().join("kubeconfig"))
-            .current_dir(self.home.path())
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, args: &str, input: Option<&str>) -> Output {
-        let mut command = self.command(args);
-        let Some(input) = input else {
-            return command.output().unwrap();
-        };
-        let mut child = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        child.wait_with_output().unwrap()
-    }
-
-    /// Standard output of a command that must succeed.
-    #[track_caller]
-    fn ok(&self, args: &str) -> String {
-        self.ok_with(args, None)
-    }
-
-    #[track_caller]
-    fn ok_with(&self, args: &str, input: Option<&str>) -> String {
-        let output = self.run(args, input);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let stdout = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
-        assert!(output.status.success(), "kubectl {args}\n{stdout}\n{stderr}");
-        stdout
-    }
-
-    /// Standard error of a command that must fail.
-    #[track_caller]
-    fn fails(&self, args: &str, input: Option<&str>) -> String {
-        let output = self.run(args, input);
-        assert!(
-            !output.status.success(),
-            "kubectl {args}\n{}",
-            String::from_utf8_lossy(&output.stdout)
-        );
-        String::from_utf8_lossy(&output.stderr).trim_end().to_owned()
-    }
-
-    fn client(&self) -> kube::Client {
-        let _inside = self.runtime.enter();
-        self.server.client(UserInfo::component("test"))
-    }
-}
+use api::{Cluster, contains};
 
 /// A kubelet without containers: programs run on this machine as they are.
 struct HostKubelet;
@@ -181,26 +75,6 @@ impl KubeletApi for HostKubelet {
         let connected = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
         connected.map_err(|error| error.to_string())
     }
-}
-
-/// Splits at spaces outside single quotes.
-fn shell_words(text: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut quoted = false;
-    for c in text.chars() {
-        match c {
-            '\'' => quoted = !quoted,
-            ' ' if !quoted => words.push(String::new()),
-            c => words.last_mut().unwrap().push(c),
-        }
-    }
-    words.retain(|word| !word.is_empty());
-    words
-}
-
-#[track_caller]
-fn contains(text: &str, part: &str) {
-    assert!(text.contains(part), "no {part:?} in:\n{text}");
 }
 
 const WEB: &str = r#"

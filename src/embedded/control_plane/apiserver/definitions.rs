@@ -113,7 +113,7 @@ impl ApiServer {
             let same = now.find(&old.group, &old.version, &old.plural);
             if same.is_none_or(|new| new.custom != old.custom) {
                 let gone = !now.iter().any(|resource| resource.storage == old.storage);
-                self.store().close(&collection(old), gone);
+                self.store().end_watches(&collection(old), gone);
             }
         }
     }

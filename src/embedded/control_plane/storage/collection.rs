@@ -209,7 +209,7 @@ impl Collections {
         })
     }
 
-    pub(super) fn close(&mut self, collection: &CollectionKey, forget: bool) {
+    pub(super) fn end_watches(&mut self, collection: &CollectionKey, forget: bool) {
         let Some(known) = self.collections.get_mut(collection) else {
             return;
         };

@@ -271,8 +271,8 @@ impl Store {
 
     /// Ends a collection's watches, after what they have not read yet. With `forget`, its history goes too: a watch
     /// from an earlier revision must list again.
-    pub fn close(&self, collection: &CollectionKey, forget: bool) {
-        self.lock().close(collection, forget);
+    pub fn end_watches(&self, collection: &CollectionKey, forget: bool) {
+        self.lock().end_watches(collection, forget);
     }
 
     /// The collections that hold an object in `namespace`.
