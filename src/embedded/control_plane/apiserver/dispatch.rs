@@ -220,9 +220,13 @@ fn authorize(user: &UserInfo, resource: &Resource, path: &ResourcePath, verb: &s
         Some(namespace) => format!("in the namespace \"{namespace}\""),
         None => "at the cluster scope".to_owned(),
     };
+    let asked = match &path.subresource {
+        Some(subresource) => format!("{}/{subresource}", resource.plural),
+        None => resource.plural.clone(),
+    };
     let why = format!(
-        "User \"{}\" cannot {verb} resource \"{}\" in API group \"{}\" {scope}",
-        user.name, resource.plural, resource.group
+        "User \"{}\" cannot {verb} resource \"{asked}\" in API group \"{}\" {scope}",
+        user.name, resource.group
     );
     Err(ApiError::forbidden(
         resource,

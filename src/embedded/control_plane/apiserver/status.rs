@@ -56,12 +56,12 @@ impl ApiError {
     /// 403: an admission rule or the authoriser said no.
     pub fn forbidden(resource: &Resource, name: &str, why: impl std::fmt::Display) -> Self {
         let plural = resource.qualified_plural();
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "Forbidden",
-            format!("{plural} \"{name}\" is forbidden: {why}"),
-        )
-        .about(&resource.group, &resource.plural, name)
+        let message = if name.is_empty() {
+            format!("{plural} is forbidden: {why}")
+        } else {
+            format!("{plural} \"{name}\" is forbidden: {why}")
+        };
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(&resource.group, &resource.plural, name)
     }
 
     /// 404 for an object.

@@ -534,3 +534,63 @@ async fn a_bad_name_is_invalid() {
     let body = json!({"metadata": {"name": "UPPER"}}).to_string().into_bytes();
     assert_eq!(ask(&server(), "POST", configs, "application/json", body).await.0, 422);
 }
+
+#[tokio::test]
+async fn a_watcher_that_does_not_read_is_ended_with_410() {
+    let limits = crate::embedded::control_plane::storage::Limits {
+        history: 16,
+        watcher_buffer: 16,
+    };
+    let server = ApiServer::new(ApiServerConfig {
+        store: Store::new(limits),
+        token_key: Arc::new(TokenKey::generate().unwrap()),
+        ca_certificate: "the CA".to_owned(),
+        address: "127.0.0.1:6443".to_owned(),
+        services: "10.96.0.0/16".parse().unwrap(),
+    });
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server));
+    let start = api
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .metadata
+        .resource_version;
+    let events = api.watch(&WatchParams::default(), &start.unwrap()).await.unwrap();
+    for n in 0..100 {
+        let map = config_map(&format!("flood-{n}"));
+        api.create(&PostParams::default(), &map).await.unwrap();
+    }
+    let seen: Vec<_> = events.try_collect().await.unwrap();
+    let (last, before) = seen.split_last().unwrap();
+    assert!(
+        before.len() <= 32,
+        "{} events were kept for a slow watcher",
+        before.len()
+    );
+    assert!(before.iter().all(|event| matches!(event, WatchEvent::Added(_))));
+    assert!(
+        matches!(last, WatchEvent::Error(status) if status.code == 410 && status.reason == "Expired"),
+        "{last:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_refusal_names_what_was_asked_as_kubernetes_does() {
+    let nobody = UserInfo {
+        groups: Vec::new(),
+        ..UserInfo::new("jane", &[])
+    };
+    let pods: Api<Pod> = Api::default_namespaced(server().client(nobody));
+    let message = |error: kube::Error| match error {
+        kube::Error::Api(status) => status.message.clone(),
+        other => panic!("{other}"),
+    };
+    assert_eq!(
+        message(pods.list(&ListParams::default()).await.unwrap_err()),
+        r#"pods is forbidden: User "jane" cannot list resource "pods" in API group "" in the namespace "default""#
+    );
+    assert_eq!(
+        message(pods.logs("x", &kube::api::LogParams::default()).await.unwrap_err()),
+        r#"pods "x" is forbidden: User "jane" cannot get resource "pods/log" in API group "" in the namespace "default""#
+    );
+}
