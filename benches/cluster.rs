@@ -446,7 +446,6 @@ async fn handle(bench: &Bench, name: &str) -> ClusterHandle {
         capabilities: Capabilities {
             stand_ins: true,
             disposable: true,
-            ..Capabilities::default()
         },
         notes: Vec::new(),
     }

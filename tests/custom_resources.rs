@@ -270,7 +270,7 @@ fn server_side_apply_merges_by_the_schemas_keys() {
         Some(&ports("  - {name: http, port: 90}\n")),
     );
     contains(&conflict, "conflict with \"one\": .spec.ports[name=\"http\"].port");
-    apply("two", &CRON_TAB.split("  ports:").next().unwrap());
+    apply("two", CRON_TAB.split("  ports:").next().unwrap());
     assert_eq!(names(), "http");
 }
 

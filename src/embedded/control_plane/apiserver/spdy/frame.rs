@@ -256,7 +256,7 @@ fn two(mut body: &[u8], malformed: FrameError) -> Result<[u32; 2], FrameError> {
 fn settings(mut body: &[u8]) -> Result<Frame, FrameError> {
     let malformed = FrameError::Malformed("SETTINGS");
     let count = number(&mut body, malformed)? as usize;
-    if body.len() % 8 != 0 || body.len() / 8 != count {
+    if !body.len().is_multiple_of(8) || body.len() / 8 != count {
         return Err(malformed);
     }
     let mut entries = Vec::new();
@@ -293,7 +293,7 @@ impl Encoder {
                 unidirectional,
                 headers,
             } => {
-                let flags = u8::from(*fin) * FIN | u8::from(*unidirectional) * UNIDIRECTIONAL;
+                let flags = (u8::from(*fin) * FIN) | (u8::from(*unidirectional) * UNIDIRECTIONAL);
                 let at = head(SYN_STREAM, flags, out);
                 words(&[*stream & ID, *associated & ID], out);
                 out.extend_from_slice(&[priority << 5, 0]);

@@ -22,7 +22,7 @@ pub fn fuzz(bytes: &[u8], piece: usize) {
                 session::Event::Opened { stream, .. } => session.accept(stream),
                 session::Event::Data { stream, bytes } => session.consumed(stream, bytes.len()),
                 session::Event::Ended { stream } => session.finish(stream),
-                session::Event::Reset { .. } | session::Event::Window { .. } | session::Event::GoAway => {}
+                session::Event::Reset { .. } | session::Event::Window | session::Event::GoAway => {}
             }
         }
         let _ = session.take_output();
