@@ -378,7 +378,9 @@ mod tests {
         let plurals: Vec<&str> = outcome.resources.iter().map(|r| r.plural.as_str()).collect();
         assert_eq!(plurals, ["widgets"]);
         // Once established, the younger keeps its names against an older one.
-        let status = serve(&Registry::builtin(), std::slice::from_ref(&second), "now").statuses.remove(0);
+        let status = serve(&Registry::builtin(), std::slice::from_ref(&second), "now")
+            .statuses
+            .remove(0);
         let mut established = (*second).clone();
         established["status"] = status.clone();
         let outcome = serve(&Registry::builtin(), &[Arc::new(established), first], "later");

@@ -45,12 +45,11 @@ where
 {
     while let Some(Ok(message)) = source.next().await {
         match message {
-            Message::Binary(bytes)
-                if writer.write_all(&bytes).await.is_err() => {
-                    // Nobody reads any more; the client's close is still awaited.
-                    while let Some(Ok(_)) = source.next().await {}
-                    return;
-                }
+            Message::Binary(bytes) if writer.write_all(&bytes).await.is_err() => {
+                // Nobody reads any more; the client's close is still awaited.
+                while let Some(Ok(_)) = source.next().await {}
+                return;
+            }
             // SPDY is no text: the client is confused, and the connection ends.
             Message::Text(_) | Message::Close(_) => break,
             _ => {}
