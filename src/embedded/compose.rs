@@ -135,6 +135,8 @@ fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
         dns: config.ranges.dns(),
         domain: dns::DOMAIN.to_owned(),
         volumes: run_dir(&config.dir).join("volumes"),
+        node_root: run_dir(&config.dir).join("node"),
+        persistent: config.dir.join("volumes"),
         logs: config.dir.join("pods"),
     }
 }

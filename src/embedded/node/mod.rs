@@ -1,5 +1,6 @@
 //! The node: kubelet, container runtime, pod network, Services.
 
+pub mod beneath;
 pub mod cni;
 pub mod floor;
 pub mod gate;

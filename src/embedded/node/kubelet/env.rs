@@ -4,8 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVarSource, ObjectFieldSelector, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, EnvVarSource, ObjectFieldSelector, Pod, ResourceFieldSelector, Secret, Service,
+};
 use kube::ResourceExt;
+
+use crate::embedded::control_plane::api::validate::quantity;
 
 /// What values are taken from.
 pub trait Sources {
@@ -22,6 +26,10 @@ pub struct Facts {
     pub pod_ip: String,
     /// The node's address.
     pub host_ip: String,
+    /// Processors of the node.
+    pub cpus: u64,
+    /// Memory of the node, bytes.
+    pub memory: u64,
 }
 
 /// The value of a pod's field (`metadata.name`, `status.podIP`, `metadata.labels['app']`).
@@ -215,7 +223,7 @@ fn from(
         return field(pod, selector, facts).map(Some);
     }
     if let Some(selector) = &source.resource_field_ref {
-        return Ok(Some(resource(container, &selector.resource)));
+        return resource(container, selector, facts).map(Some);
     }
     if let Some(selector) = &source.config_map_key_ref {
         let optional = selector.optional == Some(true);
@@ -260,15 +268,35 @@ fn from(
     Ok(Some(String::new()))
 }
 
-/// A limit or request as written: limits are not enforced here, so there is no other truth to tell.
-fn resource(container: &Container, name: &str) -> String {
-    let resources = container.resources.clone().unwrap_or_default();
-    let quantity = match name.split_once('.') {
-        Some(("limits", name)) => resources.limits.and_then(|limits| limits.get(name).cloned()),
-        Some(("requests", name)) => resources.requests.and_then(|requests| requests.get(name).cloned()),
-        _ => None,
+/// A container's limit or request, in its divisor and rounded up; a limit that is not set is what the node has.
+///
+/// # Errors
+/// What it is that this node does not know.
+pub fn resource(container: &Container, selector: &ResourceFieldSelector, facts: &Facts) -> Result<String, String> {
+    let unsupported = || format!("unsupported container resource : {}", selector.resource);
+    let resources = container.resources.as_ref();
+    let (list, name) = selector.resource.split_once('.').ok_or_else(unsupported)?;
+    let list = match list {
+        "limits" => resources.and_then(|resources| resources.limits.as_ref()),
+        "requests" => resources.and_then(|resources| resources.requests.as_ref()),
+        _ => return Err(unsupported()),
     };
-    quantity.map_or_else(|| "0".to_owned(), |quantity| quantity.0)
+    let written = list.and_then(|list| list.get(name)).map(|quantity| quantity.0.clone());
+    let text = match (written, selector.resource.as_str()) {
+        (Some(text), _) => text,
+        (None, "limits.cpu") => facts.cpus.to_string(),
+        (None, "limits.memory") => facts.memory.to_string(),
+        (None, _) => "0".to_owned(),
+    };
+    let divisor = selector.divisor.as_ref().map_or("1", |divisor| divisor.0.as_str());
+    // An empty divisor is written by clients that know no better, and means one.
+    let divisor = if divisor == "0" || divisor.is_empty() {
+        "1"
+    } else {
+        divisor
+    };
+    let parse = |text: &str| quantity::parse(text).ok_or_else(|| format!("{text:?} is no quantity"));
+    Ok(parse(&text)?.in_units_of(parse(divisor)?).to_string())
 }
 
 #[cfg(test)]
@@ -300,6 +328,8 @@ mod tests {
         let facts = Facts {
             pod_ip: "10.244.0.9".into(),
             host_ip: "10.244.0.1".into(),
+            cpus: 2,
+            memory: 1 << 30,
         };
         environment(&pod, &container, vec![("PATH".into(), "/bin".into())], &facts, &Held)
     }
@@ -314,6 +344,8 @@ mod tests {
                 {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
                 {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "sec", "key": "K"}}},
                 {"name": "NONE", "valueFrom": {"secretKeyRef": {"name": "sec", "key": "Z", "optional": true}}},
+                {"name": "CPU", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}},
+                {"name": "MEM", "valueFrom": {"resourceFieldRef": {"resource": "limits.memory", "divisor": "1Mi"}}},
                 {"name": "ALL", "value": "$(NAME)-$(KEY) $$(NAME) $(NOBODY) $"}
             ]
         }))
@@ -326,6 +358,8 @@ mod tests {
             ("APP", "web"),
             ("IP", "10.244.0.9"),
             ("KEY", "s3cret"),
+            ("CPU", "2"),
+            ("MEM", "1024"),
             ("ALL", "p-s3cret $(NAME) $(NOBODY) $"),
         ];
         assert_eq!(got, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));

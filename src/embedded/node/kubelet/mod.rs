@@ -1,12 +1,15 @@
 //! The kubelet: runs the pods that are bound to its node, and says how they are.
 //!
-//! Pure halves: [`state`] (what to do next), [`status`], [`env`], [`volumes`], [`translate`], [`logs`], [`ipam`]. One task a
+//! Pure halves: [`state`] (what to do next), [`status`], [`env`], [`volumes`], [`host_path`], [`translate`], [`logs`], [`ipam`]. One task a
 //! pod ([`worker`]) applies them.
 
 mod admission;
+mod csi;
 mod env;
+mod host_path;
 mod ipam;
 mod logs;
+mod mounting;
 mod node;
 mod probes;
 mod starting;
@@ -41,6 +44,7 @@ use crate::embedded::{
     image::Registry,
     informer::{Change, Informers, Key},
 };
+use host_path::NodeDirs;
 use ipam::Ipam;
 use worker::{Message, Worker};
 
@@ -59,6 +63,10 @@ pub struct KubeletConfig {
     pub domain: String,
     /// Where volumes live: memory that nobody outside the node sees.
     pub volumes: PathBuf,
+    /// What stands for the node's own file system: memory that nobody outside the node sees.
+    pub node_root: PathBuf,
+    /// Where PersistentVolumes are kept, a directory each.
+    pub persistent: PathBuf,
     /// Where container logs live.
     pub logs: PathBuf,
 }
@@ -75,6 +83,7 @@ struct Instance {
 
 struct Inner {
     config: KubeletConfig,
+    dirs: NodeDirs,
     client: Client,
     informers: Informers,
     recorder: Recorder,
@@ -168,6 +177,14 @@ impl Kubelet {
                 source,
             })?;
         }
+        let dirs = NodeDirs {
+            memory: config.node_root.clone(),
+            volumes: config.persistent.clone(),
+        };
+        mounting::node_dirs(&dirs).map_err(|source| KubeletError::Directory {
+            path: dirs.memory.clone(),
+            source,
+        })?;
         node::register(&client, &config, &informers).await.map_err(Box::new)?;
         let inner = Arc::new(Inner {
             gate: Gate::open()?,
@@ -178,6 +195,7 @@ impl Kubelet {
             runtime,
             images,
             instances: Mutex::default(),
+            dirs,
             config,
         });
         let uid = inner

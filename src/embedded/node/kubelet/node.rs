@@ -28,7 +28,7 @@ const RENEW: Duration = Duration::from_secs(10);
 /// As many pods as the node's address range and descriptors carry with ease.
 const MOST_PODS: u32 = 1000;
 
-fn memory_kib() -> u64 {
+pub(super) fn memory_kib() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())

@@ -1,6 +1,6 @@
 //! Starting a container: image, environment, program, probes.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use k8s_openapi::{
     api::core::v1::{Container, LifecycleHandler},
@@ -19,7 +19,7 @@ use super::{
 use crate::embedded::{
     events::Happening,
     image::StandIn,
-    node::runtime::{ExecConfig, RuntimeError, Started},
+    node::runtime::{self, ExecConfig, RuntimeError, Started},
 };
 
 /// A name for a directory: volume names are not trusted to be one.
@@ -219,7 +219,16 @@ impl Worker {
             log,
             share_pid_with: share,
         };
-        translate::config(&self.pod, container, image, parts)
+        let config = translate::config(&self.pod, container, image, parts)?;
+        for mount in config.mounts.iter().filter(|mount| mount.sub_path.is_some()) {
+            if runtime::check_sub_path(mount).is_err() {
+                let of = container.volume_mounts.iter().flatten();
+                let volume = of.into_iter().find(|one| Path::new(&one.mount_path) == mount.target);
+                let volume = volume.map_or("", |volume| volume.name.as_str());
+                return Err(translate::sub_path_failed(container, volume));
+            }
+        }
+        Ok(config)
     }
 
     async fn started(&mut self, kind: Kind, container: &Container, id: String, started: Started) {

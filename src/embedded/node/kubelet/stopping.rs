@@ -10,7 +10,7 @@ use kube::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    admission, lock,
+    admission, lock, mounting,
     state::{Ended, Kind, Phase},
     translate,
     worker::{Message, SIGKILL, SIGTERM, Worker},
@@ -150,8 +150,8 @@ impl Worker {
         if let Some(ip) = self.state.ip.take() {
             admission::free(&self.inner, ip);
         }
+        mounting::take_down(&self.inner.config.volumes.join(&self.uid));
         // What is not there needs no removing.
-        let _ = std::fs::remove_dir_all(self.inner.config.volumes.join(&self.uid));
         let _ = std::fs::remove_dir_all(self.inner.log_dir(&self.pod));
     }
 }

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     Capabilities, Container, EphemeralContainer, Pod, PodSecurityContext, PodSpec, SecurityContext,
 };
 
-use super::{env, state::Kind};
+use super::{env, state::Kind, volumes::Mounted};
 use crate::embedded::{
     image::StandIn,
     node::runtime::{ContainerConfig, Mount, MountSource},
@@ -70,7 +70,7 @@ pub struct Parts {
     /// Its environment, resolved.
     pub env: Vec<(String, String)>,
     /// Its volumes by name.
-    pub volumes: BTreeMap<String, MountSource>,
+    pub volumes: BTreeMap<String, Mounted>,
     /// Its log file.
     pub log: PathBuf,
     /// The instance whose processes it sees.
@@ -159,12 +159,12 @@ fn ids(security: &SecurityContext, of_pod: &PodSecurityContext) -> Result<(Optio
 
 fn mounts(
     container: &Container,
-    volumes: &BTreeMap<String, MountSource>,
+    volumes: &BTreeMap<String, Mounted>,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<Mount>, String> {
     let mut mounts = Vec::new();
     for mount in container.volume_mounts.iter().flatten() {
-        let source = volumes
+        let volume = volumes
             .get(&mount.name)
             .ok_or_else(|| format!("volume \"{}\" not found", mount.name))?;
         let sub_path = match (&mount.sub_path_expr, &mount.sub_path) {
@@ -172,16 +172,32 @@ fn mounts(
             (_, Some(text)) if !text.is_empty() => Some(text.clone()),
             _ => None,
         };
+        if sub_path
+            .as_ref()
+            .is_some_and(|path| path.split('/').any(|part| part == ".."))
+        {
+            return Err(sub_path_failed(container, &mount.name));
+        }
+        let sub_path = match (&volume.inside, sub_path) {
+            (Some(inside), Some(sub_path)) => Some(inside.join(sub_path.trim_start_matches('/'))),
+            (inside, sub_path) => sub_path.map(PathBuf::from).or_else(|| inside.clone()),
+        };
         mounts.push(Mount {
-            source: source.clone(),
+            source: MountSource::Dir(volume.dir.clone()),
             target: PathBuf::from(&mount.mount_path),
-            sub_path: sub_path.map(PathBuf::from),
-            read_only: mount.read_only == Some(true),
+            sub_path,
+            read_only: volume.read_only || mount.read_only == Some(true),
         });
     }
     // Outer directories before what is mounted in them.
     mounts.sort_by_key(|mount| mount.target.components().count());
     Ok(mounts)
+}
+
+/// What a `subPath` that leads out of its volume is refused with.
+pub fn sub_path_failed(container: &Container, volume: &str) -> String {
+    let name = &container.name;
+    format!("failed to prepare subPath for volumeMount \"{volume}\" of container \"{name}\"")
 }
 
 /// `/etc/resolv.conf` of a pod.
@@ -299,7 +315,14 @@ mod tests {
             id: "i".into(),
             sandbox: "s".into(),
             env: vec![("A".into(), "1".into())],
-            volumes: BTreeMap::from([("v".to_owned(), MountSource::Dir("/vol".into()))]),
+            volumes: BTreeMap::from([(
+                "v".to_owned(),
+                Mounted {
+                    dir: "/vol".into(),
+                    inside: Some("in".into()),
+                    read_only: false,
+                },
+            )]),
             log: "/log".into(),
             share_pid_with: None,
         };
@@ -338,6 +361,13 @@ mod tests {
                 .map(|m| m.target.to_str().unwrap())
                 .collect::<Vec<_>>(),
             ["/a", "/a/b"]
+        );
+        let sub_paths: Vec<_> = made.mounts.iter().map(|mount| mount.sub_path.clone()).collect();
+        assert_eq!(sub_paths, [Some("in".into()), Some("in/x".into())]);
+        let out = json!({"volumeMounts": [{"name": "v", "mountPath": "/w", "subPathExpr": "$(A)/../../x"}]});
+        assert_eq!(
+            make(out).unwrap_err(),
+            "failed to prepare subPath for volumeMount \"v\" of container \"c\""
         );
         assert_eq!(
             make(json!({"volumeMounts": [{"name": "w", "mountPath": "/w"}]})).unwrap_err(),

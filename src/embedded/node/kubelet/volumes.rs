@@ -12,10 +12,12 @@ use std::{
 };
 
 use k8s_openapi::api::core::v1::{
-    ConfigMap, DownwardAPIVolumeFile, KeyToPath, Pod, Secret, ServiceAccountTokenProjection, Volume,
+    CSIVolumeSource, ConfigMap, DownwardAPIVolumeFile, EmptyDirVolumeSource, KeyToPath, Pod, ProjectedVolumeSource,
+    Secret, ServiceAccountTokenProjection, Volume,
 };
 
-use super::env::{Facts, Sources, field};
+use super::env::{Facts, Sources, field, resource};
+use crate::embedded::control_plane::api::validate::quantity;
 
 /// A file of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,15 +32,57 @@ pub struct File {
 pub type Files = BTreeMap<PathBuf, File>;
 
 /// What a volume is.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Content {
-    /// An empty directory of the pod's own.
+    /// An empty directory of the pod's own, in memory of this many bytes at most.
     Empty {
-        /// In memory, with this size, where the volume asks for it.
-        memory: Option<u64>,
+        /// The bound.
+        bytes: u64,
     },
-    /// These files.
+    /// These files; the pod does not write to them.
     Files(Files),
+    /// A path of the node, and what is to be there.
+    Host {
+        /// The path as written.
+        path: String,
+        /// The type, where one is asked for.
+        kind: String,
+    },
+    /// What a PersistentVolumeClaim is bound to.
+    Claim {
+        /// The claim's name, in the pod's namespace.
+        name: String,
+        /// Whether the pod may only read it.
+        read_only: bool,
+    },
+    /// What a driver mounts.
+    Csi(Box<CSIVolumeSource>),
+}
+
+/// A volume that is ready to be mounted into containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mounted {
+    /// The directory of the node.
+    pub dir: PathBuf,
+    /// The part of it that is the volume; looked up when a container starts, since pods may put links there.
+    pub inside: Option<PathBuf>,
+    /// Whether no container may write to it.
+    pub read_only: bool,
+}
+
+/// An empty directory without a `sizeLimit` holds this much, bytes.
+pub const EMPTY_DIR: u64 = 128 << 20;
+/// No empty directory holds more: it is memory of this machine.
+pub const MOST: u64 = 1 << 30;
+
+/// The bound of an empty directory. Kubernetes evicts a pod that goes beyond its `sizeLimit`; here the write fails with
+/// "no space left on device", since it is a file system of that size.
+fn bound(empty: &EmptyDirVolumeSource) -> u64 {
+    let limit = empty.size_limit.as_ref().and_then(|size| quantity::parse(&size.0));
+    match limit.map(quantity::Quantity::value) {
+        None | Some(0) => EMPTY_DIR,
+        Some(bytes) => bytes.min(MOST),
+    }
 }
 
 /// A token that a volume asks for.
@@ -156,9 +200,20 @@ fn of_secret(secret: &Secret) -> BTreeMap<String, Vec<u8>> {
 fn downward(pod: &Pod, items: &[DownwardAPIVolumeFile], default: Option<i32>, facts: &Facts) -> Result<Files, String> {
     let mut files = Files::new();
     for item in items {
-        let text = match &item.field_ref {
-            Some(selector) => field(pod, selector, facts)?,
-            None => String::new(),
+        let text = match (&item.field_ref, &item.resource_field_ref) {
+            (Some(selector), _) => field(pod, selector, facts)?,
+            (None, Some(selector)) => {
+                let name = selector.container_name.as_deref().unwrap_or_default();
+                let spec = pod.spec.as_ref();
+                let mut containers = spec
+                    .into_iter()
+                    .flat_map(|spec| spec.init_containers.iter().flatten().chain(&spec.containers));
+                let container = containers
+                    .find(|container| container.name == name)
+                    .ok_or_else(|| format!("container {name} not found"))?;
+                resource(container, selector, facts)?
+            }
+            (None, None) => String::new(),
         };
         files.insert(
             relative(&item.path)?,
@@ -169,6 +224,38 @@ fn downward(pod: &Pod, items: &[DownwardAPIVolumeFile], default: Option<i32>, fa
         );
     }
     Ok(files)
+}
+
+fn of_named_map(
+    sources: &dyn Sources,
+    name: &str,
+    items: Option<&Vec<KeyToPath>>,
+    default: Option<i32>,
+    optional: Option<bool>,
+) -> Result<Files, String> {
+    let optional = optional == Some(true);
+    let data = match sources.config_map(name) {
+        Some(map) => of_map(&map),
+        None if optional => BTreeMap::new(),
+        None => return Err(format!("configmap \"{name}\" not found")),
+    };
+    pick(&data, items, default, optional, "configmap")
+}
+
+fn of_named_secret(
+    sources: &dyn Sources,
+    name: &str,
+    items: Option<&Vec<KeyToPath>>,
+    default: Option<i32>,
+    optional: Option<bool>,
+) -> Result<Files, String> {
+    let optional = optional == Some(true);
+    let data = match sources.secret(name) {
+        Some(secret) => of_secret(&secret),
+        None if optional => BTreeMap::new(),
+        None => return Err(format!("secret \"{name}\" not found")),
+    };
+    pick(&data, items, default, optional, "secret")
 }
 
 /// What is in a volume now.
@@ -183,90 +270,80 @@ pub fn content(
     tokens: &BTreeMap<TokenRequest, String>,
 ) -> Result<Content, String> {
     if let Some(empty) = &volume.empty_dir {
-        let memory = (empty.medium.as_deref() == Some("Memory")).then(|| {
-            empty
-                .size_limit
-                .as_ref()
-                .and_then(|size| size.0.parse().ok())
-                .unwrap_or(64 << 20)
+        return Ok(Content::Empty { bytes: bound(empty) });
+    }
+    if let Some(source) = &volume.host_path {
+        return Ok(Content::Host {
+            path: source.path.clone(),
+            kind: source.type_.clone().unwrap_or_default(),
         });
-        return Ok(Content::Empty { memory });
     }
-    if let Some(source) = &volume.config_map {
-        let optional = source.optional == Some(true);
-        let data = match sources.config_map(&source.name) {
-            Some(map) => of_map(&map),
-            None if optional => BTreeMap::new(),
-            None => return Err(format!("configmap \"{}\" not found", source.name)),
-        };
-        return pick(&data, source.items.as_ref(), source.default_mode, optional, "configmap").map(Content::Files);
+    if let Some(source) = &volume.persistent_volume_claim {
+        return Ok(Content::Claim {
+            name: source.claim_name.clone(),
+            read_only: source.read_only == Some(true),
+        });
     }
-    if let Some(source) = &volume.secret {
-        let optional = source.optional == Some(true);
-        let name = source.secret_name.clone().unwrap_or_default();
-        let data = match sources.secret(&name) {
-            Some(secret) => of_secret(&secret),
-            None if optional => BTreeMap::new(),
-            None => return Err(format!("secret \"{name}\" not found")),
-        };
-        return pick(&data, source.items.as_ref(), source.default_mode, optional, "secret").map(Content::Files);
+    if let Some(source) = &volume.csi {
+        return Ok(Content::Csi(Box::new(source.clone())));
     }
-    if let Some(source) = &volume.downward_api {
+    let files = if let Some(source) = &volume.config_map {
+        let items = source.items.as_ref();
+        of_named_map(sources, &source.name, items, source.default_mode, source.optional)
+    } else if let Some(source) = &volume.secret {
+        let (name, items) = (source.secret_name.as_deref().unwrap_or_default(), source.items.as_ref());
+        of_named_secret(sources, name, items, source.default_mode, source.optional)
+    } else if let Some(source) = &volume.downward_api {
         let items = source.items.as_deref().unwrap_or_default();
-        return downward(pod, items, source.default_mode, facts).map(Content::Files);
-    }
-    let Some(projected) = &volume.projected else {
-        return Err(format!(
-            "volume \"{}\" is of a type that this node does not have",
-            volume.name
-        ));
+        downward(pod, items, source.default_mode, facts)
+    } else if let Some(source) = &volume.projected {
+        projected(pod, source, facts, sources, tokens)
+    } else {
+        Err(
+            "no volume plugin matched: this node has emptyDir, hostPath, persistentVolumeClaim, configMap, secret, \
+             downwardAPI and projected"
+                .to_owned(),
+        )
     };
+    files.map(Content::Files)
+}
+
+fn projected(
+    pod: &Pod,
+    projected: &ProjectedVolumeSource,
+    facts: &Facts,
+    sources: &dyn Sources,
+    tokens: &BTreeMap<TokenRequest, String>,
+) -> Result<Files, String> {
     let default = projected.default_mode;
     let mut files = Files::new();
     for source in projected.sources.iter().flatten() {
         if let Some(token) = &source.service_account_token {
-            let bytes = tokens
-                .get(&TokenRequest::of(token))
-                .cloned()
-                .unwrap_or_default()
-                .into_bytes();
-            // Only its owner reads a token.
-            files.insert(
-                relative(&token.path)?,
-                File {
-                    bytes,
-                    mode: mode(None, default) & 0o600,
-                },
-            );
+            let value = tokens.get(&TokenRequest::of(token)).cloned().unwrap_or_default();
+            let file = File {
+                bytes: value.into_bytes(),
+                // Only its owner reads a token.
+                mode: mode(None, default) & 0o600,
+            };
+            files.insert(relative(&token.path)?, file);
         }
         if let Some(source) = &source.config_map {
-            let optional = source.optional == Some(true);
-            let data = match sources.config_map(&source.name) {
-                Some(map) => of_map(&map),
-                None if optional => BTreeMap::new(),
-                None => return Err(format!("configmap \"{}\" not found", source.name)),
-            };
-            files.extend(pick(&data, source.items.as_ref(), default, optional, "configmap")?);
+            let items = source.items.as_ref();
+            files.extend(of_named_map(sources, &source.name, items, default, source.optional)?);
         }
         if let Some(source) = &source.secret {
-            let optional = source.optional == Some(true);
-            let data = match sources.secret(&source.name) {
-                Some(secret) => of_secret(&secret),
-                None if optional => BTreeMap::new(),
-                None => return Err(format!("secret \"{}\" not found", source.name)),
-            };
-            files.extend(pick(&data, source.items.as_ref(), default, optional, "secret")?);
+            let items = source.items.as_ref();
+            files.extend(of_named_secret(sources, &source.name, items, default, source.optional)?);
         }
         if let Some(source) = &source.downward_api {
-            files.extend(downward(
-                pod,
-                source.items.as_deref().unwrap_or_default(),
-                default,
-                facts,
-            )?);
+            let items = source.items.as_deref().unwrap_or_default();
+            files.extend(downward(pod, items, default, facts)?);
+        }
+        if source.cluster_trust_bundle.is_some() {
+            return Err("clusterTrustBundle projections are not supported by this node".to_owned());
         }
     }
-    Ok(Content::Files(files))
+    Ok(files)
 }
 
 /// Puts the files into `dir`: into a new directory beside the old one, to which `..data` is then switched.
@@ -336,7 +413,11 @@ mod tests {
     }
 
     fn run(volume: serde_json::Value) -> Result<Content, String> {
-        let pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}})).unwrap();
+        let pod = serde_json::from_value(
+            json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": {"containers": [
+            {"name": "c", "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}}}]}}),
+        )
+        .unwrap();
         let mut volume = volume;
         volume["name"] = json!("v");
         let tokens = BTreeMap::from([(
@@ -389,7 +470,32 @@ mod tests {
                 Err("secret \"no\" not found".to_owned()),
             ),
             (json!({"secret": {"secretName": "no", "optional": true}}), files(&[])),
-            (json!({"emptyDir": {}}), Ok(Content::Empty { memory: None })),
+            (json!({"emptyDir": {}}), Ok(Content::Empty { bytes: EMPTY_DIR })),
+            (
+                json!({"emptyDir": {"sizeLimit": "8Mi", "medium": "Memory"}}),
+                Ok(Content::Empty { bytes: 8 << 20 }),
+            ),
+            (
+                json!({"emptyDir": {"sizeLimit": "0"}}),
+                Ok(Content::Empty { bytes: EMPTY_DIR }),
+            ),
+            (
+                json!({"emptyDir": {"sizeLimit": "100Gi"}}),
+                Ok(Content::Empty { bytes: MOST }),
+            ),
+            (
+                json!({"persistentVolumeClaim": {"claimName": "c", "readOnly": true}}),
+                Ok(Content::Claim {
+                    name: "c".to_owned(),
+                    read_only: true,
+                }),
+            ),
+            (
+                json!({"downwardAPI": {"items": [
+                    {"path": "l", "resourceFieldRef": {"containerName": "c", "resource": "limits.memory", "divisor": "1Mi"}},
+                    {"path": "c", "resourceFieldRef": {"containerName": "c", "resource": "limits.cpu"}}]}}),
+                files(&[("c", file("1", 0o644)), ("l", file("64", 0o644))]),
+            ),
             (
                 json!({"projected": {"sources": [{"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
                     {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}),

@@ -3,32 +3,30 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use k8s_openapi::{
-    api::{
-        authentication::v1::{BoundObjectReference, TokenRequest as ApiTokenRequest, TokenRequestSpec},
-        core::v1::{Pod, PodStatus, ServiceAccount},
-    },
+    api::core::v1::{Pod, PodStatus},
     jiff::Timestamp,
 };
 use kube::{
     Api, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{Patch, PatchParams},
 };
 use serde_json::json;
 use tokio::{sync::mpsc, task::AbortHandle};
 
 use super::{
-    Inner, NamespaceSources,
+    Inner,
     env::Facts,
     lock,
+    mounting::Token,
+    node,
     probes::{Finding, Which},
-    starting::hash,
     state::{self, ContainerState, Ended, Phase, PodState, Step},
     status, translate,
-    volumes::{self, Content, Files, TokenRequest},
+    volumes::{Files, Mounted, TokenRequest},
 };
 use crate::embedded::{
     events::{Happening, reference},
-    node::runtime::{ContainerExit, MountSource, RuntimeError, SandboxConfig, Started},
+    node::runtime::{ContainerExit, RuntimeError, SandboxConfig, Started},
     write::{unless_gone, write_status},
 };
 
@@ -82,11 +80,6 @@ impl Drop for Live {
     }
 }
 
-struct Token {
-    value: String,
-    renew: Timestamp,
-}
-
 /// One pod's task.
 pub struct Worker {
     pub(super) inner: Arc<Inner>,
@@ -96,10 +89,10 @@ pub struct Worker {
     pub(super) live: BTreeMap<String, Live>,
     pub(super) tell: mpsc::UnboundedSender<Event>,
     pub(super) events: mpsc::UnboundedReceiver<Event>,
-    pub(super) mounts: BTreeMap<String, MountSource>,
+    pub(super) mounts: BTreeMap<String, Mounted>,
     pub(super) stand_ins: BTreeMap<String, String>,
-    written: BTreeMap<String, Files>,
-    tokens: BTreeMap<TokenRequest, Token>,
+    pub(super) written: BTreeMap<String, Files>,
+    pub(super) tokens: BTreeMap<TokenRequest, Token>,
     published: Option<PodStatus>,
     annotated: Option<String>,
     wake: Option<Timestamp>,
@@ -214,6 +207,8 @@ impl Worker {
         Facts {
             pod_ip: self.state.ip.map(|ip| ip.to_string()).unwrap_or_default(),
             host_ip: self.inner.config.node_ip.to_string(),
+            cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64),
+            memory: node::memory_kib().saturating_mul(1024),
         }
     }
 
@@ -230,15 +225,7 @@ impl Worker {
         if !self.state.sandbox && !self.prepare().await {
             return;
         }
-        if let Some(renew) = self.tokens.values().map(|token| token.renew).min() {
-            if renew <= Timestamp::now() {
-                self.tokens.clear();
-                self.refresh_volumes().await;
-            }
-            if let Some(renew) = self.tokens.values().map(|token| token.renew).min() {
-                self.wake_at(renew);
-            }
-        }
+        self.renew_tokens().await;
         // Each round starts or pauses at least one container; a pod has only so many.
         for _ in 0..64 {
             let next = state::next(&self.pod, &self.state, Timestamp::now());
@@ -274,8 +261,7 @@ impl Worker {
             }
             self.state.ip = ip;
         }
-        if let Err((volume, reason)) = self.set_up_volumes().await {
-            let text = format!("MountVolume.SetUp failed for volume \"{volume}\" : {reason}");
+        if let Err(text) = self.set_up_volumes().await {
             self.happened(None, Happening::warning("FailedMount", text));
             self.wake_in(TRY_AGAIN);
             return false;
@@ -308,104 +294,6 @@ impl Worker {
                 self.wake_in(TRY_AGAIN);
                 false
             }
-        }
-    }
-
-    async fn fetch_tokens(&mut self) -> Result<(), String> {
-        let spec = self.pod.spec.clone().unwrap_or_default();
-        let account = spec
-            .service_account_name
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(|| "default".to_owned());
-        let accounts: Api<ServiceAccount> =
-            Api::namespaced(self.inner.client.clone(), &self.pod.namespace().unwrap_or_default());
-        for request in volumes::tokens(&self.pod) {
-            if self.tokens.contains_key(&request) {
-                continue;
-            }
-            let body = ApiTokenRequest {
-                spec: TokenRequestSpec {
-                    audiences: request.audience.iter().cloned().collect(),
-                    expiration_seconds: Some(request.seconds),
-                    bound_object_ref: Some(BoundObjectReference {
-                        api_version: Some("v1".to_owned()),
-                        kind: Some("Pod".to_owned()),
-                        name: self.pod.metadata.name.clone(),
-                        uid: self.pod.uid(),
-                    }),
-                },
-                ..ApiTokenRequest::default()
-            };
-            let answer = accounts
-                .create_token_request(&account, &PostParams::default(), &body)
-                .await
-                .map_err(|error| format!("failed to fetch token: {error}"))?;
-            let value = answer.status.map(|status| status.token).unwrap_or_default();
-            // At four fifths of its life, as the kubelet does.
-            let life = Duration::from_secs(u64::try_from(request.seconds).unwrap_or(600) * 4 / 5);
-            let renew = Timestamp::now().checked_add(life).unwrap_or(Timestamp::MAX);
-            self.tokens.insert(request, Token { value, renew });
-        }
-        Ok(())
-    }
-
-    /// Brings the volumes on disk to what they should hold.
-    async fn set_up_volumes(&mut self) -> Result<(), (String, String)> {
-        let volumes = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.volumes.clone())
-            .unwrap_or_default();
-        if volumes.is_empty() {
-            return Ok(());
-        }
-        self.fetch_tokens()
-            .await
-            .map_err(|reason| ("kube-api-access".to_owned(), reason))?;
-        let tokens = self
-            .tokens
-            .iter()
-            .map(|(request, token)| (request.clone(), token.value.clone()))
-            .collect();
-        let sources = NamespaceSources {
-            informers: &self.inner.informers,
-            namespace: self.pod.namespace().unwrap_or_default(),
-        };
-        let facts = self.facts();
-        for volume in volumes {
-            let failed = |reason: String| (volume.name.clone(), reason);
-            let dir = self.inner.config.volumes.join(&self.uid).join(hash(&volume.name));
-            match volumes::content(&self.pod, &volume, &facts, &sources, &tokens).map_err(failed)? {
-                Content::Empty { memory } => {
-                    std::fs::create_dir_all(&dir).map_err(|error| failed(error.to_string()))?;
-                    // Every empty directory is in the node's memory; one in the runtime's own tmpfs could not be shared
-                    // between the containers of the pod.
-                    let _ = memory;
-                    open_to_all(&dir).map_err(|error| failed(error.to_string()))?;
-                }
-                Content::Files(files) => {
-                    if self.written.get(&volume.name) != Some(&files) {
-                        volumes::write(&dir, &files).map_err(|error| failed(error.to_string()))?;
-                        self.written.insert(volume.name.clone(), files);
-                    }
-                }
-            }
-            self.mounts.insert(volume.name.clone(), MountSource::Dir(dir));
-        }
-        Ok(())
-    }
-
-    async fn refresh_volumes(&mut self) {
-        if self.state.ip.is_some()
-            && let Err((volume, reason)) = self.set_up_volumes().await
-        {
-            tracing::debug!(
-                pod = self.pod.name_any(),
-                volume,
-                reason,
-                "volume keeps its old content"
-            );
         }
     }
 
@@ -570,9 +458,4 @@ pub(super) fn held_waiting(
         reason: reason.to_owned(),
         message: Some(message),
     };
-}
-
-fn open_to_all(dir: &std::path::Path) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o777))
 }

@@ -12,6 +12,7 @@ mod template;
 mod thread;
 mod types;
 
+pub use rootfs::check_sub_path;
 pub use types::{
     Attach, ContainerConfig, ContainerExit, ExecConfig, Exited, Mount, MountSource, Output, Process, RuntimeConfig,
     RuntimeError, SandboxConfig, Started,

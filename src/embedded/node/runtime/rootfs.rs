@@ -2,18 +2,17 @@
 
 use std::{
     ffi::CString,
-    fs,
     os::fd::OwnedFd,
     path::{Component, Path, PathBuf},
     sync::Arc,
 };
 
-use rustix::{
-    fs::{Mode, OFlags, ResolveFlags},
-    mount::{MountFlags, OpenTreeFlags},
-};
+use rustix::mount::{MountFlags, OpenTreeFlags};
 
-use crate::embedded::node::sys::{self, MountAttributes, Step};
+use crate::embedded::node::{
+    beneath,
+    sys::{self, MountAttributes, Step},
+};
 
 use super::{
     ContainerConfig, Mount, MountSource, RuntimeError, SandboxConfig,
@@ -226,36 +225,23 @@ fn open(mount: &Mount) -> Result<Volume, RuntimeError> {
 
 /// The part of a volume at `sub_path`, made as a directory if missing; no link in the volume leads out of it.
 fn part(dir: &Path, sub_path: &Path) -> std::io::Result<OwnedFd> {
-    let sub_path = sub_path.strip_prefix("/").unwrap_or(sub_path);
-    if sub_path.components().any(|part| matches!(part, Component::ParentDir)) {
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::InvalidInput,
-            "subPath must not contain ..",
-        ));
-    }
-    let volume = fs::File::open(dir)?;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let path_only = OFlags::PATH | OFlags::CLOEXEC;
-    let found = match rustix::fs::openat2(&volume, sub_path, path_only, Mode::empty(), resolve) {
-        Err(rustix::io::Errno::NOENT) => {
-            let mut at = OwnedFd::from(volume);
-            for component in sub_path.components() {
-                let name = component.as_os_str();
-                match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755)) {
-                    Ok(()) | Err(rustix::io::Errno::EXIST) => {}
-                    Err(error) => return Err(error.into()),
-                }
-                at = rustix::fs::openat2(&at, name, path_only | OFlags::DIRECTORY, Mode::empty(), resolve)?;
-            }
-            at
-        }
-        answer => answer?,
-    };
+    let found = beneath::open_or_make(dir, sub_path)?;
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
         | OpenTreeFlags::AT_EMPTY_PATH;
     Ok(rustix::mount::open_tree(&found, "", flags)?)
+}
+
+/// Whether a mount's part of its volume can be had, and makes it if it is missing.
+///
+/// # Errors
+/// A link in the volume leads out of it, or the kernel refuses.
+pub fn check_sub_path(mount: &Mount) -> std::io::Result<()> {
+    match (&mount.source, &mount.sub_path) {
+        (MountSource::Dir(dir), Some(sub_path)) => beneath::open_or_make(dir, sub_path).map(|_| ()),
+        _ => Ok(()),
+    }
 }
 
 fn attach(plan: &mut Plan, volume: Volume, mount: &Mount) -> Result<(), RuntimeError> {

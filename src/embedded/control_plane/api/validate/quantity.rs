@@ -30,6 +30,22 @@ const BINARY: [(&str, i128); 6] = [
     ("Ki", NANO << 10),
 ];
 
+impl Quantity {
+    /// Whole units, rounded up; what is negative counts as nothing.
+    pub fn value(self) -> u64 {
+        self.in_units_of(Quantity { nanos: NANO })
+    }
+
+    /// How many of `unit` it is, rounded up; what is negative, or counted in nothing, counts as nothing.
+    pub fn in_units_of(self, unit: Quantity) -> u64 {
+        if self.nanos <= 0 || unit.nanos <= 0 {
+            return 0;
+        }
+        let rest = i128::from(self.nanos % unit.nanos != 0);
+        u64::try_from(self.nanos / unit.nanos + rest).unwrap_or(u64::MAX)
+    }
+}
+
 /// Digits looked at; more cannot matter within the range.
 const MAX_DIGITS: usize = 60;
 
@@ -145,6 +161,23 @@ mod tests {
             assert_eq!(canonical(text).as_deref(), Some(expected), "{text}");
         }
         assert_eq!(canonical("1e3"), None);
+    }
+
+    #[test]
+    fn values_are_rounded_up() {
+        for (text, unit, expected) in [
+            ("64Mi", "1", 64 << 20),
+            ("500m", "1", 1),
+            ("500m", "1m", 500),
+            ("1.5Gi", "1Mi", 1536),
+            ("1k", "1Ki", 1),
+            ("-1", "1", 0),
+            ("1", "0", 0),
+        ] {
+            let unit = parse(unit).unwrap();
+            assert_eq!(parse(text).unwrap().in_units_of(unit), expected, "{text}");
+        }
+        assert_eq!(parse("2500m").unwrap().value(), 3);
     }
 
     #[test]
