@@ -36,10 +36,17 @@ fn relative(path: &Path) -> io::Result<&Path> {
 /// # Errors
 /// `NotFound`; `EXDEV` for a link that leads out of `root`; `InvalidInput` for a path with `..`.
 pub fn open(root: &Path, path: &Path) -> io::Result<OwnedFd> {
-    let root = File::open(root)?;
+    open_at(&File::open(root)?.into(), path)
+}
+
+/// As [`open`], below an open directory.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_at(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     Ok(rustix::fs::openat2(
-        &root,
+        root,
         relative(path)?,
         flags,
         Mode::empty(),
@@ -52,11 +59,19 @@ pub fn open(root: &Path, path: &Path) -> io::Result<OwnedFd> {
 /// # Errors
 /// As [`open`]; `EEXIST` or `ENOTDIR` where something else is in the way.
 pub fn open_or_make(root: &Path, path: &Path) -> io::Result<OwnedFd> {
-    match open(root, path) {
+    open_or_make_at(File::open(root)?.into(), path)
+}
+
+/// As [`open_or_make`], below an open directory.
+///
+/// # Errors
+/// As [`open_or_make`].
+pub fn open_or_make_at(root: OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    match open_at(&root, path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         answer => return answer,
     }
-    let mut at = OwnedFd::from(File::open(root)?);
+    let mut at = root;
     for component in relative(path)?.components() {
         let name = component.as_os_str();
         match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755)) {

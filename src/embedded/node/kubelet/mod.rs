@@ -8,6 +8,7 @@ mod csi;
 mod env;
 mod host_path;
 mod ipam;
+mod limits;
 mod logs;
 mod mounting;
 mod node;

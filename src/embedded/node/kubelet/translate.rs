@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     Capabilities, Container, EphemeralContainer, Pod, PodSecurityContext, PodSpec, SecurityContext,
 };
 
-use super::{env, state::Kind, volumes::Mounted};
+use super::{env, limits, state::Kind, volumes::Mounted};
 use crate::embedded::{
     image::StandIn,
     node::runtime::{ContainerConfig, Mount, MountSource},
@@ -141,7 +141,8 @@ pub fn config(pod: &Pod, container: &Container, image: &StandIn, parts: Parts) -
         log: Some(parts.log),
         share_pid_with: parts.share_pid_with,
         env: parts.env,
-        oom_score_adj: None,
+        memory: limits::memory(container),
+        oom_score_adj: Some(limits::oom_score(pod, container)),
     })
 }
 
@@ -178,14 +179,16 @@ fn mounts(
         {
             return Err(sub_path_failed(container, &mount.name));
         }
-        let sub_path = match (&volume.inside, sub_path) {
-            (Some(inside), Some(sub_path)) => Some(inside.join(sub_path.trim_start_matches('/'))),
-            (inside, sub_path) => sub_path.map(PathBuf::from).or_else(|| inside.clone()),
-        };
         mounts.push(Mount {
-            source: MountSource::Dir(volume.dir.clone()),
+            source: match &volume.inside {
+                Some(inside) => MountSource::Part {
+                    root: volume.dir.clone(),
+                    inside: inside.clone(),
+                },
+                None => MountSource::Dir(volume.dir.clone()),
+            },
             target: PathBuf::from(&mount.mount_path),
-            sub_path,
+            sub_path: sub_path.map(PathBuf::from),
             read_only: volume.read_only || mount.read_only == Some(true),
         });
     }
@@ -363,7 +366,7 @@ mod tests {
             ["/a", "/a/b"]
         );
         let sub_paths: Vec<_> = made.mounts.iter().map(|mount| mount.sub_path.clone()).collect();
-        assert_eq!(sub_paths, [Some("in".into()), Some("in/x".into())]);
+        assert_eq!(sub_paths, [None, Some("x".into())]);
         let out = json!({"volumeMounts": [{"name": "v", "mountPath": "/w", "subPathExpr": "$(A)/../../x"}]});
         assert_eq!(
             make(out).unwrap_err(),

@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, task::AbortHandle};
 use super::{
     Inner,
     env::Facts,
-    lock,
+    limits, lock,
     mounting::Token,
     node,
     probes::{Finding, Which},
@@ -94,7 +94,7 @@ pub struct Worker {
     pub(super) written: BTreeMap<String, Files>,
     pub(super) tokens: BTreeMap<TokenRequest, Token>,
     published: Option<PodStatus>,
-    annotated: Option<String>,
+    annotated: Option<BTreeMap<&'static str, String>>,
     wake: Option<Timestamp>,
 }
 
@@ -155,7 +155,14 @@ impl Worker {
             };
             tokio::select! {
                 message = inbox.recv() => match message {
-                    Some(Message::Pod(pod)) => self.accept(pod),
+                    Some(Message::Pod(pod)) => {
+                        let before = self.pod.clone();
+                        self.accept(pod);
+                        // The downward API's files tell of them.
+                        if before.labels() != self.pod.labels() || before.annotations() != self.pod.annotations() {
+                            self.refresh_volumes().await;
+                        }
+                    }
                     Some(Message::Sources) => self.sources_changed().await,
                     Some(Message::Gone) | None => {
                         self.remove().await;
@@ -417,23 +424,28 @@ impl Worker {
         }
     }
 
-    /// Marks the pod with the stand-ins that run in it, so that no one takes them for the product.
+    /// Marks the pod with the stand-ins that run in it, so that no one takes them for the product, and with the limits that nothing
+    /// holds it to.
     async fn annotate(&mut self) {
         let names: std::collections::BTreeSet<&str> = self.stand_ins.values().map(String::as_str).collect();
         if names.is_empty() {
             return;
         }
-        let text = names.into_iter().collect::<Vec<_>>().join(",");
-        if self.annotated.as_ref() == Some(&text) || self.pod.annotations().get(STAND_IN) == Some(&text) {
+        let mut wanted = BTreeMap::from([(STAND_IN, names.into_iter().collect::<Vec<_>>().join(","))]);
+        if let Some(limits) = limits::not_enforced(&self.pod) {
+            wanted.insert(limits::NOT_ENFORCED, limits);
+        }
+        let there = |(name, text): (&&str, &String)| self.pod.annotations().get(*name) == Some(text);
+        if self.annotated.as_ref() == Some(&wanted) || wanted.iter().all(there) {
             return;
         }
         let pods: Api<Pod> = Api::namespaced(self.inner.client.clone(), &self.pod.namespace().unwrap_or_default());
-        let patch = json!({"metadata": {"uid": self.uid, "annotations": {STAND_IN: text}}});
+        let patch = json!({"metadata": {"uid": self.uid, "annotations": wanted}});
         match unless_gone(
             pods.patch(&self.pod.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
                 .await,
         ) {
-            Ok(_) => self.annotated = Some(text),
+            Ok(_) => self.annotated = Some(wanted),
             Err(error) => tracing::warn!(pod = self.pod.name_any(), %error, "annotation not written"),
         }
     }

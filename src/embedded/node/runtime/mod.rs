@@ -5,6 +5,7 @@
 //! A container's process does its part ([`rootfs`]) by itself, so that many containers start side by side.
 
 mod capabilities;
+mod limits;
 mod log;
 mod rootfs;
 mod streams;
@@ -12,6 +13,7 @@ mod template;
 mod thread;
 mod types;
 
+pub use limits::try_processes;
 pub use rootfs::check_sub_path;
 pub use types::{
     Attach, ContainerConfig, ContainerExit, ExecConfig, Exited, Mount, MountSource, Output, Process, RuntimeConfig,
@@ -24,7 +26,7 @@ use rustix::{net::AddressFamily, process::Pid};
 use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::node::sys::{Child, Failure, Program, Step};
+use crate::embedded::node::sys::{Child, Failure, Filter, Program, Step};
 
 use log::LogFile;
 use streams::{Ours, Sink, Terminal, exec_reaper, feeder, pipes, reaper, window};
@@ -106,7 +108,7 @@ impl Runtime {
                 gid_map: format!("{} 0 1", config.gid.unwrap_or(0)).into_bytes(),
             });
         }
-        steps.extend(rights(capabilities, config.no_new_privileges));
+        steps.extend(rights(capabilities, config.no_new_privileges, config.memory));
         let program = program(steps, &config.argv, &env)?;
         let name = config.argv.first().cloned().unwrap_or_default();
         let id = config.id.clone();
@@ -191,7 +193,7 @@ impl Runtime {
         }
         let (streams, stream_step) = stdio(config.tty, config.stdin, config.size)?;
         let mut steps = vec![Step::Chdir(template::c_path(&entry.cwd)?), stream_step];
-        steps.extend(rights(entry.capabilities, entry.no_new_privileges));
+        steps.extend(rights(entry.capabilities, entry.no_new_privileges, entry.memory));
         let program = program(steps, &config.argv, &env)?;
         let name = config.argv.first().cloned().unwrap_or_default();
         let started_at = jiff::Timestamp::now();
@@ -259,8 +261,10 @@ fn stdio(tty: bool, stdin: bool, size: Option<(u16, u16)>) -> Result<(Option<Our
     Ok((Some(ours), Step::Streams(streams)))
 }
 
-fn rights(capabilities: u64, no_new_privileges: bool) -> Vec<Step> {
-    let mut steps = vec![Step::KeepCapabilities(capabilities)];
+fn rights(capabilities: u64, no_new_privileges: bool, memory: Option<u64>) -> Vec<Step> {
+    let mut steps = limits::steps(memory);
+    steps.push(Step::Filter(Filter::containers()));
+    steps.push(Step::KeepCapabilities(capabilities));
     if no_new_privileges {
         steps.push(Step::NoNewPrivileges);
     }

@@ -34,6 +34,8 @@ const DIRECTORIES: [(&str, u32); 12] = [
     ("var", 0o755),
     (".ztlab", 0o755),
 ];
+/// Files that a container's root may hold: each costs memory of the kernel, an empty one too.
+const FILES: u32 = 32_768;
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n";
@@ -98,6 +100,7 @@ pub(super) fn steps(
     sandbox: &SandboxConfig,
     container: &ContainerConfig,
     size: u64,
+    processes: Option<u32>,
 ) -> Result<Vec<Step>, RuntimeError> {
     let volumes = container
         .mounts
@@ -109,7 +112,12 @@ pub(super) fn steps(
         steps: Vec::with_capacity(96),
     };
     let hardened = MountFlags::NOSUID | MountFlags::NODEV;
-    plan.mount("tmpfs", "", hardened, &format!("mode=0755,size={size}"))?;
+    plan.mount(
+        "tmpfs",
+        "",
+        hardened,
+        &format!("mode=0755,size={size},nr_inodes={FILES}"),
+    )?;
     for (name, mode) in DIRECTORIES {
         plan.directory(name, mode)?;
     }
@@ -124,10 +132,17 @@ pub(super) fn steps(
     devices(&mut plan, template)?;
     programs(&mut plan, template, &container.programs)?;
     plan.mount("proc", "proc", hardened | MountFlags::NOEXEC, "")?;
+    if let (Some(most), None) = (processes, &container.share_pid_with) {
+        let path = plan.path("proc/sys/kernel/pid_max")?;
+        plan.steps.push(Step::Setting(path, most.to_string().into_bytes()));
+    }
     for &name in &template.proc_read_only {
         let place = template.staging.join("proc").join(name);
         plan.bind(&place, Path::new("proc").join(name))?;
         plan.steps.push(Step::ReadOnly(c_path(&place)?));
+    }
+    for (name, cover) in &template.proc_masked {
+        plan.bind(&template.dir.join(cover), Path::new("proc").join(name))?;
     }
     etc(&mut plan, template, sandbox)?;
     plan.steps.push(Step::PivotRoot(c_path(&template.staging)?));
@@ -149,7 +164,12 @@ fn devices(plan: &mut Plan, template: &Template) -> Result<(), RuntimeError> {
     plan.bind(&template.dir.join("dev"), "dev")?;
     let flags = MountFlags::NOSUID | MountFlags::NOEXEC;
     plan.mount("devpts", "dev/pts", flags, "newinstance,ptmxmode=0666,mode=0620")?;
-    plan.mount("tmpfs", "dev/shm", flags | MountFlags::NODEV, "mode=1777,size=64m")
+    plan.mount(
+        "tmpfs",
+        "dev/shm",
+        flags | MountFlags::NODEV,
+        "mode=1777,size=64m,nr_inodes=4096",
+    )
 }
 
 /// Links to this binary, one per program of the image.
@@ -163,7 +183,7 @@ fn programs(plan: &mut Plan, template: &Template, programs: &[String]) -> Result
         "tmpfs",
         dir,
         MountFlags::NOSUID | MountFlags::NODEV,
-        "mode=0755,size=64k",
+        "mode=0755,size=64k,nr_inodes=1024",
     )?;
     for program in programs {
         if program.is_empty() || program.contains('/') || program == "." || program == ".." {
@@ -202,35 +222,47 @@ enum Volume {
 }
 
 fn open(mount: &Mount) -> Result<Volume, RuntimeError> {
-    let dir = match &mount.source {
+    let of = match &mount.source {
         MountSource::Tmpfs { size_bytes } => return Ok(Volume::Memory(*size_bytes)),
-        MountSource::Dir(dir) => dir,
+        MountSource::Dir(dir) => dir.clone(),
+        MountSource::Part { root, inside } => root.join(inside),
     };
-    let step = || format!("mount {} at {}", dir.display(), mount.target.display());
-    let tree = match &mount.sub_path {
-        None => detached(dir),
-        Some(sub_path) => part(dir, sub_path),
-    }
-    .map_err(RuntimeError::kernel(step()))?;
+    let step = || format!("mount {} at {}", of.display(), mount.target.display());
+    let tree = tree(mount).map_err(RuntimeError::kernel(step()))?;
     let attributes = MountAttributes {
         read_only: mount.read_only,
         no_suid: true,
         no_dev: true,
     };
     sys::mount_setattr(&tree, attributes).map_err(RuntimeError::kernel(step()))?;
-    let meta = rustix::fs::fstat(&tree).map_err(|error| RuntimeError::kernel(step())(error.into()))?;
-    let is_dir = rustix::fs::FileType::from_raw_mode(meta.st_mode).is_dir();
-    Ok(Volume::Tree(Arc::new(tree), is_dir))
+    let kind = beneath::kind(&tree).map_err(RuntimeError::kernel(step()))?;
+    Ok(Volume::Tree(Arc::new(tree), kind.is_dir()))
 }
 
-/// The part of a volume at `sub_path`, made as a directory if missing; no link in the volume leads out of it.
-fn part(dir: &Path, sub_path: &Path) -> std::io::Result<OwnedFd> {
-    let found = beneath::open_or_make(dir, sub_path)?;
+/// A detached copy of what a mount shows.
+fn tree(mount: &Mount) -> std::io::Result<OwnedFd> {
+    if let (MountSource::Dir(dir), None) = (&mount.source, &mount.sub_path) {
+        return detached(dir);
+    }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_RECURSIVE
         | OpenTreeFlags::AT_EMPTY_PATH;
-    Ok(rustix::mount::open_tree(&found, "", flags)?)
+    Ok(rustix::mount::open_tree(place(mount)?, "", flags)?)
+}
+
+/// The part of its volume that a mount shows, made as a directory if missing. No link leads out of the volume, and none that is
+/// a volume leads out of where it is.
+fn place(mount: &Mount) -> std::io::Result<OwnedFd> {
+    let volume = match &mount.source {
+        MountSource::Dir(dir) => beneath::open(dir, Path::new(""))?,
+        MountSource::Part { root, inside } => beneath::open_or_make(root, inside)?,
+        MountSource::Tmpfs { .. } => return Err(std::io::ErrorKind::InvalidInput.into()),
+    };
+    match &mount.sub_path {
+        Some(sub_path) => beneath::open_or_make_at(volume, sub_path),
+        None => Ok(volume),
+    }
 }
 
 /// Whether a mount's part of its volume can be had, and makes it if it is missing.
@@ -238,10 +270,7 @@ fn part(dir: &Path, sub_path: &Path) -> std::io::Result<OwnedFd> {
 /// # Errors
 /// A link in the volume leads out of it, or the kernel refuses.
 pub fn check_sub_path(mount: &Mount) -> std::io::Result<()> {
-    match (&mount.source, &mount.sub_path) {
-        (MountSource::Dir(dir), Some(sub_path)) => beneath::open_or_make(dir, sub_path).map(|_| ()),
-        _ => Ok(()),
-    }
+    place(mount).map(|_| ())
 }
 
 fn attach(plan: &mut Plan, volume: Volume, mount: &Mount) -> Result<(), RuntimeError> {

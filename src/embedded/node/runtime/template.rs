@@ -46,6 +46,21 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// Parts of a container's `/proc` that act on the whole machine.
 const PROC_READ_ONLY: [&str; 5] = ["sys", "sysrq-trigger", "irq", "bus", "fs"];
 
+/// Parts of a container's `/proc` that tell of the whole machine. Source: containerd's default OCI specification.
+const PROC_MASKED: [&str; 11] = [
+    "acpi",
+    "asound",
+    "interrupts",
+    "kcore",
+    "keys",
+    "kmsg",
+    "latency_stats",
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+];
+
 /// What [`build`](Template::build) made.
 #[derive(Debug, Clone)]
 pub(super) struct Template {
@@ -61,6 +76,8 @@ pub(super) struct Template {
     pub(super) etc: Vec<&'static str>,
     /// Entries of `/proc` to make read-only.
     pub(super) proc_read_only: Vec<&'static str>,
+    /// Entries of `/proc` to cover, and what of the template covers them: nothing in either.
+    pub(super) proc_masked: Vec<(&'static str, &'static str)>,
     /// Where a container's links to this binary are.
     pub(super) links_dir: &'static str,
 }
@@ -89,6 +106,8 @@ impl Template {
             }
         }
         devices(&template.join("dev"))?;
+        let empty = template.join("empty");
+        fs::create_dir_all(&empty).map_err(RuntimeError::kernel(format!("make {}", empty.display())))?;
         let own = template.join("ztlab");
         bind(program, &own.join("ztlab"), true)?;
         let mut etc = Vec::new();
@@ -112,6 +131,13 @@ impl Template {
             proc_read_only: PROC_READ_ONLY
                 .into_iter()
                 .filter(|name| Path::new("/proc").join(name).exists())
+                .collect(),
+            proc_masked: PROC_MASKED
+                .into_iter()
+                .filter_map(|name| {
+                    let meta = fs::metadata(Path::new("/proc").join(name)).ok()?;
+                    Some((name, if meta.is_dir() { "empty" } else { "dev/null" }))
+                })
                 .collect(),
             links_dir: if local { "/usr/local/bin" } else { "/opt/ztlab/bin" },
         })

@@ -22,7 +22,7 @@ use crate::embedded::node::{
     sys::{self, Child, Program, Step},
 };
 
-use super::{ContainerConfig, Exited, RuntimeConfig, RuntimeError, SandboxConfig, rootfs, template::Template};
+use super::{ContainerConfig, Exited, RuntimeConfig, RuntimeError, SandboxConfig, limits, rootfs, template::Template};
 
 pub(super) type Job = Box<dyn FnOnce(&mut Node) + Send>;
 
@@ -32,6 +32,9 @@ const SHARED: [(&str, ThreadNameSpaceType); 3] = [
     ("uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
     ("ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
 ];
+
+/// Pages of System V shared memory that a pod may have: 64 MiB.
+const SHARED_MEMORY_PAGES: &str = "16384";
 
 struct Sandbox {
     config: SandboxConfig,
@@ -48,6 +51,7 @@ pub(super) struct Entry {
     pub(super) cwd: std::path::PathBuf,
     pub(super) capabilities: u64,
     pub(super) no_new_privileges: bool,
+    pub(super) memory: Option<u64>,
     pub(super) user: bool,
     pub(super) exited: Option<Exited>,
 }
@@ -56,6 +60,8 @@ pub(super) struct Entry {
 pub(super) struct Node {
     config: RuntimeConfig,
     template: Template,
+    /// How many processes a container may have, where that holds on this machine.
+    processes: Option<u32>,
     network: PodNetwork,
     /// The thread's own namespaces, to come back to.
     home: Vec<(Arc<OwnedFd>, ThreadNameSpaceType)>,
@@ -121,6 +127,13 @@ impl Node {
         let template = Template::build(&config.dir, &program)?;
         let network = PodNetwork::start(&config.node_addresses, config.service_range)
             .map_err(|error| RuntimeError::kernel(error.what)(error.source))?;
+        let processes = match limits::try_processes(config.processes) {
+            Ok(()) => Some(config.processes),
+            Err(why) => {
+                tracing::warn!("the number of a container's processes is not bounded: {why}");
+                None
+            }
+        };
         let own = |kind| namespace(kind).map_err(RuntimeError::kernel("open the node's namespaces"));
         let home = SHARED
             .iter()
@@ -129,6 +142,7 @@ impl Node {
         Ok(Self {
             config,
             template,
+            processes,
             network,
             home,
             home_pid: own("pid")?,
@@ -173,6 +187,10 @@ impl Node {
         sys::unshare(kinds).map_err(RuntimeError::kernel("make a pod's namespaces"))?;
         rustix::system::sethostname(config.hostname.as_bytes())
             .map_err(|error| RuntimeError::kernel(format!("name the host {:?}", config.hostname))(error.into()))?;
+        // System V shared memory is in no file system whose size could bound it. Older kernels keep this one to the machine's root.
+        if let Err(error) = fs::write("/proc/sys/kernel/shmall", SHARED_MEMORY_PAGES) {
+            tracing::debug!(%error, "System V shared memory is bounded by the machine alone");
+        }
         let mut socket = None;
         if config.ip.is_some() {
             cni::quiet_ipv6();
@@ -247,6 +265,7 @@ impl Node {
             &sandbox.config,
             config,
             self.config.root_size,
+            self.processes,
         )?);
         steps.append(&mut program.steps);
         program.steps = steps;
@@ -271,6 +290,7 @@ impl Node {
                 cwd: config.cwd.clone().unwrap_or_else(|| "/".into()),
                 capabilities: entry.capabilities,
                 no_new_privileges: config.no_new_privileges,
+                memory: config.memory,
                 user: entry.user,
                 exited: None,
             },

@@ -27,6 +27,8 @@ pub struct RuntimeConfig {
     pub service_range: (Ipv4Addr, u8),
     /// Upper bound of each container's writable root, bytes.
     pub root_size: u64,
+    /// How many processes and threads a container may have at once, where the kernel can be told (Linux 6.14).
+    pub processes: u32,
     /// A log file is rotated when it is larger than this, bytes; one older file (`….1`) is kept.
     pub log_size: u64,
 }
@@ -40,6 +42,7 @@ impl RuntimeConfig {
             node_addresses: vec![Ipv4Addr::new(10, 244, 0, 1), Ipv4Addr::new(10, 96, 0, 10)],
             service_range: (Ipv4Addr::new(10, 96, 0, 0), 16),
             root_size: 64 << 20,
+            processes: 1024,
             log_size: 10 << 20,
         }
     }
@@ -65,6 +68,13 @@ pub struct SandboxConfig {
 pub enum MountSource {
     /// A directory or file of the node.
     Dir(PathBuf),
+    /// What is at `inside` in a directory that pods write to: looked up without following a link out of it.
+    Part {
+        /// The directory.
+        root: PathBuf,
+        /// The path in it.
+        inside: PathBuf,
+    },
     /// Memory, gone with the container.
     Tmpfs {
         /// Upper bound, bytes.
@@ -127,6 +137,9 @@ pub struct ContainerConfig {
     pub log: Option<PathBuf>,
     /// A container whose processes it sees (`shareProcessNamespace`, an ephemeral container's target).
     pub share_pid_with: Option<String>,
+    /// `limits.memory`, bytes. Where nothing counts a container's memory, it bounds what each of its processes may have of its
+    /// own.
+    pub memory: Option<u64>,
     /// `oom_score_adj` of its processes.
     pub oom_score_adj: Option<i32>,
 }

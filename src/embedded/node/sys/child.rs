@@ -24,13 +24,13 @@ use rustix::{
         AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
         SendFlags, SocketFlags, SocketType,
     },
-    process::Pid,
+    process::{Pid, Resource, Rlimit},
     pty::OpenptFlags,
     termios::Winsize,
     thread::{ThreadNameSpaceType, UnshareFlags},
 };
 
-use super::own;
+use super::{Filter, own};
 
 /// One thing a child does before it executes its program.
 #[derive(Debug, Clone)]
@@ -83,6 +83,12 @@ pub enum Step {
     KeepCapabilities(u64),
     /// `PR_SET_NO_NEW_PRIVS`.
     NoNewPrivileges,
+    /// setrlimit(2), soft and hard, but never above the hard limit that is.
+    Limit(Resource, u64),
+    /// Writes a setting of the kernel, and holds it to what it then says.
+    Setting(CString, Vec<u8>),
+    /// Refuses system calls from here on ([`Filter`]).
+    Filter(Filter),
 }
 
 impl Step {
@@ -106,6 +112,9 @@ impl Step {
             Self::User { .. } => "become the container's user".to_owned(),
             Self::KeepCapabilities(_) => "drop capabilities".to_owned(),
             Self::NoNewPrivileges => "forbid new privileges".to_owned(),
+            Self::Limit(resource, _) => format!("limit {resource:?}"),
+            Self::Setting(path, _) => format!("set {}", text(path)),
+            Self::Filter(_) => "refuse system calls".to_owned(),
         }
     }
 }
@@ -404,6 +413,34 @@ fn take(step: &Step, status: BorrowedFd<'_>) -> rustix::io::Result<()> {
         Step::User { uid_map, gid_map } => user(uid_map, gid_map),
         Step::KeepCapabilities(kept) => keep(*kept),
         Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true),
+        Step::Limit(resource, value) => limit(*resource, *value),
+        Step::Setting(path, bytes) => setting(path, bytes),
+        Step::Filter(filter) => filter.apply(),
+    }
+}
+
+fn limit(resource: Resource, value: u64) -> rustix::io::Result<()> {
+    let most = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let value = Some(value.min(most));
+    rustix::process::setrlimit(
+        resource,
+        Rlimit {
+            current: value,
+            maximum: value,
+        },
+    )
+}
+
+fn setting(path: &CStr, bytes: &[u8]) -> rustix::io::Result<()> {
+    write(path, bytes, 0)?;
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut held = [0_u8; 32];
+    let length = rustix::io::read(&file, &mut held)?;
+    let held = held.get(..length).unwrap_or_default();
+    if held.trim_ascii_end() == bytes {
+        Ok(())
+    } else {
+        Err(rustix::io::Errno::NOTSUP)
     }
 }
 

@@ -2,8 +2,10 @@
 #![allow(unsafe_code)]
 
 mod child;
+mod filter;
 
 pub use child::{Child, Failure, Program, Step, spawn};
+pub use filter::Filter;
 
 use std::{
     ffi::CStr,
