@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::node::{
     kube_proxy::KubeProxy,
     netlink::{self, Batch},
+    runtime::{self, PROCESSES},
     sys,
 };
 
@@ -47,11 +48,13 @@ pub enum Need {
     Nftables,
     /// Reading packets from a device.
     PacketSocket,
+    /// A bound on the processes of one container (`pid_max` per PID namespace, Linux 6.14).
+    ProcessLimit,
 }
 
 impl Need {
     /// Every need, in order.
-    pub const ALL: [Need; 10] = [
+    pub const ALL: [Need; 11] = [
         Need::UserNamespace,
         Need::IdMap,
         Need::NetworkNamespace,
@@ -62,6 +65,7 @@ impl Need {
         Need::Veth,
         Need::Nftables,
         Need::PacketSocket,
+        Need::ProcessLimit,
     ];
 
     /// What it is, for a table.
@@ -77,12 +81,13 @@ impl Need {
             Need::Veth => "virtual Ethernet pair",
             Need::Nftables => "nftables with NAT",
             Need::PacketSocket => "packet capture",
+            Need::ProcessLimit => "bound on a container's processes",
         }
     }
 
     /// Whether a cluster can run, with less, where this is missing.
     fn optional(self) -> bool {
-        matches!(self, Need::Proc)
+        matches!(self, Need::Proc | Need::ProcessLimit)
     }
 }
 
@@ -239,6 +244,10 @@ fn cause(need: Need, errno: Errno, facts: &Facts) -> (String, String) {
             "a packet socket in a network namespace of one's own was refused",
             "load the module: sudo modprobe af_packet",
         ),
+        Need::ProcessLimit => told(
+            "a container may start as many processes as this machine has room for: a fork bomb is not kept in its pod",
+            "Linux 6.14 or later; until then, ulimit -u in the shell that starts the cluster bounds all of its pods together",
+        ),
         Need::Veth | Need::Nftables if !refused => module(need),
         _ if refused && facts.apparmor_restricts => (
             "AppArmor keeps user namespaces from programs without a profile (Ubuntu 23.10 and later)".to_owned(),
@@ -297,7 +306,10 @@ fn apparmor_advice(program: &str) -> String {
 /// The child of [`examine`]: tries every need in order and prints a line of JSON for each.
 pub fn doctor_stage(args: Vec<OsString>) -> ExitCode {
     if args.first().is_some_and(|arg| arg == "proc") {
-        return tell(Need::Proc, mount_proc());
+        // Told whatever comes of it: the parent reads each line for itself.
+        let proc = tell(Need::Proc, mount_proc());
+        tell(Need::ProcessLimit, bound_processes());
+        return proc;
     }
     try_out();
     ExitCode::SUCCESS
@@ -467,6 +479,13 @@ fn mount_proc() -> Result<(), Failure> {
     )?)
 }
 
+fn bound_processes() -> Result<(), Failure> {
+    runtime::try_processes(PROCESSES).map_err(|detail| Failure {
+        errno: Errno::NOTSUP,
+        detail: Some(detail),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -540,11 +559,13 @@ mod tests {
     }
 
     #[test]
-    fn a_masked_proc_is_no_reason_to_give_up() {
-        assert!(matches!(
-            explain(&failed(Need::Proc, Errno::PERM), &Facts::default()),
-            Outcome::Degraded { .. }
-        ));
+    fn what_a_cluster_runs_without_is_no_reason_to_give_up() {
+        for need in [Need::Proc, Need::ProcessLimit] {
+            assert!(matches!(
+                explain(&failed(need, Errno::PERM), &Facts::default()),
+                Outcome::Degraded { .. }
+            ));
+        }
     }
 
     #[test]

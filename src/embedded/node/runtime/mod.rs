@@ -16,8 +16,8 @@ mod types;
 pub use limits::try_processes;
 pub use rootfs::check_sub_path;
 pub use types::{
-    Attach, ContainerConfig, ContainerExit, ExecConfig, Exited, Mount, MountSource, Output, Process, RuntimeConfig,
-    RuntimeError, SandboxConfig, Started,
+    Attach, ContainerConfig, ContainerExit, ExecConfig, Exited, Mount, MountSource, Output, PROCESSES, Process,
+    RuntimeConfig, RuntimeError, SandboxConfig, Started,
 };
 
 use std::{ffi::CString, io, os::fd::OwnedFd, sync::Arc, sync::mpsc};

@@ -11,6 +11,9 @@ use tokio_util::sync::DropGuard;
 
 use super::streams::Attached;
 
+/// Processes and threads that a container may have at once.
+pub const PROCESSES: u32 = 1024;
+
 /// How the runtime is set up, once per node.
 #[derive(Debug, Clone)]
 pub struct RuntimeConfig {
@@ -42,7 +45,7 @@ impl RuntimeConfig {
             node_addresses: vec![Ipv4Addr::new(10, 244, 0, 1), Ipv4Addr::new(10, 96, 0, 10)],
             service_range: (Ipv4Addr::new(10, 96, 0, 0), 16),
             root_size: 64 << 20,
-            processes: 1024,
+            processes: PROCESSES,
             log_size: 10 << 20,
         }
     }
