@@ -245,8 +245,8 @@ fn cause(need: Need, errno: Errno, facts: &Facts) -> (String, String) {
             "load the module: sudo modprobe af_packet",
         ),
         Need::ProcessLimit => told(
-            "a container may start as many processes as this machine has room for: a fork bomb is not kept in its pod",
-            "Linux 6.14 or later; until then, ulimit -u in the shell that starts the cluster bounds all of its pods together",
+            "the kernel does not hold a container to a number of processes; the node counts them, and ends one that has too many",
+            "nothing needs to be done; Linux 6.14 or later refuses the process instead",
         ),
         Need::Veth | Need::Nftables if !refused => module(need),
         _ if refused && facts.apparmor_restricts => (

@@ -253,6 +253,31 @@ pub async fn many_pods_start(cluster: Cluster) {
     eprintln!("removed in {:?}", begin.elapsed());
 }
 
+pub async fn a_flood_of_processes_is_ended_by_the_node(cluster: Cluster) {
+    cluster.pod("flood", 5).await;
+    cluster.pod("web", 6).await;
+    cluster.idle("web", "other").await;
+    // one that stays under the bound goes on, and one whose processes have a user of their own is counted too
+    let sleepers = |count: u32| format!("for i in $(seq {count}); do sleep 1000 & done; echo all; wait");
+    let few = cluster.container("web", "few", &["sh", "-c", &sleepers(100)]);
+    let mut few = cluster.start_container(few).await;
+    for (id, uid) in [("root", None), ("user", Some(1000))] {
+        let mut config = cluster.container("flood", id, &["sh", "-c", &sleepers(1500)]);
+        config.uid = uid;
+        let mut flood = cluster.start_container(config).await;
+        let end = tokio::time::timeout(Duration::from_secs(60), flood.exited.wait()).await;
+        let end = end.unwrap();
+        assert_eq!((end.code, end.signal), (137, Some(9)), "{id}");
+        assert_eq!(
+            cluster.exec("other", &["echo", "served"]).await,
+            (0, "served\n".to_owned())
+        );
+    }
+    cluster.wait_for("few", "all").await;
+    let ended = tokio::time::timeout(Duration::from_secs(1), few.exited.wait()).await;
+    assert!(ended.is_err(), "{ended:?}");
+}
+
 /// The node's side: pods with processes of every sort, until it is killed from outside ([`kill_node`]).
 pub async fn a_killed_node_leaves_nothing(cluster: Cluster) {
     let long = seconds(cluster.dir.parent().unwrap());

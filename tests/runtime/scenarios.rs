@@ -13,7 +13,7 @@ type Scenario = fn(PathBuf) -> Pin<Box<dyn Future<Output = ()>>>;
 
 macro_rules! scenarios {
     ($($name:ident),* $(,)?) => {
-        pub const ALL: &[(&str, Scenario)] = &[$((stringify!($name), |dir| Box::pin($name(Cluster::start(dir))))),*];
+        pub const ALL: &[(&str, Scenario)] = &[$((stringify!($name), |dir| Box::pin($name(Cluster::of(stringify!($name), dir))))),*];
     };
 }
 
@@ -33,6 +33,7 @@ scenarios![
     a_program_is_hung_up_when_nobody_waits_for_it,
     a_removed_sandbox_leaves_nothing,
     many_pods_start,
+    a_flood_of_processes_is_ended_by_the_node,
     a_killed_node_leaves_nothing,
 ];
 
@@ -42,8 +43,13 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    fn start(dir: PathBuf) -> Self {
-        let runtime = Runtime::start(RuntimeConfig::new(dir.join("runtime"))).unwrap();
+    fn of(name: &str, dir: PathBuf) -> Self {
+        let config = RuntimeConfig {
+            // one scenario is about kernels that do not
+            kernel_counts: name != "a_flood_of_processes_is_ended_by_the_node",
+            ..RuntimeConfig::new(dir.join("runtime"))
+        };
+        let runtime = Runtime::start(config).unwrap();
         Self { dir, runtime }
     }
 

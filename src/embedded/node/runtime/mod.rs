@@ -12,6 +12,7 @@ mod streams;
 mod template;
 mod thread;
 mod types;
+mod watchdog;
 
 pub use limits::try_processes;
 pub use rootfs::check_sub_path;

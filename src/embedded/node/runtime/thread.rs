@@ -22,7 +22,9 @@ use crate::embedded::node::{
     sys::{self, Child, Program, Step},
 };
 
-use super::{ContainerConfig, Exited, RuntimeConfig, RuntimeError, SandboxConfig, limits, rootfs, template::Template};
+use super::{
+    ContainerConfig, Exited, RuntimeConfig, RuntimeError, SandboxConfig, limits, rootfs, template::Template, watchdog,
+};
 
 pub(super) type Job = Box<dyn FnOnce(&mut Node) + Send>;
 
@@ -60,7 +62,7 @@ pub(super) struct Entry {
 pub(super) struct Node {
     config: RuntimeConfig,
     template: Template,
-    /// How many processes a container may have, where that holds on this machine.
+    /// How many processes a container may have, where the kernel holds it to that.
     processes: Option<u32>,
     network: PodNetwork,
     /// The thread's own namespaces, to come back to.
@@ -127,10 +129,16 @@ impl Node {
         let template = Template::build(&config.dir, &program)?;
         let network = PodNetwork::start(&config.node_addresses, config.service_range)
             .map_err(|error| RuntimeError::kernel(error.what)(error.source))?;
-        let processes = match limits::try_processes(config.processes) {
+        let counted = if config.kernel_counts {
+            limits::try_processes(config.processes)
+        } else {
+            Err("it is not asked to".to_owned())
+        };
+        let processes = match counted {
             Ok(()) => Some(config.processes),
             Err(why) => {
-                tracing::warn!("the number of a container's processes is not bounded: {why}");
+                tracing::info!("the kernel does not bound a container's processes, the node counts them: {why}");
+                watchdog::start(config.processes).map_err(RuntimeError::kernel("start the watchdog"))?;
                 None
             }
         };

@@ -30,8 +30,11 @@ pub struct RuntimeConfig {
     pub service_range: (Ipv4Addr, u8),
     /// Upper bound of each container's writable root, bytes.
     pub root_size: u64,
-    /// How many processes and threads a container may have at once, where the kernel can be told (Linux 6.14).
+    /// How many processes and threads a container may have at once.
     pub processes: u32,
+    /// Whether the kernel is asked to hold a container to that (Linux 6.14); else, and where it cannot, the node counts, and ends
+    /// a container that has more.
+    pub kernel_counts: bool,
     /// A log file is rotated when it is larger than this, bytes; one older file (`….1`) is kept.
     pub log_size: u64,
 }
@@ -46,6 +49,7 @@ impl RuntimeConfig {
             service_range: (Ipv4Addr::new(10, 96, 0, 0), 16),
             root_size: 64 << 20,
             processes: PROCESSES,
+            kernel_counts: true,
             log_size: 10 << 20,
         }
     }
