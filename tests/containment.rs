@@ -301,6 +301,60 @@ fn a_full_disk_stays_in_its_pod() {
     });
 }
 
+#[test]
+fn a_persistent_volume_is_held_to_its_capacity() {
+    everywhere(|lab| {
+        let place = lab.dir().join("volumes/pv");
+        let (modes, size) = (json!(["ReadWriteOnce"]), json!({"storage": "4Mi"}));
+        lab.apply(&[
+            json!({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv"}, "spec": {"accessModes": modes,
+                "capacity": size, "storageClassName": "by-hand", "hostPath": {"path": place, "type": "DirectoryOrCreate"},
+                "claimRef": {"namespace": "default", "name": "claim"}}}),
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "claim"}, "spec": {"accessModes": modes,
+                "storageClassName": "by-hand", "volumeName": "pv", "resources": {"requests": size}}}),
+        ]);
+        let bound = r#"{"status": {"phase": "Bound"}}"#;
+        lab.kubectl(&[
+            "patch",
+            "pvc",
+            "claim",
+            "--subresource=status",
+            "--type=merge",
+            "-p",
+            bound,
+        ]);
+        // it stops by itself, lest a test that fails fills the disk
+        let fill = "while [ $(ls /v | wc -l) -lt 100 ]; do head -c 1000000 /dev/urandom > /v/$(ls /v | wc -l); sleep 0.2; done; sleep 1000";
+        let volumes = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "claim"}}]});
+        let mounts = json!([{"name": "v", "mountPath": "/v"}]);
+        lab.apply(&[
+            pod(
+                "filler",
+                json!({"command": ["sh", "-c", fill], "volumeMounts": mounts}),
+                volumes,
+            ),
+            pod("other", json!({}), json!({})),
+        ]);
+        lab.ready("other");
+        lab.event(
+            "filler",
+            "VolumeFull: volume \"v\" holds more than the 4194304 bytes of its PersistentVolume",
+        );
+        lab.until("no container starts on a full volume", || {
+            let status = lab.get(&["pod", "filler"])["status"]["containerStatuses"][0].clone();
+            status["state"]["waiting"]["reason"] == "CreateContainerConfigError"
+        });
+        let held = fs::read_dir(&place).unwrap().count();
+        assert!((5..60).contains(&held), "{held}");
+        lab.sh("other", "true");
+        // with room again, it starts again
+        for file in fs::read_dir(&place).unwrap().flatten() {
+            fs::remove_file(file.path()).unwrap();
+        }
+        lab.ready("filler");
+    });
+}
+
 /// Bytes of the files in a directory of the machine.
 fn used(dir: &Path) -> u64 {
     let mut sum = 0;

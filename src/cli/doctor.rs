@@ -116,7 +116,7 @@ pub fn run(out: &Output) -> Result<ExitCode, CliError> {
             out.line("The embedded cluster cannot run here until what is missing above is mended.")?;
         }
         out.line("Limits of memory hold each process of a container (RLIMIT_DATA), not the container; limits of processor time hold")?;
-        out.line("nothing; a PersistentVolume is bounded by the disk alone. No cgroup is used.")?;
+        out.line("nothing. No cgroup is used.")?;
         out.line("It is a lab, and no security boundary against an attack on the kernel; pods do not see your")?;
         out.line("home, /run and /var.")?;
     }

@@ -5,6 +5,7 @@
 
 mod admission;
 mod csi;
+mod disk;
 mod env;
 mod host_path;
 mod ipam;

@@ -18,6 +18,7 @@ use super::{
     volumes::{self, Content, Mounted, TokenRequest},
     worker::{TRY_AGAIN, Worker},
 };
+use crate::embedded::control_plane::api::validate::quantity;
 
 /// A token that a pod has.
 pub(super) struct Token {
@@ -91,7 +92,12 @@ async fn claimed(inner: &Inner, pod: &Pod, name: &str, read_only: bool) -> Resul
     let place = host_path::resolve(&source.path, &inner.dirs)?;
     host_path::prepare(&place, source.type_.as_deref().unwrap_or_default(), &source.path)?;
     let modes = spec.access_modes.unwrap_or_default();
+    let size = spec.capacity.as_ref().and_then(|capacity| capacity.get("storage"));
+    let size = size
+        .and_then(|size| quantity::parse(&size.0))
+        .map(quantity::Quantity::value);
     Ok(Mounted {
+        capacity: (place.root == inner.dirs.volumes).then_some(size.unwrap_or(volumes::MOST)),
         dir: place.root,
         inside: Some(place.inside),
         read_only: read_only || (modes.len() == 1 && modes.iter().any(|mode| mode == "ReadOnlyMany")),
@@ -221,6 +227,7 @@ impl Worker {
             dir: dir.clone(),
             inside: None,
             read_only,
+            capacity: None,
         };
         match content {
             Content::Empty { bytes } => {
@@ -247,6 +254,7 @@ impl Worker {
                     dir: place.root,
                     inside: Some(place.inside),
                     read_only: false,
+                    capacity: None,
                 })
             }
             Content::Csi(source) => csi::mount(&source, &self.inner.dirs),

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Instance, NamespaceSources, env, lock,
+    Instance, NamespaceSources, disk, env, lock,
     probes::{self, Finding, Target, Which},
     state::{self, Ended, Kind, Phase},
     translate::{self, Parts},
@@ -211,6 +211,12 @@ impl Worker {
             None if spec.share_process_namespace == Some(true) => self.live.values().next().map(|live| live.id.clone()),
             None => None,
         };
+        for mount in container.volume_mounts.iter().flatten() {
+            let volume = self.mounts.get(&mount.name).filter(|_| mount.read_only != Some(true));
+            if let Some(full) = volume.filter(|volume| volume.full()) {
+                return Err(disk::words(&mount.name, full));
+            }
+        }
         let parts = Parts {
             id: id.to_owned(),
             sandbox: self.uid.clone(),

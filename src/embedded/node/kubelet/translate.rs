@@ -324,6 +324,7 @@ mod tests {
                     dir: "/vol".into(),
                     inside: Some("in".into()),
                     read_only: false,
+                    capacity: None,
                 },
             )]),
             log: "/log".into(),

@@ -68,6 +68,8 @@ pub struct Mounted {
     pub inside: Option<PathBuf>,
     /// Whether no container may write to it.
     pub read_only: bool,
+    /// What it may hold, bytes, where it is on the machine's disk and no file system bounds it.
+    pub capacity: Option<u64>,
 }
 
 /// An empty directory without a `sizeLimit` holds this much, bytes.

@@ -233,6 +233,7 @@ impl Worker {
             return;
         }
         self.renew_tokens().await;
+        self.bound_disk().await;
         // Each round starts or pauses at least one container; a pod has only so many.
         for _ in 0..64 {
             let next = state::next(&self.pod, &self.state, Timestamp::now());
