@@ -225,7 +225,7 @@ fn check_address(wanted: &str, taken: &Taken) -> Result<(), String> {
     let (first, last) = (u32::from(taken.range.network()), u32::from(taken.range.broadcast()));
     if !(first + 1..last).contains(&address) {
         return Err(format!(
-            "failed to allocate IP: the provided IP is not in the valid range. The range of valid IPs is {}",
+            "failed to allocate IP {wanted}: the provided IP ({wanted}) is not in the valid range. The range of valid IPs is {}",
             taken.range
         ));
     }
@@ -239,6 +239,8 @@ fn check_address(wanted: &str, taken: &Taken) -> Result<(), String> {
 
 fn assign_ports(resource: &Resource, name: &str, spec: &mut Map<String, Value>, taken: &Taken) -> Result<(), ApiError> {
     let mut taken_ports = taken.ports.clone();
+    // what this Service has itself, by port: TCP and UDP may share a number, as DNS does
+    let mut own: HashSet<i64> = HashSet::new();
     let Some(ports) = spec.get_mut("ports").and_then(Value::as_array_mut) else {
         return Ok(());
     };
@@ -253,7 +255,7 @@ fn assign_ports(resource: &Resource, name: &str, spec: &mut Map<String, Value>, 
         let chosen = chosen.ok_or_else(|| ApiError::internal("the node port range is full"))?;
         let why = if !NODE_PORTS.contains(&chosen) {
             Some("provided port is not in the valid range. The range of valid ports is 30000-32767")
-        } else if taken_ports.contains(&chosen) {
+        } else if taken_ports.contains(&chosen) && !own.contains(&chosen) {
             Some("provided port is already allocated")
         } else {
             None
@@ -263,6 +265,7 @@ fn assign_ports(resource: &Resource, name: &str, spec: &mut Map<String, Value>, 
             return Err(ApiError::invalid(resource, name, &[field]));
         }
         taken_ports.insert(chosen);
+        own.insert(chosen);
         fields.insert("nodePort".to_owned(), json!(chosen));
     }
     Ok(())

@@ -18,6 +18,9 @@ pub fn service(fields: &mut Fields) {
 fn service_spec(spec: &mut Fields) {
     text(spec, "sessionAffinity", "None");
     text(spec, "type", "ClusterIP");
+    if spec["sessionAffinity"] == "None" {
+        spec.remove("sessionAffinityConfig");
+    }
     if spec["sessionAffinity"] == "ClientIP"
         && let Some(config) = child(spec, "sessionAffinityConfig")
         && let Some(client) = child(config, "clientIP")

@@ -7,6 +7,8 @@ use serde_json::json;
 
 use super::{super::super::view::Object, Errors, FieldError, meta, names};
 
+/// A day, in seconds.
+const LONGEST_AFFINITY: i64 = 86_400;
 const BAD_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
 pub fn service(object: Object<'_>, errors: &mut Errors) {
@@ -39,12 +41,41 @@ pub fn service(object: Object<'_>, errors: &mut Errors) {
     if !ip.is_empty() && !headless && ip.parse::<IpAddr>().is_err() {
         errors.push(FieldError::invalid("spec.clusterIPs[0]", &json!(ip), BAD_IP));
     }
+    for (index, address) in spec.items("externalIPs").enumerate() {
+        if address.0.as_str().is_none_or(|ip| ip.parse::<IpAddr>().is_err()) {
+            errors.push(FieldError::invalid(
+                format!("spec.externalIPs[{index}]"),
+                address.0,
+                BAD_IP,
+            ));
+        }
+    }
+    traffic(spec, errors);
     service_ports(spec, errors);
+}
+
+/// Whom a Service's traffic goes to, and how long a client stays with its endpoint.
+fn traffic(spec: Object<'_>, errors: &mut Errors) {
+    for field in ["internalTrafficPolicy", "externalTrafficPolicy"] {
+        if spec.at(field).is_set() {
+            errors.one_of(spec, field, "spec", &["Cluster", "Local"]);
+        }
+    }
+    let timeout = spec.at("sessionAffinityConfig").at("clientIP").at("timeoutSeconds");
+    let fits = |seconds: i64| (1..=LONGEST_AFFINITY).contains(&seconds);
+    if timeout.is_set() && timeout.0.as_i64().is_none_or(|seconds| !fits(seconds)) {
+        errors.push(FieldError::invalid(
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds",
+            timeout.0,
+            format!("must be greater than 0 and less than {LONGEST_AFFINITY}"),
+        ));
+    }
 }
 
 fn service_ports(spec: Object<'_>, errors: &mut Errors) {
     let several = spec.items("ports").len() > 1;
     let (mut names_seen, mut ports_seen) = (BTreeSet::new(), BTreeSet::new());
+    let mut node_ports_seen = BTreeSet::new();
     for (index, port) in spec.items("ports").enumerate() {
         let field = format!("spec.ports[{index}]");
         let name = port.str("name");
@@ -57,12 +88,23 @@ fn service_ports(spec: Object<'_>, errors: &mut Errors) {
             }
         }
         errors.port(port.at("port"), &format!("{field}.port"));
-        errors.one_of(port, "protocol", &field, &["TCP", "UDP", "SCTP"]);
+        if port.str("protocol") == "SCTP" {
+            let why = "this cluster does not carry SCTP: use TCP or UDP";
+            errors.push(FieldError::invalid(format!("{field}.protocol"), &json!("SCTP"), why));
+        } else {
+            errors.one_of(port, "protocol", &field, &["TCP", "UDP", "SCTP"]);
+        }
         if port.at("targetPort").is_set() {
             errors.port_or_name(port.at("targetPort"), &format!("{field}.targetPort"));
         }
         if port.int("nodePort") != 0 {
             errors.port(port.at("nodePort"), &format!("{field}.nodePort"));
+            if !node_ports_seen.insert((port.int("nodePort"), port.str("protocol"))) {
+                errors.push(FieldError::duplicate(
+                    format!("{field}.nodePort"),
+                    port.at("nodePort").0,
+                ));
+            }
         }
         if !ports_seen.insert((port.int("port"), port.str("protocol"))) {
             let value = json!({"port": port.int("port"), "protocol": port.str("protocol")});

@@ -307,3 +307,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_service_cannot_ask_for() {
+    let ports = |port: Value| json!([port, {"name": "other", "port": 81, "nodePort": 30_081}]);
+    let port = json!({"name": "http", "port": 80});
+    for (change, expected) in [
+        (
+            json!({"ports": [{"port": 80, "protocol": "SCTP"}]}),
+            "spec.ports[0].protocol: Invalid value: \"SCTP\": this cluster does not carry SCTP: use TCP or UDP",
+        ),
+        (
+            json!({"externalIPs": ["192.0.2.7", "here"]}),
+            "spec.externalIPs[1]: Invalid value: \"here\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+        (
+            json!({"internalTrafficPolicy": "Near"}),
+            "spec.internalTrafficPolicy: Unsupported value: \"Near\": supported values: \"Cluster\", \"Local\"",
+        ),
+        (
+            json!({"type": "NodePort", "externalTrafficPolicy": "Near"}),
+            "spec.externalTrafficPolicy: Unsupported value: \"Near\": supported values: \"Cluster\", \"Local\"",
+        ),
+        (
+            json!({"type": "NodePort", "ports": ports(json!({"name": "http", "port": 80, "nodePort": 30_081}))}),
+            "spec.ports[1].nodePort: Duplicate value: 30081",
+        ),
+        (
+            json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 86_401}}}),
+            "spec.sessionAffinityConfig.clientIP.timeoutSeconds: Invalid value: 86401: must be greater than 0 and less than 86400",
+        ),
+    ] {
+        let mut spec = json!({"ports": [port.clone()]});
+        json_patch::merge(&mut spec, &change);
+        assert_eq!(texts("v1", "Service", &json!({"spec": spec})), [expected], "{change}");
+    }
+    for good in [
+        json!({"type": "NodePort", "ports": ports(json!({"name": "dns", "port": 53, "protocol": "UDP", "nodePort": 30_081}))}),
+        json!({"ports": [port], "sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 86_400}}}),
+        json!({"ports": [{"port": 80}], "sessionAffinity": "None", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 5}}}),
+    ] {
+        assert_eq!(texts("v1", "Service", &json!({"spec": good})), [""; 0], "{good}");
+    }
+}
