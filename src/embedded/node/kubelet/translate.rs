@@ -90,7 +90,7 @@ pub fn config(pod: &Pod, container: &Container, image: &StandIn, parts: Parts) -
         .unwrap_or_default();
     let Capabilities { add, drop } = security.capabilities.clone().unwrap_or_default();
     let (uid, gid) = ids(&security, &of_pod)?;
-    if uid == Some(0) && security.run_as_non_root.or(of_pod.run_as_non_root) == Some(true) {
+    if uid.unwrap_or(0) == 0 && security.run_as_non_root.or(of_pod.run_as_non_root) == Some(true) {
         return Err("container has runAsNonRoot and image will run as root".to_owned());
     }
     let lookup = |name: &str| {
@@ -377,6 +377,17 @@ mod tests {
             make(json!({"volumeMounts": [{"name": "w", "mountPath": "/w"}]})).unwrap_err(),
             "volume \"w\" not found"
         );
+    }
+
+    #[test]
+    fn an_image_that_runs_as_root_is_refused_where_none_may() {
+        let none = json!({"securityContext": {"runAsNonRoot": true}});
+        let root = json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 0}});
+        for container in [none, root] {
+            let refused = make(container).unwrap_err();
+            assert_eq!(refused, "container has runAsNonRoot and image will run as root");
+        }
+        assert!(make(json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 1000}})).is_ok());
     }
 
     #[test]
