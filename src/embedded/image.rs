@@ -13,7 +13,7 @@ pub struct StandIn {
     pub cmd: Vec<String>,
     /// The image's `ENV`.
     pub env: Vec<(String, String)>,
-    /// Programs that appear in `/usr/local/bin` of the container as links to this binary.
+    /// Programs that appear in `/usr/local/bin` of the container as links to this binary; `/name` appears in its root.
     pub programs: Vec<String>,
 }
 

@@ -17,11 +17,13 @@ pub struct Image {
     pub cmd: &'static [&'static str],
     /// The image's `ENV`.
     pub env: &'static [(&'static str, &'static str)],
-    /// Programs in its `/usr/local/bin`, links to this binary.
+    /// Programs in its `/usr/local/bin`, links to this binary; one that begins with `/` is at that place.
     pub programs: &'static [&'static str],
 }
 
-const TOOLS: &[&str] = &["curl", "dig", "idle", "nc", "nslookup", "psql", "sleep", "ztls"];
+const TOOLS: &[&str] = &[
+    "curl", "dig", "idle", "nc", "nslookup", "psql", "reach", "sleep", "ztls",
+];
 
 const TOOLS_SUPPORT: &[&str] = &[
     "curl: HTTP/1.1 and HTTPS; `curl --help` lists the options, exit codes as curl's (6 7 22 28 35 52 56 60)",
@@ -30,6 +32,7 @@ const TOOLS_SUPPORT: &[&str] = &[
     "nslookup: name [server], with the search list of /etc/resolv.conf",
     "psql: -h -p -U -d -c -t -A, PGPASSWORD and the other PG variables, postgresql:// URLs; no backslash commands",
     "ztls: facts of a TLS handshake and of every certificate in it, as text or --json",
+    "reach: tries many tcp:// and udp:// targets at once, once or for a while; open, refused or timeout for each",
     "sleep: seconds, suffixes s m h d, infinity",
     "idle: does nothing until SIGTERM (the default command)",
     "the host's sh, openssl and tcpdump where the host has them in /usr/bin",
@@ -145,5 +148,26 @@ pub const ALL: &[Image] = &[
         cmd: &["curl"],
         env: &[],
         programs: &["curl-entrypoint", "curl", "sleep"],
+    },
+    Image {
+        name: "agnhost",
+        repositories: &[
+            "registry.k8s.io/e2e-test-images/agnhost",
+            "k8s.gcr.io/e2e-test-images/agnhost",
+        ],
+        summary: "stands in for agnhost, the image of Kubernetes' network tests",
+        supports: &[
+            "every tag; subcommands as below, any other is refused by name; no TLS, no SCTP",
+            "connect HOST:PORT --timeout --protocol=tcp|udp --udp-data: 0, or 1 and TIMEOUT, REFUSED, DNS, OTHER or UNKNOWN",
+            "netexec --http-port --udp-port --http-override --delay-shutdown: / /clientip /dial /echo /exit /header /healthz",
+            "  /hostname /redirect /serverport /shell /shutdown over HTTP; hostname, echo, clientip over UDP",
+            "serve-hostname --tcp --udp --http --close --port; porter with env SERVE_PORT_<number>",
+            "pause (the default command), entrypoint-tester, dns-suffix, dns-server-list, etc-hosts",
+            "the host's sh and cat, and the tool box's curl, dig, nc, reach",
+        ],
+        entrypoint: &["/agnhost"],
+        cmd: &["pause"],
+        env: &[],
+        programs: &["/agnhost", "curl", "dig", "nc", "reach", "sleep"],
     },
 ];

@@ -1,4 +1,4 @@
-//! The programs that run inside pods as images: the payments shop and the tool box.
+//! The programs that run inside pods as images: the payments shop, the tool box, agnhost.
 //!
 //! Each answers the protocol, and the documented part of the command line, of what it stands for; anything else
 //! fails and names the stand-in, so that nobody takes it for the product. [`images`] lists them, and `ztlab images`
@@ -7,6 +7,7 @@
 //! A program runs alone in a container, often as PID 1: it is single-threaded, starts at once, ends on SIGTERM, and
 //! is configured by its environment and arguments only. It knows nothing of clusters, labs or captures.
 
+mod agnhost;
 mod http;
 mod images;
 mod log;
@@ -25,6 +26,7 @@ type Program = fn(Vec<OsString>) -> ExitCode;
 
 /// Every program by the name that it is called by.
 const PROGRAMS: &[(&str, Program)] = &[
+    ("agnhost", agnhost::main),
     ("curl", tools::curl::main),
     ("curl-entrypoint", tools::entrypoint::main),
     ("dig", tools::dig::main),
@@ -37,6 +39,7 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("orders-api", shop::orders_api::main),
     ("payments-api", shop::payments_api::main),
     ("psql", tools::psql::main),
+    ("reach", tools::reach::main),
     ("sleep", tools::sleep::main),
     ("ztls", tools::ztls::main),
 ];
@@ -73,7 +76,8 @@ mod tests {
     fn every_program_of_an_image_exists_and_every_program_is_in_an_image() {
         for image in ALL {
             for program in image.programs {
-                assert!(knows(program), "{} lists {program}", image.name);
+                let name = program.trim_start_matches('/');
+                assert!(knows(name), "{} lists {program}", image.name);
             }
             let start = image.entrypoint.first().or(image.cmd.first());
             let start = start.unwrap_or_else(|| panic!("{} has nothing to run", image.name));
@@ -81,7 +85,9 @@ mod tests {
         }
         for (program, _) in PROGRAMS {
             assert!(
-                ALL.iter().any(|image| image.programs.contains(program)),
+                ALL.iter()
+                    .flat_map(|image| image.programs)
+                    .any(|one| one.trim_start_matches('/') == *program),
                 "no image has {program}"
             );
         }

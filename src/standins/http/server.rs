@@ -82,6 +82,16 @@ pub async fn serve(listener: TcpListener, routes: Router, log: Log, shutdown: Ca
         .await
 }
 
+/// Serves `routes` on `listener` until `shutdown`, without a log.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve_silently(listener: TcpListener, routes: Router, shutdown: CancellationToken) -> io::Result<()> {
+    axum::serve(Prompt(listener), routes.into_make_service_with_connect_info::<Ends>())
+        .with_graceful_shutdown(shutdown.cancelled_owned())
+        .await
+}
+
 /// An error as the shop answers it.
 pub fn fail(status: StatusCode, message: &str) -> Response {
     (status, Json(json!({"error": message}))).into_response()

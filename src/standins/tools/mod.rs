@@ -9,6 +9,7 @@ pub mod idle;
 pub mod nc;
 pub mod nslookup;
 pub mod psql;
+pub mod reach;
 pub mod sleep;
 mod tls;
 pub mod ztls;

@@ -186,10 +186,14 @@ fn programs(plan: &mut Plan, template: &Template, programs: &[String]) -> Result
         "mode=0755,size=64k,nr_inodes=1024",
     )?;
     for program in programs {
-        if program.is_empty() || program.contains('/') || program == "." || program == ".." {
+        let (dir, name) = match program.strip_prefix('/') {
+            Some(name) => (Path::new(""), name),
+            None => (dir, program.as_str()),
+        };
+        if name.is_empty() || name.contains('/') || name == "." || name == ".." {
             return Err(RuntimeError::Invalid(format!("{program:?} is no name of a program")));
         }
-        plan.link("/.ztlab/ztlab", dir.join(program))?;
+        plan.link("/.ztlab/ztlab", dir.join(name))?;
     }
     Ok(())
 }
