@@ -1,6 +1,6 @@
 //! The composition root: starts the parts of a cluster in order, each with a named readiness.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
@@ -69,7 +69,15 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     for note in &notes {
         tracing::error!("{note}");
     }
-    let api = api_server(&pki, store.clone(), listener, &ranges, &stop).await?;
+    let api = api_server(
+        &pki,
+        store.clone(),
+        config.dir.join("snapshots"),
+        listener,
+        &ranges,
+        &stop,
+    )
+    .await?;
     let client = |user: &str| api.client(UserInfo::new(user, &["system:masters"]));
     let informers = Informers::start(&client("system:informers"), &stop);
     system::publish(&client("system:apiserver"), &ranges)
@@ -144,6 +152,7 @@ fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
 async fn api_server(
     pki: &Pki,
     store: Store,
+    snapshots: PathBuf,
     listener: std::net::TcpListener,
     ranges: &Ranges,
     stop: &CancellationToken,
@@ -160,6 +169,7 @@ async fn api_server(
         ca_certificate: pki.ca_certificate().to_owned(),
         address: address.to_string(),
         services: ranges.services,
+        snapshots: Some(snapshots),
     });
     // Clients of the host come by the port bound there; pods come by the Service `kubernetes`.
     let inside = TcpListener::bind((ranges.node(), API_PORT))

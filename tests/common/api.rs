@@ -44,6 +44,7 @@ impl Cluster {
             ca_certificate: pki.ca_certificate().to_owned(),
             address: address.clone(),
             services: "10.96.0.0/16".parse().unwrap(),
+            snapshots: None,
         });
         let tls = pki.server_config(&[]).unwrap();
         let serving = server.clone();

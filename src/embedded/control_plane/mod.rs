@@ -6,4 +6,5 @@ pub mod controllers;
 pub mod pki;
 pub mod reboot;
 pub mod scheduler;
+pub mod snapshot;
 pub mod storage;

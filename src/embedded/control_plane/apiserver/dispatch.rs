@@ -12,7 +12,7 @@ use super::{
     negotiate::{self, Form},
     pods, reply,
     request::{Query, ResourcePath, Target},
-    rest, reviews, scale, services,
+    rest, reviews, scale, services, snapshots,
     status::ApiError,
     watch,
 };
@@ -75,6 +75,9 @@ pub async fn answer(server: &ApiServer, parts: Parts, body: Bytes, user: UserInf
         Target::Resource(path) => path,
         Target::Other(segments) => {
             authorize_path(&user, &parts)?;
+            if segments.first().is_some_and(|first| first == snapshots::ROOT) {
+                return snapshots::answer(server, &user, &parts.method, &segments, parts.uri.query()).await;
+            }
             let form = negotiate::form(&parts.headers).unwrap_or(Form::Object);
             return discovery::answer(server, &parts.method, &segments, form, &parts.headers);
         }

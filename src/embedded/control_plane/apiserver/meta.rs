@@ -80,6 +80,11 @@ pub fn now() -> String {
     time(jiff::Timestamp::now())
 }
 
+/// Now, in milliseconds: for what is ordered by when it was made.
+pub fn now_to_the_millisecond() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
+}
+
 /// A random UUID (RFC 9562 version 4).
 pub fn uid() -> String {
     let bits = rand::rng().random::<u128>();

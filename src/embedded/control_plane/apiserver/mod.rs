@@ -25,6 +25,7 @@ mod reviews;
 mod scale;
 mod server;
 mod services;
+mod snapshots;
 pub mod spdy;
 mod status;
 mod streams;
@@ -32,6 +33,7 @@ mod watch;
 
 use std::{
     io,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
@@ -67,6 +69,8 @@ pub struct ApiServerConfig {
     pub address: String,
     /// The range that Services get their addresses from; its first is the Service `kubernetes`.
     pub services: Ipv4Net,
+    /// Where snapshots are kept; `None` keeps none.
+    pub snapshots: Option<PathBuf>,
 }
 
 /// The API server. A clone is another handle on the same server.
@@ -83,6 +87,7 @@ struct Inner {
     ca_certificate: String,
     address: String,
     services: Ipv4Net,
+    snapshots: Option<PathBuf>,
     /// Held while an address or port of a Service is chosen and stored, so that none is given twice.
     allocating: Mutex<()>,
     /// One for every exec, attach and port-forward that is open.
@@ -104,6 +109,7 @@ impl ApiServer {
                 ca_certificate: config.ca_certificate,
                 address: config.address,
                 services: config.services,
+                snapshots: config.snapshots,
                 allocating: Mutex::new(()),
                 stream_slots: Arc::new(Semaphore::new(MAX_STREAMS)),
                 events_swept: Mutex::new(None),

@@ -52,9 +52,15 @@ pub fn admit(server: &ApiServer, resource: &Resource, namespace: &str, object: &
         meta::set(spec, "imagePullSecrets", found.get("imagePullSecrets").cloned());
     }
     tolerate_short_outages(spec);
-    let class = quality_of_service(spec);
-    fields.insert("status".to_owned(), json!({"phase": "Pending", "qosClass": class}));
+    begin(object);
     Ok(())
+}
+
+/// Gives a new pod the status that it begins with.
+pub fn begin(object: &mut Value) {
+    let fields = meta::fields(object);
+    let class = quality_of_service(meta::child(fields, "spec"));
+    fields.insert("status".to_owned(), json!({"phase": "Pending", "qosClass": class}));
 }
 
 fn mount_token(spec: &mut serde_json::Map<String, Value>) {

@@ -16,6 +16,7 @@ fn server() -> ApiServer {
         ca_certificate: "the CA".to_owned(),
         address: "127.0.0.1:6443".to_owned(),
         services: "10.96.0.0/16".parse().unwrap(),
+        snapshots: None,
     })
 }
 
@@ -196,6 +197,7 @@ async fn a_watch_from_a_forgotten_revision_is_told_so() {
         ca_certificate: String::new(),
         address: String::new(),
         services: "10.96.0.0/16".parse().unwrap(),
+        snapshots: None,
     });
     let api: Api<ConfigMap> = Api::default_namespaced(client(&server));
     let mut events = api.watch(&WatchParams::default(), "1").await.unwrap().boxed();

@@ -90,8 +90,17 @@ impl Collections {
 
     /// Every object that is kept on disk.
     pub(super) fn objects(&self) -> Vec<(Key, Arc<Value>)> {
+        self.objects_of(is_kept)
+    }
+
+    /// Every object.
+    pub(super) fn everything(&self) -> Vec<(Key, Arc<Value>)> {
+        self.objects_of(|_| true)
+    }
+
+    fn objects_of(&self, wanted: impl Fn(&CollectionKey) -> bool) -> Vec<(Key, Arc<Value>)> {
         let mut all = Vec::new();
-        for (collection, held) in self.collections.iter().filter(|(collection, _)| is_kept(collection)) {
+        for (collection, held) in self.collections.iter().filter(|(collection, _)| wanted(collection)) {
             for (namespace, names) in &held.objects {
                 let object =
                     |(name, object): (&String, &Arc<Value>)| (collection.object(namespace, name), object.clone());

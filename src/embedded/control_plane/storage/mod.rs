@@ -9,6 +9,7 @@
 mod collection;
 mod journal;
 mod record;
+pub mod snapshots;
 mod watch;
 
 use std::{
@@ -114,6 +115,17 @@ impl Default for Limits {
             watcher_buffer: 1024,
         }
     }
+}
+
+/// A change to make, whatever the object's revision is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Store a new object.
+    Create(Key, Value),
+    /// Replace an object.
+    Update(Key, Value),
+    /// Remove an object.
+    Delete(Key),
 }
 
 /// A consistent reading of a collection.
@@ -247,6 +259,36 @@ impl Store {
     /// Every object that is kept on disk, or would be: all but Events and Leases.
     pub fn objects(&self) -> Vec<(Key, Arc<Value>)> {
         self.lock().objects()
+    }
+
+    /// Looks at every object there is and makes changes, with nothing between: no watcher sees half of it before the rest
+    /// is done. Gives the changes that were made, with the objects as they are now or were last.
+    pub fn rewrite(&self, plan: impl FnOnce(&[(Key, Arc<Value>)]) -> Vec<Write>) -> Vec<(Key, ChangeKind, Arc<Value>)> {
+        let mut state = self.lock();
+        let writes = plan(&state.everything());
+        let mut done = Vec::with_capacity(writes.len());
+        for write in writes {
+            let (key, kind, result) = match write {
+                Write::Create(key, object) => {
+                    let result = state.create(&key, object);
+                    (key, ChangeKind::Added, result)
+                }
+                Write::Update(key, object) => {
+                    let result = state.update(&key, None, object);
+                    (key, ChangeKind::Modified, result)
+                }
+                Write::Delete(key) => {
+                    let result = state.delete(&key, None);
+                    (key, ChangeKind::Deleted, result)
+                }
+            };
+            match result {
+                Ok(object) => done.push((key, kind, object)),
+                Err(error) => tracing::error!(?key, %error, "a write of a plan does not fit what it was planned for"),
+            }
+        }
+        drop(state);
+        self.wrote(done)
     }
 
     /// One object.
