@@ -167,17 +167,55 @@ pub enum Cluster {
         /// The cluster's name
         name: String,
     },
-    /// Stop a cluster's node; it keeps its port and certificates, and starts again empty
+    /// Stop a cluster's node; its objects come back when it starts again
     #[command(after_help = "Examples:\n  ztlab cluster stop demo")]
     Stop {
         /// The cluster's name
         name: String,
     },
-    /// Start a stopped cluster
+    /// Start a stopped cluster, with the objects it had; its pods start anew
     #[command(after_help = "Examples:\n  ztlab cluster start demo")]
     Start {
         /// The cluster's name
         name: String,
+    },
+    /// Put a running cluster's whole state aside under a name
+    #[command(
+        after_help = "Examples:\n  ztlab cluster snapshot demo\n  ztlab cluster snapshot demo --as before-mtls --note 'all pods in plain HTTP'\n\n\
+                      It holds the objects as they are to be: no status, no events, no pods that a controller makes.\n\
+                      A snapshot of the same name is replaced."
+    )]
+    Snapshot {
+        /// The cluster's name
+        name: String,
+        /// The snapshot's name
+        #[arg(long = "as", value_name = "LABEL", default_value = "default")]
+        label: String,
+        /// What it is of, in a few words
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        note: String,
+    },
+    /// Make a running cluster what a snapshot says, with fresh pods
+    #[command(
+        after_help = "Examples:\n  ztlab cluster restore demo\n  ztlab cluster restore demo before-mtls\n\n\
+                            Without a label the newest snapshot is taken. What is not in it is deleted."
+    )]
+    Restore {
+        /// The cluster's name
+        name: String,
+        /// The snapshot's name
+        label: Option<String>,
+    },
+    /// List a cluster's snapshots, or delete one
+    #[command(
+        after_help = "Examples:\n  ztlab cluster snapshots demo\n  ztlab cluster snapshots demo --delete before-mtls"
+    )]
+    Snapshots {
+        /// The cluster's name
+        name: String,
+        /// Delete this one
+        #[arg(long, value_name = "LABEL")]
+        delete: Option<String>,
     },
 }
 

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use super::{args::Cluster, error::CliError, output::Output, session};
 use crate::cluster::{
     self, ClusterHandle, ClusterInfo, ClusterRanges, ClusterState, Ground, GroundKind, Progress, ProgressEvent,
+    Snapshot,
 };
 
 /// Runs the command.
@@ -44,6 +45,9 @@ pub fn run(command: Cluster, out: &Output) -> Result<ExitCode, CliError> {
                 ground.stop(&name).await?;
                 done(out, "stopped", &name)
             }
+            Cluster::Snapshot { name, label, note } => snapshot(ground.as_ref(), &name, &label, &note, out).await,
+            Cluster::Restore { name, label } => restore(ground.as_ref(), &name, label, out).await,
+            Cluster::Snapshots { name, delete } => snapshots(ground.as_ref(), &name, delete, out).await,
             Cluster::Kubeconfig { name } => {
                 let path = kubeconfig(ground.as_ref(), &name).await?;
                 if out.json() {
@@ -55,6 +59,87 @@ pub fn run(command: Cluster, out: &Output) -> Result<ExitCode, CliError> {
             }
         }
     })
+}
+
+async fn snapshot(
+    ground: &dyn Ground,
+    name: &str,
+    label: &str,
+    note: &str,
+    out: &Output,
+) -> Result<ExitCode, CliError> {
+    let taken = ground.get(name).await?.snapshot(label, note).await?;
+    if out.json() {
+        out.value(&serde_json::json!({ "cluster": name, "snapshot": taken }))?;
+    } else {
+        out.line(format!(
+            "cluster `{name}`: snapshot `{label}` taken, {} objects",
+            taken.objects
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn restore(ground: &dyn Ground, name: &str, label: Option<String>, out: &Output) -> Result<ExitCode, CliError> {
+    let handle = ground.get(name).await?;
+    let label = match label {
+        Some(label) => label,
+        None => match handle.snapshots().await?.pop() {
+            Some(newest) => newest.name,
+            None => {
+                return Err(CliError::with_hint(
+                    format!("cluster `{name}` has no snapshot"),
+                    format!("`ztlab cluster snapshot {name}` takes one"),
+                ));
+            }
+        },
+    };
+    let done = handle.restore(&label).await?;
+    if out.json() {
+        out.value(&serde_json::json!({ "cluster": name, "restored": done }))?;
+    } else {
+        out.line(format!(
+            "cluster `{name}`: snapshot `{label}` restored; {} objects created, {} changed, {} deleted",
+            done.created, done.changed, done.deleted
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn snapshots(
+    ground: &dyn Ground,
+    name: &str,
+    delete: Option<String>,
+    out: &Output,
+) -> Result<ExitCode, CliError> {
+    let handle = ground.get(name).await?;
+    if let Some(label) = delete {
+        handle.delete_snapshot(&label).await?;
+        if out.json() {
+            out.value(&serde_json::json!({ "cluster": name, "snapshot": label, "state": "deleted" }))?;
+        } else {
+            out.line(format!("cluster `{name}`: snapshot `{label}` deleted"))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let all = handle.snapshots().await?;
+    if out.json() {
+        out.value(&all)?;
+    } else if all.is_empty() {
+        out.note(format!("no snapshots; `ztlab cluster snapshot {name}` takes one"));
+    } else {
+        let row = |one: &Snapshot| {
+            vec![
+                one.name.clone(),
+                one.taken.clone(),
+                one.objects.to_string(),
+                one.note.clone(),
+            ]
+        };
+        let rows: Vec<_> = all.iter().map(row).collect();
+        out.table(&["LABEL", "TAKEN", "OBJECTS", "NOTE"], &rows)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs `work` and prints its progress as it comes; ctrl-c ends the waiting.

@@ -104,6 +104,7 @@ impl Ground for Context {
             capabilities: Capabilities {
                 stand_ins: false,
                 disposable: false,
+                snapshots: false,
             },
             notes: Vec::new(),
         })

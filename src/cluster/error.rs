@@ -39,6 +39,14 @@ pub enum ClusterError {
         /// What is wrong with its directory.
         reason: String,
     },
+    /// A snapshot could not be taken, found or put back.
+    #[error("cluster {cluster:?}: {reason}")]
+    Snapshot {
+        /// The cluster.
+        cluster: String,
+        /// Why.
+        reason: String,
+    },
     /// No such ground here.
     #[error("there is no ground named {name:?} on this machine")]
     NoSuchGround {
@@ -128,6 +136,7 @@ impl ClusterError {
             Self::NotFound { .. } => "ztlab cluster list shows the clusters there are".to_owned(),
             Self::Stopped { name } => format!("start it: ztlab cluster start {name}"),
             Self::Unusable { name, .. } => format!("delete it and create it again: ztlab cluster delete {name}"),
+            Self::Snapshot { cluster, .. } => format!("ztlab cluster snapshots {cluster} lists those there are"),
             Self::NoSuchGround { .. } => "the grounds are embedded (Linux) and context".to_owned(),
             Self::Unsupported { .. } => "use the tool that made the cluster".to_owned(),
             Self::Refused { hint, .. } => return hint.clone(),

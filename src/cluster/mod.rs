@@ -9,6 +9,7 @@ mod context;
 #[cfg(target_os = "linux")]
 mod embedded;
 mod error;
+mod snapshots;
 
 use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub use error::ClusterError;
+pub use snapshots::{Restored, Snapshot};
 
 /// Which sort of cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -77,6 +79,8 @@ pub struct Capabilities {
     pub stand_ins: bool,
     /// It may be deleted and made anew as a whole by this program.
     pub disposable: bool,
+    /// Its whole state can be put aside and put back: [`ClusterHandle::snapshot`], [`ClusterHandle::restore`].
+    pub snapshots: bool,
 }
 
 /// Whether a cluster runs.

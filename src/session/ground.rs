@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, api::AttachParams, core::DynamicObject};
+use sha2::Digest;
 use tokio::io::AsyncReadExt;
 
 use super::{
@@ -131,6 +132,48 @@ async fn capable(handle: &ClusterHandle, lab: &Lab) -> Result<(), WorldError> {
     Ok(())
 }
 
+/// The name and the note of the snapshot of a lab's start. The note tells whether its topology is still the same.
+fn start_of(lab: &Lab) -> Result<(String, String), WorldError> {
+    let objects = serde_json::to_vec(&objects(lab)?)
+        .map_err(|error| WorldError::new(format!("read the topology of the lab: {error}")))?;
+    let hash: String = sha2::Sha256::digest(objects)
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let id: String = lab.id.to_string().chars().take(40).collect();
+    Ok((
+        format!("lab-{id}-start"),
+        format!("the start of the lab {id}, topology {hash}"),
+    ))
+}
+
+/// Puts the start of the lab aside, where the cluster can do that.
+async fn put_aside(handle: &ClusterHandle, lab: &Lab) -> Result<(), WorldError> {
+    if handle.capabilities.snapshots {
+        let (name, note) = start_of(lab)?;
+        handle.snapshot(&name, &note).await?;
+    }
+    Ok(())
+}
+
+/// Puts the cluster back to the start of the lab by its snapshot; `false` where there is none that fits.
+async fn put_back(handle: &ClusterHandle, lab: &Lab) -> Result<bool, WorldError> {
+    if !handle.capabilities.snapshots {
+        return Ok(false);
+    }
+    let (name, note) = start_of(lab)?;
+    let fits = handle
+        .snapshots()
+        .await?
+        .iter()
+        .any(|one| one.name == name && one.note == note);
+    if fits {
+        handle.restore(&name).await?;
+    }
+    Ok(fits)
+}
+
 fn pod_name(pod: &Pod) -> String {
     pod.metadata.name.clone().unwrap_or_default()
 }
@@ -156,6 +199,9 @@ impl World for GroundWorld {
             }
         }
         manifests::wait_ready(&handle, &lab.namespace, progress).await?;
+        if !(there && as_is) {
+            put_aside(&handle, lab).await?;
+        }
         self.set(Some(Live {
             names: Names::watch(&handle.client).await,
             handle,
@@ -169,8 +215,14 @@ impl World for GroundWorld {
         let Ok(live) = self.live() else {
             return self.deploy(lab, false, progress).await;
         };
-        manifests::reset(&live.handle, &objects(lab)?, progress).await?;
+        let by_snapshot = put_back(&live.handle, lab).await?;
+        if !by_snapshot {
+            manifests::reset(&live.handle, &objects(lab)?, progress).await?;
+        }
         manifests::wait_ready(&live.handle, &lab.namespace, progress).await?;
+        if !by_snapshot {
+            put_aside(&live.handle, lab).await?;
+        }
         Ok(())
     }
 

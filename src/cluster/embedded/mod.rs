@@ -115,6 +115,7 @@ async fn handle(name: &str, dir: &Path, notes: Vec<String>) -> Result<ClusterHan
         capabilities: Capabilities {
             stand_ins: true,
             disposable: true,
+            snapshots: true,
         },
         notes,
     })

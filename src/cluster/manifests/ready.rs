@@ -26,8 +26,8 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Judges Deployments and Pods: a Deployment is ready when its newest template is rolled out and available, a Pod when
-    /// it is Ready or has Succeeded. A pod that is on its way out keeps its namespace from being ready.
+    /// Judges Deployments and Pods: a Deployment is ready when its newest template is rolled out and available, and as many
+    /// of its pods are Ready (its status may be of before a restore), a Pod when it is Ready or has Succeeded. A pod that is on its way out keeps its namespace from being ready.
     pub fn judge<'a>(
         deployments: impl IntoIterator<Item = &'a Deployment>,
         pods: impl IntoIterator<Item = &'a Pod>,
@@ -37,10 +37,10 @@ impl Readiness {
             total: 0,
             missing: Vec::new(),
         };
+        let pods: Vec<&Pod> = pods.into_iter().collect();
         for deployment in deployments {
-            judged.add(
-                deployment_missing(deployment).map(|what| format!("deployment {}: {what}", deployment.name_any())),
-            );
+            let missing = deployment_missing(deployment).or_else(|| pods_missing(deployment, &pods));
+            judged.add(missing.map(|what| format!("deployment {}: {what}", deployment.name_any())));
         }
         for pod in pods {
             judged.add(pod_missing(pod).map(|what| format!("pod {}: {what}", pod.name_any())));
@@ -76,6 +76,20 @@ fn deployment_missing(deployment: &Deployment) -> Option<String> {
     } else {
         Some(format!("{} of {wanted} ready", available.min(updated)))
     }
+}
+
+/// What is missing of a Deployment's pods, whatever its status says.
+fn pods_missing(deployment: &Deployment, pods: &[&Pod]) -> Option<String> {
+    let spec = deployment.spec.as_ref()?;
+    let labels = spec.template.metadata.as_ref()?.labels.as_ref()?;
+    let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
+    let is_its = |pod: &&&Pod| labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value));
+    let ready = pods
+        .iter()
+        .filter(is_its)
+        .filter(|pod| pod_missing(pod).is_none())
+        .count();
+    (ready < wanted).then(|| format!("{ready} of {wanted} pods ready"))
 }
 
 fn pod_missing(pod: &Pod) -> Option<String> {
@@ -253,6 +267,25 @@ mod tests {
         ] {
             assert_eq!(deployment_missing(&deployment).as_deref(), expected);
         }
+    }
+
+    #[test]
+    fn a_status_of_before_does_not_make_a_deployment_ready() {
+        let status = json!({"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2});
+        let mut deployment = deployment(1, 1, status);
+        if let Some(spec) = &mut deployment.spec {
+            spec.template = serde_json::from_value(json!({"metadata": {"labels": {"app": "d"}}})).unwrap();
+        }
+        let ready = |name: &str| {
+            pod(
+                json!({"metadata": {"name": name, "labels": {"app": "d", "pod-template-hash": "1"}},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}),
+            )
+        };
+        let other = pod(json!({"metadata": {"name": "o"}, "status": {"phase": "Succeeded"}}));
+        let judged = Readiness::judge([&deployment], [&ready("a"), &other]);
+        assert_eq!(judged.missing, ["deployment d: 1 of 2 pods ready"]);
+        assert!(Readiness::judge([&deployment], [&ready("a"), &ready("b")]).is_ready());
     }
 
     #[test]

@@ -131,7 +131,7 @@ impl ApiServer {
                 match kind {
                     ChangeKind::Added => self.after_create(&resource, object),
                     ChangeKind::Deleted => self.after_delete(&resource, object),
-                    ChangeKind::Modified => {}
+                    ChangeKind::Modified => self.after_update(&resource),
                 }
             }
         }
