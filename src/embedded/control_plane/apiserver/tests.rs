@@ -549,6 +549,7 @@ async fn a_watcher_that_does_not_read_is_ended_with_410() {
         ca_certificate: "the CA".to_owned(),
         address: "127.0.0.1:6443".to_owned(),
         services: "10.96.0.0/16".parse().unwrap(),
+        snapshots: None,
     });
     let api: Api<ConfigMap> = Api::default_namespaced(client(&server));
     let start = api
