@@ -51,11 +51,17 @@ pub(super) struct Pending {
     /// There were too many: the whole state is to be written.
     overflow: bool,
     closing: bool,
+    /// The newest revision of a change that is kept, written or not.
+    newest: u64,
 }
 
 impl Pending {
     pub(super) fn add(&mut self, key: &Key, object: Option<&Arc<Value>>, revision: u64) {
-        if self.overflow || !is_kept(&key.collection) {
+        if !is_kept(&key.collection) {
+            return;
+        }
+        self.newest = revision;
+        if self.overflow {
             return;
         }
         if self.entries.len() == BEHIND {
@@ -71,6 +77,14 @@ impl Pending {
             },
             None => Entry::Delete { at, revision },
         });
+    }
+}
+
+impl Pending {
+    /// Up to where the file has to be written for a change of this revision to be kept. Changes that are not kept have
+    /// revisions too, which no writing ever reaches.
+    pub(super) fn needed(&self, revision: u64) -> u64 {
+        revision.min(self.newest)
     }
 }
 
@@ -379,6 +393,7 @@ impl Writer {
             if pending.overflow || self.file.is_none() || too_long {
                 *pending = Pending {
                     closing: is_closing,
+                    newest: pending.newest,
                     ..Pending::default()
                 };
                 return Work::Rewrite(state.objects(), revision);
@@ -507,6 +522,23 @@ mod tests {
         let mut state = Collections::new(Limits::default());
         load(&mut state, &bytes, dir.path()).unwrap();
         assert_eq!(state.objects().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_not_kept_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = open_store(dir.path());
+        let made = store.create(&pods().object("a", "x"), pod("x", 1)).unwrap();
+        store.persisted(revision_of(&made)).await;
+        let events = CollectionKey {
+            group: String::new(),
+            resource: "events".to_owned(),
+        };
+        store.create(&events.object("a", "e"), pod("e", 1)).unwrap();
+        let all = store.persisted(store.revision());
+        tokio::time::timeout(std::time::Duration::from_secs(20), all)
+            .await
+            .expect("nobody will ever write an event");
     }
 
     #[test]

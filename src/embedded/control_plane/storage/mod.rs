@@ -200,6 +200,10 @@ impl Store {
     /// it ends. At once where the store is in memory alone.
     pub async fn persisted(&self, revision: u64) {
         if let Some(journal) = &self.journal {
+            let revision = {
+                let mut state = self.lock();
+                state.pending().map_or(revision, |pending| pending.needed(revision))
+            };
             // An error means that the writer has ended, after it wrote everything.
             let _ = journal.written.clone().wait_for(|written| *written >= revision).await;
         }
