@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::{ApiServer, Body, UserInfo, meta, reply, request::Query, status::ApiError};
 use crate::embedded::control_plane::{
-    api::{Resource, defaults},
+    api::{Registry, Resource, defaults},
     snapshot,
     storage::{ChangeKind, Key, Write, snapshots, snapshots::SnapshotError},
 };
@@ -118,16 +118,20 @@ impl ApiServer {
 
     async fn restore_snapshot(&self, dir: PathBuf, name: String) -> Result<Value, ApiError> {
         let (info, wanted) = on_disk(move || snapshots::load(&dir, &name)).await?;
+        // Asked for before: it looks at the store, which is locked while it is rewritten.
+        let registry = self.registry();
         // No Service may be given an address that the snapshot is about to give back.
         let allocating = self.inner.allocating.lock().unwrap_or_else(PoisonError::into_inner);
         let done = self.store().rewrite(|live| {
             let mut writes = snapshot::plan(live, &wanted, &meta::now(), meta::uid);
-            writes.iter_mut().for_each(|write| self.complete(write));
+            writes.iter_mut().for_each(|write| complete(&registry, write));
             writes
         });
         drop(allocating);
+        // With the definitions that came back.
+        let registry = self.registry();
         for (key, kind, object) in &done {
-            if let Some(resource) = self.resource_of(key) {
+            if let Some(resource) = resource_of(&registry, key) {
                 match kind {
                     ChangeKind::Added => self.after_create(&resource, object),
                     ChangeKind::Deleted => self.after_delete(&resource, object),
@@ -144,23 +148,22 @@ impl ApiServer {
             "deleted": count(ChangeKind::Deleted),
         }))
     }
+}
 
-    fn resource_of(&self, key: &Key) -> Option<Arc<Resource>> {
-        let stored = (key.collection.group.clone(), key.collection.resource.clone());
-        self.registry()
-            .iter()
-            .find(|resource| resource.storage == stored)
-            .cloned()
-    }
+fn resource_of(registry: &Registry, key: &Key) -> Option<Arc<Resource>> {
+    let stored = (key.collection.group.clone(), key.collection.resource.clone());
+    registry.iter().find(|resource| resource.storage == stored).cloned()
+}
 
-    /// What the server fills in of a new object that a snapshot does not hold: the beginning of its status.
-    fn complete(&self, write: &mut Write) {
-        let Write::Create(key, object) = write else { return };
-        let Some(resource) = self.resource_of(key) else { return };
-        if resource.group.is_empty() && resource.kind == "Pod" {
-            super::pods::begin(object);
-        } else {
-            defaults::apply(&resource, object);
-        }
+/// What the server fills in of a new object that a snapshot does not hold: the beginning of its status.
+fn complete(registry: &Registry, write: &mut Write) {
+    let Write::Create(key, object) = write else { return };
+    let Some(resource) = resource_of(registry, key) else {
+        return;
+    };
+    if resource.group.is_empty() && resource.kind == "Pod" {
+        super::pods::begin(object);
+    } else {
+        defaults::apply(&resource, object);
     }
 }

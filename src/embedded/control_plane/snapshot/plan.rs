@@ -420,10 +420,7 @@ mod tests {
                 key("coordination.k8s.io", "leases", "shop", "l"),
                 object("l", "l", None, &json!({})),
             ),
-            (
-                key("", "events", "shop", "e"),
-                object("e", "ev", None, &json!({})),
-            ),
+            (key("", "events", "shop", "e"), object("e", "ev", None, &json!({}))),
         ] {
             store.create(&key, object).unwrap();
         }
