@@ -4,7 +4,11 @@
 //! started before its pod's entry is there (its first packets would be lost), and an address is not given to another pod
 //! before the entry is gone (it would have the other's rights).
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{
     netlink::{NetlinkError, Socket},
@@ -23,8 +27,10 @@ const SOON: Duration = Duration::from_micros(200);
 const LATER: Duration = Duration::from_millis(20);
 
 /// Looks into the kernel's maps.
+///
+/// Every pod's task asks here. One at a time: on one socket two would read each other's answers, and wait for their own forever.
 #[derive(Debug)]
-pub struct Gate(Socket);
+pub struct Gate(Mutex<Socket>);
 
 impl Gate {
     /// A gate of the network namespace of the calling thread.
@@ -32,7 +38,7 @@ impl Gate {
     /// # Errors
     /// When there is no netlink socket to be had.
     pub fn open() -> Result<Self, NetlinkError> {
-        Socket::netfilter().map(Self)
+        Socket::netfilter().map(|socket| Self(Mutex::new(socket)))
     }
 
     /// Whether the pod with this address has its entries.
@@ -40,7 +46,8 @@ impl Gate {
     /// # Errors
     /// When the kernel refuses to say.
     pub fn admits(&self, address: Ipv4Addr) -> Result<bool, NetlinkError> {
-        nftables::contains(&self.0, TABLE, INGRESS, &address.octets())
+        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        nftables::contains(&socket, TABLE, INGRESS, &address.octets())
     }
 
     /// Waits until the pod with this address has its entries (or, `there` false, has none); `false` if that does not come
