@@ -446,6 +446,7 @@ async fn handle(bench: &Bench, name: &str) -> ClusterHandle {
         capabilities: Capabilities {
             stand_ins: true,
             disposable: true,
+            snapshots: true,
         },
         notes: Vec::new(),
     }
