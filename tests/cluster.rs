@@ -522,3 +522,43 @@ impl Cluster {
         }
     }
 }
+
+#[test]
+fn sidecars_outlive_the_containers_and_deadlines_hold() {
+    let Some(cluster) = Cluster::create(None) else { return };
+    let script = |name: &str, script: &str, more: &str| {
+        format!(r#"{{"name": "{name}", "image": "ztlab.dev/toolbox:1", "command": ["sh", "-c", "{script}"]{more}}}"#)
+    };
+    let waits = "trap 'echo asked; exit 0' TERM; while true; do sleep 0.1; done";
+    cluster.apply(&pod(
+        "side",
+        &format!(
+            r#"{{"restartPolicy": "Never", "initContainers": [{}], "containers": [{}]}}"#,
+            script("s", waits, r#", "restartPolicy": "Always""#),
+            script("c", "echo done", "")
+        ),
+    ));
+    cluster.apply(&pod(
+        "late",
+        &format!(
+            r#"{{"activeDeadlineSeconds": 1, "containers": [{}]}}"#,
+            script("c", waits, "")
+        ),
+    ));
+    let phase = |name: &str, phase: &str| {
+        cluster.until(&format!("{name}: {phase}"), || {
+            cluster.get(&["pod", name])["status"]["phase"] == phase
+        });
+        cluster.get(&["pod", name])
+    };
+    let side = phase("side", "Succeeded");
+    let ended = &side["status"]["initContainerStatuses"][0]["state"]["terminated"];
+    assert_eq!(ended["exitCode"], 0, "{side}");
+    assert_eq!(cluster.kubectl(&["logs", "side", "-c", "s"]), "asked\n");
+    let late = phase("late", "Failed");
+    assert_eq!(late["status"]["reason"], "DeadlineExceeded", "{late}");
+    assert_eq!(
+        late["status"]["message"],
+        "Pod was active on the node longer than the specified deadline"
+    );
+}

@@ -120,6 +120,7 @@ impl Worker {
         if let Phase::Ended(ended) = &held.phase {
             held.last = Some(ended.clone());
         }
+        held.crashes = held.crashes_after();
         if held.last.is_some() {
             held.restarts += 1;
         }
@@ -248,6 +249,7 @@ impl Worker {
             held.started = !(probes_apply && container.startup_probe.is_some());
             held.ready = kind != Kind::Ephemeral && !(probes_apply && container.readiness_probe.is_some());
         }
+        self.state.begun |= kind == Kind::Main;
         let (tell, mut exited) = (self.tell.clone(), started.exited.clone());
         let (watched, watched_id) = (name.clone(), id.clone());
         tokio::spawn(async move {
@@ -265,6 +267,7 @@ impl Worker {
                 id,
                 started,
                 probes: Vec::new(),
+                asked: false,
             },
         );
         if let Some(hook) = container
@@ -395,6 +398,9 @@ impl Worker {
     /// Ends one container: asks it first, then makes it.
     pub(super) async fn kill(&mut self, name: &str, why: &str) {
         let Some(live) = self.live.get_mut(name) else { return };
+        if std::mem::replace(&mut live.asked, true) {
+            return;
+        }
         for probe in live.probes.drain(..) {
             probe.abort();
         }

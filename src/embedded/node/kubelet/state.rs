@@ -63,6 +63,10 @@ pub struct ContainerState {
     pub phase: Phase,
     /// How often it was started again.
     pub restarts: i32,
+    /// How often it ended soon after its start: what the pause before the next start grows with.
+    pub crashes: u32,
+    /// Whether its `postStart` hook is at work: until it is done, the container does not count as running.
+    pub hook: bool,
     /// How the instance before this one ended.
     pub last: Option<Ended>,
     /// Its readiness probe's result; `true` where it has none.
@@ -85,6 +89,8 @@ impl Default for ContainerState {
                 message: None,
             },
             restarts: 0,
+            crashes: 0,
+            hook: false,
             last: None,
             ready: false,
             started: false,
@@ -114,14 +120,31 @@ impl ContainerState {
         let Some(ended) = self.ended() else {
             return self.not_before.unwrap_or(Timestamp::MIN);
         };
-        let ran = Duration::try_from(ended.finished_at.duration_since(ended.started_at)).unwrap_or_default();
-        if self.restarts == 0 || ran >= FORGIVEN {
+        if self.crashes == 0 || forgiven(ended) {
             return ended.finished_at;
         }
-        let doublings = u32::try_from(self.restarts - 1).unwrap_or(0).min(10);
-        let pause = FIRST_PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE);
+        let pause = pull_pause(self.crashes);
         ended.finished_at.checked_add(pause).unwrap_or(Timestamp::MAX)
     }
+
+    /// `crashes` of the instance that follows.
+    pub fn crashes_after(&self) -> u32 {
+        match self.last.as_ref() {
+            None => 0,
+            Some(ended) if forgiven(ended) => 1,
+            Some(_) => self.crashes.saturating_add(1),
+        }
+    }
+
+    /// Whether it was started in this life of the node or an earlier one.
+    fn was_started(&self) -> bool {
+        self.last.is_some() || !matches!(self.phase, Phase::Waiting { .. })
+    }
+}
+
+/// Whether an instance ran so long that the ends before it count no more.
+fn forgiven(ended: &Ended) -> bool {
+    Duration::try_from(ended.finished_at.duration_since(ended.started_at)).unwrap_or_default() >= FORGIVEN
 }
 
 /// The pause after the n-th failed attempt to get an image.
@@ -153,8 +176,21 @@ pub struct PodState {
     pub since: Option<Timestamp>,
     /// Its containers by name: names are unique over all three lists.
     pub containers: BTreeMap<String, ContainerState>,
+    /// Whether a container of `containers` was started in this sandbox: from then on the pod is initialized.
+    pub begun: bool,
     /// Whether everything is to end.
     pub stopping: bool,
+    /// Why the pod as a whole has failed (`DeadlineExceeded`).
+    pub failed: Option<Failed>,
+}
+
+/// Why a pod as a whole has failed, as its status says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failed {
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
 }
 
 /// Something to do now.
@@ -185,16 +221,24 @@ pub fn restart_policy(spec: &PodSpec) -> &str {
     spec.restart_policy.as_deref().unwrap_or("Always")
 }
 
-/// Whether every init container has done its part.
+/// Whether every init container has done its part. What comes later, a sidecar that starts again, takes that back no more.
 pub fn initialized(spec: &PodSpec, state: &PodState) -> bool {
-    spec.init_containers.iter().flatten().all(|container| {
-        state.containers.get(&container.name).is_some_and(|held| {
-            if sidecar(container) {
-                held.started
-            } else {
-                held.ended().is_some_and(|ended| ended.code == 0)
-            }
-        })
+    state.begun
+        || spec
+            .init_containers
+            .iter()
+            .flatten()
+            .all(|container| passed(container, state))
+}
+
+/// Whether an init container lets the next one start.
+pub fn passed(container: &Container, state: &PodState) -> bool {
+    state.containers.get(&container.name).is_some_and(|held| {
+        if sidecar(container) {
+            held.started && !held.hook
+        } else {
+            held.ended().is_some_and(|ended| ended.code == 0)
+        }
     })
 }
 
@@ -202,7 +246,7 @@ pub fn initialized(spec: &PodSpec, state: &PodState) -> bool {
 pub fn next(pod: &Pod, state: &PodState, now: Timestamp) -> Next {
     let mut next = Next::default();
     let Some(spec) = &pod.spec else { return next };
-    if state.stopping || !state.sandbox || over(spec, state) {
+    if !state.sandbox || ending(spec, state) {
         return next;
     }
     let policy = restart_policy(spec);
@@ -210,34 +254,25 @@ pub fn next(pod: &Pod, state: &PodState, now: Timestamp) -> Next {
         let held = state.containers.get(&container.name);
         if sidecar(container) {
             consider(&mut next, Kind::Init, &container.name, held, "Always", now);
-            if held.is_none_or(|held| !held.started) {
-                return next;
-            }
-        } else if held.and_then(ContainerState::ended).is_none_or(|ended| ended.code != 0) {
+        } else if !state.begun && held.and_then(ContainerState::ended).is_none_or(|ended| ended.code != 0) {
             let policy = if policy == "Never" { "Never" } else { "OnFailure" };
             consider(&mut next, Kind::Init, &container.name, held, policy, now);
+        }
+        if !state.begun && !passed(container, state) {
             return next;
         }
     }
     for container in &spec.containers {
-        consider(
-            &mut next,
-            Kind::Main,
-            &container.name,
-            state.containers.get(&container.name),
-            policy,
-            now,
-        );
+        let held = state.containers.get(&container.name);
+        consider(&mut next, Kind::Main, &container.name, held, policy, now);
+        // A hook holds up the containers after its own, as Kubernetes' kubelet has it.
+        if held.is_some_and(|held| held.hook) {
+            return next;
+        }
     }
     for container in spec.ephemeral_containers.iter().flatten() {
-        consider(
-            &mut next,
-            Kind::Ephemeral,
-            &container.name,
-            state.containers.get(&container.name),
-            "Never",
-            now,
-        );
+        let held = state.containers.get(&container.name);
+        consider(&mut next, Kind::Ephemeral, &container.name, held, "Never", now);
     }
     next
 }
@@ -270,55 +305,78 @@ fn consider(next: &mut Next, kind: Kind, name: &str, held: Option<&ContainerStat
     }
 }
 
-/// Whether the pod has ended for good: nothing will run again.
+/// Whether a container's end is its last.
+fn done(policy: &str, held: Option<&ContainerState>) -> bool {
+    held.and_then(ContainerState::ended)
+        .is_some_and(|ended| policy == "Never" || (policy == "OnFailure" && ended.code == 0))
+}
+
+fn init_failed(spec: &PodSpec, state: &PodState) -> bool {
+    let plain = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|container| !sidecar(container));
+    !state.begun
+        && plain
+            .filter_map(|container| state.containers.get(&container.name)?.ended())
+            .any(|ended| ended.code != 0)
+}
+
+/// Whether what still runs of the pod (its sidecars) is to end: it was told to, it has failed as a whole, or its containers
+/// are done.
+pub fn ending(spec: &PodSpec, state: &PodState) -> bool {
+    let policy = restart_policy(spec);
+    state.stopping
+        || state.failed.is_some()
+        || (policy == "Never" && init_failed(spec, state))
+        || spec
+            .containers
+            .iter()
+            .all(|container| done(policy, state.containers.get(&container.name)))
+}
+
+/// Whether the pod has ended for good: nothing runs, and nothing will run again.
 pub fn over(spec: &PodSpec, state: &PodState) -> bool {
-    matches!(phase(spec, state), "Succeeded" | "Failed")
+    ending(spec, state) && !any_runs(spec, state)
+}
+
+fn any_runs(spec: &PodSpec, state: &PodState) -> bool {
+    let inits = spec.init_containers.iter().flatten();
+    inits.chain(&spec.containers).any(|container| {
+        state
+            .containers
+            .get(&container.name)
+            .is_some_and(ContainerState::running)
+    })
 }
 
 /// The pod's phase.
 ///
 /// Source: Kubernetes' "Pod Lifecycle".
 pub fn phase(spec: &PodSpec, state: &PodState) -> &'static str {
-    let policy = restart_policy(spec);
-    let failed_init = spec
-        .init_containers
-        .iter()
-        .flatten()
-        .filter(|container| !sidecar(container))
-        .any(|container| {
-            let ended = state.containers.get(&container.name).and_then(ContainerState::ended);
-            ended.is_some_and(|ended| ended.code != 0)
-        });
-    if failed_init && (policy == "Never" || state.stopping) {
-        return "Failed";
-    }
-    let mut waiting = false;
-    let (mut running, mut failed) = (false, false);
-    for container in &spec.containers {
-        match state.containers.get(&container.name) {
-            None => waiting = true,
-            Some(held) => match &held.phase {
-                Phase::Waiting { .. } if held.last.is_some() => running = true,
-                Phase::Waiting { .. } => waiting = true,
-                Phase::Running { .. } => running = true,
-                Phase::Ended(ended) => {
-                    let again = !state.stopping && (policy == "Always" || (policy == "OnFailure" && ended.code != 0));
-                    running |= again;
-                    failed |= ended.code != 0;
-                }
-            },
+    let held = || {
+        spec.containers
+            .iter()
+            .map(|container| state.containers.get(&container.name))
+    };
+    let never_started = held().any(|held| held.is_none_or(|held| !held.was_started()));
+    if over(spec, state) {
+        let failed = state.failed.is_some() || init_failed(spec, state);
+        let code = |held: Option<&ContainerState>| {
+            held.and_then(|held| held.ended().or(held.last.as_ref()))
+                .map(|ended| ended.code)
+        };
+        if failed || held().any(|held| code(held).is_some_and(|code| code != 0)) {
+            return "Failed";
         }
+        return if never_started { "Pending" } else { "Succeeded" };
     }
-    if waiting && !state.stopping {
-        return "Pending";
+    if never_started || !initialized(spec, state) && !held().any(|held| held.is_some_and(ContainerState::was_started)) {
+        "Pending"
+    } else {
+        "Running"
     }
-    if running {
-        return "Running";
-    }
-    if waiting {
-        return if failed { "Failed" } else { "Pending" };
-    }
-    if failed { "Failed" } else { "Succeeded" }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-use super::state::{self, ContainerState, Ended, Phase, PodState};
+use super::state::{self, ContainerState, Ended, Kind, Phase, PodState};
 
 /// The scheme of container ids.
 pub const ID_SCHEME: &str = "ztlab://";
@@ -24,16 +24,19 @@ pub fn status(pod: &Pod, held: &PodState, host_ip: Ipv4Addr, now: Timestamp) -> 
     let old = pod.status.clone().unwrap_or_default();
     let ip = held.ip.map(|ip| ip.to_string());
     let list = |statuses: Vec<ContainerStatus>| (!statuses.is_empty()).then_some(statuses);
-    let initialized = state::initialized(spec, held);
-    let waiting = if spec.init_containers.as_ref().is_some_and(|list| !list.is_empty()) && !initialized {
+    let waiting = if spec.init_containers.as_ref().is_some_and(|list| !list.is_empty()) {
         "PodInitializing"
     } else {
         "ContainerCreating"
     };
-    let of = |name: &str, image: Option<&str>| container(name, image.unwrap_or(""), held.containers.get(name), waiting);
+    let of = |kind: Kind, name: &str, image: Option<&str>| {
+        container(kind, name, image.unwrap_or(""), held.containers.get(name), waiting)
+    };
     let phase = state::phase(spec, held);
     let mut status = PodStatus {
         phase: Some(phase.to_owned()),
+        reason: held.failed.as_ref().map(|failed| failed.reason.to_owned()),
+        message: held.failed.as_ref().map(|failed| failed.message.clone()),
         host_ip: Some(host_ip.to_string()),
         host_ips: Some(vec![HostIP {
             ip: host_ip.to_string(),
@@ -46,20 +49,20 @@ pub fn status(pod: &Pod, held: &PodState, host_ip: Ipv4Addr, now: Timestamp) -> 
             spec.init_containers
                 .iter()
                 .flatten()
-                .map(|c| of(&c.name, c.image.as_deref()))
+                .map(|c| of(Kind::Init, &c.name, c.image.as_deref()))
                 .collect(),
         ),
         container_statuses: list(
             spec.containers
                 .iter()
-                .map(|c| of(&c.name, c.image.as_deref()))
+                .map(|c| of(Kind::Main, &c.name, c.image.as_deref()))
                 .collect(),
         ),
         ephemeral_container_statuses: list(
             spec.ephemeral_containers
                 .iter()
                 .flatten()
-                .map(|c| of(&c.name, c.image.as_deref()))
+                .map(|c| of(Kind::Ephemeral, &c.name, c.image.as_deref()))
                 .collect(),
         ),
         observed_generation: old.observed_generation,
@@ -87,64 +90,14 @@ fn conditions(
     old: &[PodCondition],
     now: Timestamp,
 ) -> Vec<PodCondition> {
-    let names = |test: &dyn Fn(&ContainerState) -> bool| -> Vec<&str> {
-        let passes = |name: &str| held.containers.get(name).is_some_and(test);
-        spec.containers
-            .iter()
-            .map(|c| c.name.as_str())
-            .filter(|name| !passes(name))
-            .collect()
-    };
-    let unready = names(&|c| c.running() && c.ready && c.started);
-    let containers_ready = if unready.is_empty() && !held.stopping {
-        Ok(())
-    } else if phase == "Succeeded" {
-        Err(("PodCompleted", String::new()))
-    } else {
-        Err((
-            "ContainersNotReady",
-            format!("containers with unready status: [{}]", unready.join(" ")),
-        ))
-    };
-    let initialized = if state::initialized(spec, held) {
-        Ok(())
-    } else {
-        let left: Vec<&str> = spec
-            .init_containers
-            .iter()
-            .flatten()
-            .map(|c| c.name.as_str())
-            .filter(|name| {
-                held.containers
-                    .get(*name)
-                    .and_then(ContainerState::ended)
-                    .is_none_or(|ended| ended.code != 0)
-            })
-            .collect();
-        Err((
-            "ContainersNotInitialized",
-            format!("containers with incomplete status: [{}]", left.join(" ")),
-        ))
-    };
+    let containers_ready = containers_ready(spec, held, phase);
     let sandbox = if held.sandbox { Ok(()) } else { Err(("", String::new())) };
-    let gates_open = |condition: &str| old.iter().any(|c| c.type_ == condition && c.status == "True");
-    let closed: Vec<&str> = spec
-        .readiness_gates
-        .iter()
-        .flatten()
-        .map(|gate| gate.condition_type.as_str())
-        .filter(|condition| !gates_open(condition))
-        .collect();
+    let closed = closed_gates(spec, old);
     let ready = match (&containers_ready, closed.is_empty()) {
-        (Ok(()), false) => Err((
-            "ReadinessGatesNotReady",
-            format!(
-                "corresponding condition of pod readiness gate \"{}\" does not exist.",
-                closed.join(" ")
-            ),
-        )),
+        (Ok(()), false) => Err(("ReadinessGatesNotReady", closed.join(", "))),
         _ => containers_ready.clone(),
     };
+    let initialized = initialized(spec, held);
     let ours: [(&str, Holds<'_>); 5] = [
         ("PodReadyToStartContainers", sandbox),
         ("Initialized", initialized),
@@ -156,6 +109,13 @@ fn conditions(
         .into_iter()
         .map(|(kind, result)| condition(pod, kind, result, old, now))
         .collect();
+    if phase == "Succeeded" {
+        for condition in &mut all {
+            if condition.type_ == "Initialized" {
+                condition.reason = Some("PodCompleted".to_owned());
+            }
+        }
+    }
     // Conditions of others (readiness gates, disruption) stay.
     all.extend(
         old.iter()
@@ -164,6 +124,61 @@ fn conditions(
             .collect::<Vec<_>>(),
     );
     all
+}
+
+fn containers_ready(spec: &PodSpec, held: &PodState, phase: &str) -> Holds<'static> {
+    match phase {
+        "Succeeded" => return Err(("PodCompleted", String::new())),
+        "Failed" => return Err(("PodFailed", String::new())),
+        _ => {}
+    }
+    let sidecars = spec.init_containers.iter().flatten().filter(|c| state::sidecar(c));
+    let ready = |name: &str| {
+        let container = held.containers.get(name);
+        container.is_some_and(|c| c.running() && c.ready && c.started && !c.hook)
+    };
+    let unready: Vec<&str> = sidecars
+        .chain(&spec.containers)
+        .map(|c| c.name.as_str())
+        .filter(|name| !ready(name))
+        .collect();
+    if unready.is_empty() && !held.stopping {
+        return Ok(());
+    }
+    let text = format!("containers with unready status: [{}]", unready.join(" "));
+    Err(("ContainersNotReady", text))
+}
+
+fn initialized(spec: &PodSpec, held: &PodState) -> Holds<'static> {
+    if state::initialized(spec, held) {
+        return Ok(());
+    }
+    let left: Vec<&str> = spec
+        .init_containers
+        .iter()
+        .flatten()
+        .filter(|container| !state::passed(container, held))
+        .map(|c| c.name.as_str())
+        .collect();
+    let text = format!("containers with incomplete status: [{}]", left.join(" "));
+    Err(("ContainersNotInitialized", text))
+}
+
+/// What is said of each readiness gate that is not open.
+fn closed_gates(spec: &PodSpec, conditions: &[PodCondition]) -> Vec<String> {
+    let gates = spec.readiness_gates.iter().flatten().map(|gate| &gate.condition_type);
+    gates
+        .filter_map(|gate| match conditions.iter().find(|c| c.type_ == *gate) {
+            None => Some(format!(
+                "corresponding condition of pod readiness gate \"{gate}\" does not exist."
+            )),
+            Some(c) if c.status == "True" => None,
+            Some(c) => Some(format!(
+                "the status of pod readiness gate \"{gate}\" is not \"True\", but {}",
+                c.status
+            )),
+        })
+        .collect()
 }
 
 fn condition(pod: &Pod, kind: &str, result: Holds<'_>, old: &[PodCondition], now: Timestamp) -> PodCondition {
@@ -190,7 +205,7 @@ fn condition(pod: &Pod, kind: &str, result: Holds<'_>, old: &[PodCondition], now
     }
 }
 
-fn container(name: &str, image: &str, held: Option<&ContainerState>, waiting: &str) -> ContainerStatus {
+fn container(kind: Kind, name: &str, image: &str, held: Option<&ContainerState>, waiting: &str) -> ContainerStatus {
     let mut status = ContainerStatus {
         name: name.to_owned(),
         image: image.to_owned(),
@@ -210,6 +225,10 @@ fn container(name: &str, image: &str, held: Option<&ContainerState>, waiting: &s
             status.container_id = held.last.as_ref().map(|last| format!("{ID_SCHEME}{}", last.id));
             status.state = Some(pause(reason, message.clone()));
         }
+        Phase::Running { id, .. } if held.hook => {
+            status.container_id = Some(format!("{ID_SCHEME}{id}"));
+            status.state = Some(pause(waiting, None));
+        }
         Phase::Running { id, since } => {
             status.container_id = Some(format!("{ID_SCHEME}{id}"));
             status.ready = held.ready && held.started;
@@ -225,7 +244,7 @@ fn container(name: &str, image: &str, held: Option<&ContainerState>, waiting: &s
         Phase::Ended(last) => {
             status.container_id = Some(format!("{ID_SCHEME}{}", last.id));
             // An init container that is done is ready.
-            status.ready = last.code == 0 && held.ready;
+            status.ready = kind == Kind::Init && last.code == 0;
             status.state = Some(ended(last));
         }
     }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1::{Pod, PodSpec},
+    jiff::Timestamp,
+};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Preconditions},
@@ -11,7 +14,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     admission, lock, mounting,
-    state::{Ended, Kind, Phase},
+    state::{self, Ended, Failed, Kind, Phase},
     translate,
     worker::{Message, SIGKILL, SIGTERM, Worker},
 };
@@ -68,6 +71,64 @@ impl Worker {
             self.take_from_api().await;
         }
         self.remove().await;
+    }
+
+    /// Fails the pod once it was active for `activeDeadlineSeconds`.
+    pub(super) fn watch_deadline(&mut self, spec: &PodSpec) {
+        let written = self
+            .pod
+            .status
+            .as_ref()
+            .and_then(|status| status.start_time.as_ref())
+            .map(|time| time.0);
+        let (Some(seconds), Some(since)) = (spec.active_deadline_seconds, written.or(self.state.since)) else {
+            return;
+        };
+        if self.state.failed.is_some() || state::over(spec, &self.state) {
+            return;
+        }
+        let life = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let Ok(end) = since.checked_add(life) else { return };
+        if end > Timestamp::now() {
+            self.wake_at(end);
+            return;
+        }
+        let message = "Pod was active on the node longer than the specified deadline";
+        self.happened(None, Happening::normal("DeadlineExceeded", message));
+        self.state.failed = Some(Failed {
+            reason: "DeadlineExceeded",
+            message: message.to_owned(),
+        });
+    }
+
+    /// Asks what runs on to end: the containers at once, then the sidecars, the one that was started last first.
+    pub(super) async fn end_what_is_left(&mut self, spec: &PodSpec) {
+        let sidecars: Vec<&str> = spec
+            .init_containers
+            .iter()
+            .flatten()
+            .filter(|container| state::sidecar(container))
+            .map(|container| container.name.as_str())
+            .collect();
+        let others: Vec<String> = self
+            .live
+            .keys()
+            .filter(|name| !sidecars.contains(&name.as_str()))
+            .cloned()
+            .collect();
+        let names = if others.is_empty() {
+            let last = sidecars.into_iter().rev().find(|name| self.live.contains_key(*name));
+            last.map(str::to_owned).into_iter().collect()
+        } else {
+            others
+        };
+        for name in names {
+            if self.live.get(&name).is_some_and(|live| !live.asked) {
+                let text = format!("Stopping container {name}");
+                self.happened(Some(&name), Happening::normal("Killing", text));
+                self.kill(&name, "the pod is done").await;
+            }
+        }
     }
 
     async fn ask_to_end(&self, name: &str, deadline: Instant) {

@@ -70,6 +70,8 @@ pub(super) struct Live {
     pub(super) id: String,
     pub(super) started: Started,
     pub(super) probes: Vec<AbortHandle>,
+    /// Whether it was asked to end.
+    pub(super) asked: bool,
 }
 
 impl Drop for Live {
@@ -221,12 +223,17 @@ impl Worker {
 
     async fn sync(&mut self) {
         let Some(spec) = self.pod.spec.clone() else { return };
+        self.watch_deadline(&spec);
         if state::over(&spec, &self.state) {
             if self.state.sandbox {
                 self.state.sandbox = false;
                 // It can fail only where the runtime has stopped, and the pods with it.
                 let _ = self.inner.runtime.remove_sandbox(&self.uid).await;
             }
+            return;
+        }
+        if state::ending(&spec, &self.state) {
+            self.end_what_is_left(&spec).await;
             return;
         }
         if !self.state.sandbox && !self.prepare().await {
@@ -342,6 +349,7 @@ impl Worker {
         };
         let reason = if exit.code == 0 { "Completed" } else { "Error" };
         held.ready = exit.code == 0;
+        held.started = false;
         held.phase = Phase::Ended(Ended {
             id: id.to_owned(),
             code: exit.code,

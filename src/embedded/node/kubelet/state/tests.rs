@@ -94,7 +94,7 @@ fn the_restart_policy_decides() {
 
 #[test]
 fn restarts_wait_longer_each_time() {
-    for (restarts, pause) in [
+    for (crashes, pause) in [
         (0, 0),
         (1, 10),
         (2, 20),
@@ -105,22 +105,27 @@ fn restarts_wait_longer_each_time() {
         (60, 300),
     ] {
         let held = ContainerState {
-            restarts,
+            crashes,
             ..ended(1, 100)
         };
-        assert_eq!(held.restart_at(), at(100 + pause), "{restarts}");
+        assert_eq!(held.restart_at(), at(100 + pause), "{crashes}");
     }
-    let mut long = ContainerState {
-        restarts: 5,
+    let long = ContainerState {
+        crashes: 5,
         ..ended(1, 700)
     };
     assert_eq!(long.restart_at(), at(700), "it ran for ten minutes");
-    long.restarts = 1;
+    let after = |held: &ContainerState| ContainerState {
+        last: held.ended().cloned(),
+        ..held.clone()
+    };
+    assert_eq!(after(&long).crashes_after(), 1, "the pauses begin anew");
+    assert_eq!(ContainerState::default().crashes_after(), 0, "nothing ended before it");
     let pod = pod(json!({"containers": [{"name": "c"}]}));
     let waiting = state(&[(
         "c",
         ContainerState {
-            restarts: 1,
+            crashes: 1,
             ..ended(1, 100)
         },
     )]);
@@ -179,4 +184,84 @@ fn the_status_says_what_is_so() {
     assert_eq!(statuses.iter().map(|s| s.ready).collect::<Vec<_>>(), [true, false]);
     assert_eq!(statuses[0].container_id.as_deref(), Some("ztlab://1"));
     assert_eq!(made.qos_class.as_deref(), Some("BestEffort"));
+}
+
+#[test]
+fn sidecars_start_first_and_end_last() {
+    let pod = pod(
+        json!({"restartPolicy": "Never", "initContainers": [{"name": "s", "restartPolicy": "Always"}, {"name": "i"}],
+        "containers": [{"name": "c"}]}),
+    );
+    let spec = pod.spec.as_ref().unwrap();
+    let starting = ContainerState {
+        started: false,
+        ..running()
+    };
+    let init = |name: &str| vec![Step::Start(Kind::Init, name.into())];
+    let mut begun = state(&[("s", ended(1, 1)), ("i", ended(0, 1)), ("c", running())]);
+    begun.begun = true;
+    for (what, held, steps, phase_is, ends) in [
+        ("first the sidecar", state(&[]), init("s"), "Pending", false),
+        (
+            "its startup probe is awaited",
+            state(&[("s", starting)]),
+            vec![],
+            "Pending",
+            false,
+        ),
+        ("it runs on", state(&[("s", running())]), init("i"), "Pending", false),
+        (
+            "a sidecar starts again beside the containers",
+            begun,
+            init("s"),
+            "Running",
+            false,
+        ),
+        (
+            "it is to end once they are done",
+            state(&[("s", running()), ("i", ended(0, 1)), ("c", ended(0, 1))]),
+            vec![],
+            "Running",
+            true,
+        ),
+        (
+            "its own exit code counts for nothing",
+            state(&[("s", ended(137, 2)), ("i", ended(0, 1)), ("c", ended(0, 1))]),
+            vec![],
+            "Succeeded",
+            true,
+        ),
+        (
+            "an init container that failed is the pod's end",
+            state(&[("s", ended(0, 2)), ("i", ended(1, 1))]),
+            vec![],
+            "Failed",
+            true,
+        ),
+    ] {
+        assert_eq!(next(&pod, &held, at(9)).steps, steps, "{what}");
+        assert_eq!(phase(spec, &held), phase_is, "{what}");
+        assert_eq!(ending(spec, &held), ends, "{what}");
+    }
+}
+
+#[test]
+fn a_pod_past_its_deadline_fails_once_nothing_runs() {
+    let pod = pod(json!({"containers": [{"name": "c"}]}));
+    let spec = pod.spec.as_ref().unwrap();
+    let failed = |container| PodState {
+        failed: Some(Failed {
+            reason: "DeadlineExceeded",
+            message: "too long".into(),
+        }),
+        ..state(&[("c", container)])
+    };
+    assert_eq!(phase(spec, &failed(running())), "Running");
+    let over = failed(ended(143, 1));
+    assert_eq!(next(&pod, &over, at(9)), Next::default());
+    let made = status::status(&pod, &over, Ipv4Addr::new(10, 244, 0, 1), at(5));
+    assert_eq!(
+        (made.phase.as_deref(), made.reason.as_deref()),
+        (Some("Failed"), Some("DeadlineExceeded"))
+    );
 }
