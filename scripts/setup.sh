@@ -55,7 +55,8 @@ package() {
         apk:cc) echo gcc musl-dev ;;             apk:pcap) echo libpcap-dev ;;
         *:nft) echo nftables ;;                  *:tmux) echo tmux ;;
         apt-get:psql) echo postgresql-client ;;  *:psql) echo postgresql ;;
-        *:setpriv) echo util-linux ;;
+        *:setpriv) echo util-linux ;;            dnf:tshark|pacman:tshark) echo wireshark-cli ;;
+        zypper:tshark) echo wireshark ;;
         *) echo "$1" ;;
     esac
 }
@@ -67,7 +68,7 @@ check_rust
 has_program cc || want cc
 has_header pcap/pcap.h || has_header pcap.h || want pcap
 if [ "$what" = test ]; then
-    for program in nft tmux psql openssl curl setpriv; do
+    for program in nft tmux psql openssl curl setpriv tshark; do
         has_program "$program" || want "$program"
     done
 fi
