@@ -3,7 +3,7 @@
 //! Source: client-go's shared informers and mutation cache.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     fmt::Debug,
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -97,10 +97,16 @@ impl<K> Change<K> {
     }
 }
 
+/// How many deletions are remembered: more than come while one write is answered.
+const PAST: usize = 256;
+
 struct State<K> {
     objects: HashMap<Key, Arc<K>>,
     /// Uids whose deletion this process did, until the watch says so too.
     gone: HashSet<String>,
+    /// Uids whose deletion the watch told last, and at which revision. The answer to a write may come after the watch has told that
+    /// another deleted the object: taken in, it would stay forever, for the watch never speaks of it again.
+    past: VecDeque<(String, u64)>,
     subscribers: Vec<mpsc::UnboundedSender<Change<K>>>,
 }
 
@@ -120,6 +126,20 @@ impl<K: Resource> State<K> {
         let new = Arc::new(object);
         self.objects.insert(key, new.clone());
         self.tell(&Change::Applied { old, new });
+    }
+
+    /// Whether the watch has told of a deletion of this object that is later than what is held here.
+    fn is_past(&self, object: &K) -> bool {
+        object.meta().uid.as_ref().is_some_and(|uid| {
+            self.past
+                .iter()
+                .any(|(past, deleted)| past == uid && revision(object) <= *deleted)
+        })
+    }
+
+    fn remember(&mut self, uid: String, deleted: u64) {
+        self.past.truncate(PAST - 1);
+        self.past.push_front((uid, deleted));
     }
 
     fn delete(&mut self, key: &Key, uid: Option<&str>) {
@@ -180,6 +200,7 @@ where
         let state = Arc::new(Mutex::new(State {
             objects: HashMap::new(),
             gone: HashSet::new(),
+            past: VecDeque::new(),
             subscribers: Vec::new(),
         }));
         let informer = Self { state, synced };
@@ -212,14 +233,18 @@ where
                 state.apply(object);
             }
             watcher::Event::InitDone => {
-                let stale: Vec<Key> = state
+                let stale: Vec<(Key, Option<String>)> = state
                     .objects
-                    .keys()
-                    .filter(|key| !listed.contains(*key))
-                    .cloned()
+                    .iter()
+                    .filter(|(key, _)| !listed.contains(*key))
+                    .map(|(key, object)| (key.clone(), object.uid()))
                     .collect();
-                for key in stale {
+                for (key, uid) in stale {
                     state.delete(&key, None);
+                    // At which revision it went, a list does not say.
+                    if let Some(uid) = uid {
+                        state.remember(uid, u64::MAX);
+                    }
                 }
                 state.gone.clear();
                 synced.send_replace(true);
@@ -230,6 +255,7 @@ where
                 state.delete(&Key::of(&object), uid.as_deref());
                 if let Some(uid) = uid {
                     state.gone.remove(&uid);
+                    state.remember(uid, revision(&object));
                 }
             }
         }
@@ -282,7 +308,10 @@ where
 
     /// Takes in the answer to a write of this process, ahead of the watch.
     pub fn wrote(&self, object: K) {
-        self.lock().apply(object);
+        let mut state = self.lock();
+        if !state.is_past(&object) {
+            state.apply(object);
+        }
     }
 
     /// Takes in that this process deleted an object for good, ahead of the watch.
@@ -393,6 +422,7 @@ mod tests {
         let state = State {
             objects: HashMap::new(),
             gone: HashSet::new(),
+            past: VecDeque::new(),
             subscribers: Vec::new(),
         };
         (
@@ -425,6 +455,20 @@ mod tests {
         informer.wrote(object("a", "2", 8));
         informer.take(watcher::Event::Delete(object("a", "1", 7)), &mut HashSet::new(), &tell);
         assert_eq!(informer.all().len(), 1, "the successor has another uid");
+    }
+
+    #[test]
+    fn an_answer_that_comes_after_the_deletion_brings_nothing_back() {
+        let (informer, tell) = informer();
+        informer.take(watcher::Event::Apply(object("a", "1", 5)), &mut HashSet::new(), &tell);
+        informer.take(watcher::Event::Delete(object("a", "1", 7)), &mut HashSet::new(), &tell);
+        informer.wrote(object("a", "1", 6));
+        assert!(
+            informer.all().is_empty(),
+            "the watch will not say again that it is gone"
+        );
+        informer.wrote(object("a", "1", 8));
+        assert_eq!(informer.all().len(), 1, "a restore brought it back since");
     }
 
     #[test]
