@@ -6,7 +6,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use ztlab::embedded::{
     NodeConfig,
-    rootless::{NodeHandle, RootlessError, SpawnOptions, bind, running_node, spawn_node, stop_node},
+    rootless::{NodeHandle, RootlessError, SpawnOptions, bind, running_node, settled_node, spawn_node, stop_node},
 };
 
 /// A node's whole life is in namespaces that this machine may refuse: then the test says so and is skipped, except in CI.
@@ -63,4 +63,45 @@ fn a_taken_port_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     assert!(matches!(bind(port), Err(RootlessError::Port { port: named, .. }) if named == port));
+}
+
+#[test]
+fn a_node_that_is_dying_is_waited_for() {
+    let dir = dir();
+    let Some(mut node) = started(dir.path()) else { return };
+    for _ in 0..5 {
+        let pid = rustix::process::Pid::from_raw(node.pid.try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        // Its memory goes first, its lock last: what begins between the two must not take it for one that serves.
+        while Path::new(&format!("/proc/{}", node.pid)).join("exe").exists() {
+            std::thread::yield_now();
+        }
+        let next = started(dir.path()).unwrap();
+        assert_ne!(next.pid, node.pid);
+        node = next;
+    }
+    stop_node(dir.path(), Duration::from_secs(10)).unwrap();
+}
+
+#[test]
+fn a_node_whose_start_was_broken_off_ends_by_itself() {
+    let dir = dir();
+    let Some(node) = started(dir.path()) else { return };
+    stop_node(dir.path(), Duration::from_secs(10)).unwrap();
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let listener = bind(0).unwrap();
+    let mut outer = std::process::Command::new(env!("CARGO_BIN_EXE_ztlab"))
+        .arg("__node")
+        .arg(dir.path().join("node.json"))
+        .stdin(std::os::fd::OwnedFd::from(listener))
+        .stdout(std::os::fd::OwnedFd::from(theirs))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(ours);
+    outer.wait().unwrap();
+    assert_eq!(settled_node(dir.path()), None, "it was never announced");
+    let last: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("lock")).unwrap()).unwrap();
+    assert_ne!(last["node"]["pid"], node.pid, "it had begun");
+    assert_eq!(last["ready"], false);
 }

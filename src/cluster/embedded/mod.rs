@@ -9,7 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::embedded::{
     control_plane::pki::Pki,
-    rootless::{RootlessError, SpawnOptions, bind, running_node, spawn_node, stop_node},
+    rootless::{RootlessError, SpawnOptions, bind, running_node, settled_node, spawn_node, stop_node},
 };
 
 use dirs::{dir_of, existing_dir, file_error, read_config};
@@ -143,7 +143,7 @@ impl Ground for Embedded {
         let notes = blocking(move || {
             let dir = dirs::claim(&cluster)?;
             alone(&cluster, &dir, || {
-                if running_node(&dir).is_some() {
+                if settled_node(&dir).is_some() {
                     // Somebody else's claim came first.
                     return Err(ClusterError::AlreadyExists { name: cluster.clone() });
                 }
@@ -184,7 +184,7 @@ impl Ground for Embedded {
         starting(progress, 0, name);
         let (cluster, made) = (name.to_owned(), dir.clone());
         let notes = blocking(move || {
-            alone(&cluster, &made, || match running_node(&made) {
+            alone(&cluster, &made, || match settled_node(&made) {
                 Some(_) => Ok(Vec::new()),
                 None => launch(&cluster, &made),
             })

@@ -73,7 +73,7 @@ pub fn bind(port: u16) -> Result<TcpListener, RootlessError> {
 pub fn spawn_node(options: &SpawnOptions, listener: TcpListener) -> Result<Started, RootlessError> {
     let mut config = options.config.clone();
     let dir = paths::private_dir(config.dir.clone()).map_err(RootlessError::io("make the cluster's directory"))?;
-    if running_node(&dir).is_some() {
+    if settled_node(&dir).is_some() {
         return Err(RootlessError::Running { name: config.name });
     }
     let address = listener
@@ -168,12 +168,85 @@ fn private_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-/// The node of the cluster in `dir`, if it is alive.
-pub fn running_node(dir: &Path) -> Option<NodeHandle> {
-    let file = File::open(dir.join(LOCK_FILE)).ok()?;
+/// What the lock of a cluster says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    /// No process of a node is left.
+    Nobody,
+    /// A node begins, or is about to be gone; its process where that is known.
+    Passing(Option<NodeHandle>),
+    /// A node that serves.
+    Alive(NodeHandle),
+}
+
+/// What the lock file holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LockContent {
+    /// The node.
+    pub(super) node: NodeHandle,
+    /// Whether it has said that it is ready.
+    pub(super) ready: bool,
+}
+
+fn holder(dir: &Path) -> Holder {
+    let Ok(file) = File::open(dir.join(LOCK_FILE)) else {
+        return Holder::Nobody;
+    };
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-        Err(rustix::io::Errno::WOULDBLOCK) => serde_json::from_reader(file).ok(),
+        Err(rustix::io::Errno::WOULDBLOCK) => {}
+        _ => return Holder::Nobody,
+    }
+    match serde_json::from_reader::<_, LockContent>(file).ok() {
+        Some(LockContent { node, ready: true }) if !is_ending(node.pid) => Holder::Alive(node),
+        content => Holder::Passing(content.map(|content| content.node)),
+    }
+}
+
+/// Whether a process is gone, or its end has begun: a killed node lets go of its lock last, after every pod.
+fn is_ending(pid: u32) -> bool {
+    /// `PF_EXITING` of the kernel's `include/linux/sched.h`.
+    const EXITING: u32 = 0x4;
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
+    // The name, in parentheses, may hold anything; the state follows it and the flags are six fields later (proc(5)).
+    let mut fields = stat.rsplit(')').next().unwrap_or_default().split_ascii_whitespace();
+    let (state, flags) = (fields.next(), fields.nth(5));
+    matches!(state, Some("Z" | "X"))
+        || flags
+            .and_then(|flags| flags.parse().ok())
+            .is_none_or(|flags: u32| flags & EXITING != 0)
+}
+
+/// The node of the cluster in `dir`, if it is alive and serves.
+pub fn running_node(dir: &Path) -> Option<NodeHandle> {
+    match holder(dir) {
+        Holder::Alive(node) => Some(node),
         _ => None,
+    }
+}
+
+/// As [`running_node`], after waiting for a node that begins or ends to have done so. Blocks.
+pub fn settled_node(dir: &Path) -> Option<NodeHandle> {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        match holder(dir) {
+            Holder::Alive(node) => return Some(node),
+            Holder::Passing(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            _ => return None,
+        }
+    }
+}
+
+/// The node whose process is known, in whatever state. Blocks while one has begun that has not said its process yet.
+fn known_node(dir: &Path) -> Option<NodeHandle> {
+    let deadline = Instant::now() + START_LIMIT;
+    loop {
+        match holder(dir) {
+            Holder::Alive(node) | Holder::Passing(Some(node)) => return Some(node),
+            Holder::Passing(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            _ => return None,
+        }
     }
 }
 
@@ -183,7 +256,7 @@ pub fn running_node(dir: &Path) -> Option<NodeHandle> {
 /// # Errors
 /// When it cannot be signalled or does not end.
 pub fn stop_node(dir: &Path, grace: Duration) -> Result<(), RootlessError> {
-    let Some(node) = running_node(dir) else {
+    let Some(node) = known_node(dir) else {
         return Ok(());
     };
     let step = || format!("end the node (process {})", node.pid);
@@ -196,7 +269,7 @@ pub fn stop_node(dir: &Path, grace: Duration) -> Result<(), RootlessError> {
         Err(error) => return Err(RootlessError::io(step())(error.into())),
     };
     // the pid is the node's only while the node holds the lock
-    if running_node(dir) != Some(node) {
+    if known_node(dir) != Some(node) {
         return Ok(());
     }
     for (signal, patience) in [(Signal::TERM, grace), (Signal::KILL, Duration::from_secs(10))] {

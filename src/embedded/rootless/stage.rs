@@ -3,9 +3,9 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    io,
+    io::{self, Read, Write},
     net::TcpListener,
-    os::{fd::OwnedFd, unix::net::UnixStream},
+    os::unix::net::UnixStream,
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -25,7 +25,7 @@ use super::{
     RootlessError, control,
     control::Message,
     enter_namespaces, run_dir,
-    spawn::{LOCK_FILE, NodeHandle},
+    spawn::{LOCK_FILE, LockContent, NodeHandle},
 };
 
 /// The node process: enters its namespaces, then runs the cluster. `args` is the path of its [`NodeConfig`] as JSON.
@@ -63,9 +63,11 @@ fn start(
         .try_clone()
         .map_err(RootlessError::io("copy the control socket"))?;
     let (outer_lock, port) = (lock.try_clone(), config.port);
+    let (mut number, told) = UnixStream::pair().map_err(RootlessError::io("make a socket"))?;
     enter_namespaces(move |pid| {
         let pid = pid.as_raw_nonzero().get().unsigned_abs();
-        let written = outer_lock.and_then(|lock| write_handle(&lock, NodeHandle { pid, port }));
+        let node = NodeHandle { pid, port };
+        let written = outer_lock.and_then(|lock| write_lock(&lock, node, false));
         if let Err(error) = written {
             control::send(
                 &outer_control,
@@ -74,10 +76,25 @@ fn start(
             return 1;
         }
         control::send(&outer_control, &Message::Pid(pid));
-        0
+        (&told).write_all(&pid.to_ne_bytes()).map_or(1, |()| 0)
     })?;
+    // Only the outer process sees this one's number on the host.
+    let mut pid = [0; 4];
+    number
+        .read_exact(&mut pid)
+        .map_err(RootlessError::io("learn the node's process"))?;
+    let pid = u32::from_ne_bytes(pid);
     prepare(&config)?;
-    serve(config, listener, control, images, lock)
+    serve(
+        config,
+        listener,
+        control,
+        images,
+        Lock {
+            file: lock,
+            node: NodeHandle { pid, port },
+        },
+    )
 }
 
 fn read_config(args: &[OsString]) -> Result<NodeConfig, RootlessError> {
@@ -108,7 +125,12 @@ fn lock(config: &NodeConfig) -> Result<File, RootlessError> {
         .open(&path)
         .map_err(RootlessError::io(format!("open {}", path.display())))?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            // What it says of the node before is no longer so.
+            file.set_len(0)
+                .map_err(RootlessError::io(format!("write {}", path.display())))?;
+            Ok(file)
+        }
         Err(rustix::io::Errno::WOULDBLOCK) => Err(RootlessError::Running {
             name: config.name.clone(),
         }),
@@ -116,11 +138,31 @@ fn lock(config: &NodeConfig) -> Result<File, RootlessError> {
     }
 }
 
-fn write_handle(mut lock: &File, handle: NodeHandle) -> io::Result<()> {
-    use io::{Seek, Write};
-    lock.set_len(0)?;
-    lock.rewind()?;
-    lock.write_all(&serde_json::to_vec(&handle)?)
+/// The lock of a node that has begun.
+struct Lock {
+    file: File,
+    node: NodeHandle,
+}
+
+/// In one write of always the same length: a reader sees the one content or the other.
+fn write_lock(lock: &File, node: NodeHandle, ready: bool) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let content = serde_json::to_string(&LockContent { node, ready })?;
+    lock.write_all_at(format!("{content:<80}\n").as_bytes(), 0)
+}
+
+/// Says that the node serves, unless nobody waits for it any more: a start that was broken off leaves no node behind.
+fn announce(control: &UnixStream, lock: &File, node: NodeHandle, notes: Vec<String>) -> io::Result<bool> {
+    use rustix::event::{PollFd, PollFlags, Timespec};
+    let mut watched = [PollFd::new(control, PollFlags::RDHUP)];
+    if rustix::event::poll(&mut watched, Some(&Timespec::default()))? > 0 {
+        return Ok(false);
+    }
+    write_lock(lock, node, true)?;
+    control::send(control, &Message::Ready(notes));
+    // the front end reads to the end of the stream, and nothing more is to come
+    let _ = control.shutdown(std::net::Shutdown::Both);
+    Ok(true)
 }
 
 /// A pod costs a handful of descriptors.
@@ -152,7 +194,7 @@ fn serve(
     listener: TcpListener,
     control: &UnixStream,
     images: Arc<dyn Registry>,
-    lock: File,
+    lock: Lock,
 ) -> Result<ExitCode, RootlessError> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ZTLAB_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,hickory_server=warn"));
@@ -169,17 +211,25 @@ fn serve(
         .try_clone()
         .map_err(RootlessError::io("copy the control socket"))?;
     let name = config.name.clone();
+    let held = lock.file.try_clone().map_err(RootlessError::io("copy the lock"))?;
     let answer = runtime.block_on(async {
         let stop = CancellationToken::new();
         stop_on_signals(&stop).map_err(RootlessError::io("listen for signals"))?;
+        let end = stop.clone();
         let context = NodeContext {
             config,
             listener,
             images,
-            ready: Box::new(move |notes| {
-                control::send(&ready, &Message::Ready(notes));
-                // the front end reads to the end of the stream, and nothing more is to come
-                let _ = ready.shutdown(std::net::Shutdown::Both);
+            ready: Box::new(move |notes| match announce(&ready, &held, lock.node, notes) {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::info!("the front end that asked for this node is gone: it ends");
+                    end.cancel();
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the lock cannot be written: the node ends");
+                    end.cancel();
+                }
             }),
             stop,
         };
@@ -192,7 +242,7 @@ fn serve(
     });
     // connections that are still open must not keep a node that was told to stop
     runtime.shutdown_background();
-    let _lock: OwnedFd = lock.into();
+    drop(lock.file);
     answer.map(|()| ExitCode::SUCCESS)
 }
 
