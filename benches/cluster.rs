@@ -287,7 +287,7 @@ async fn thousand_pods(bench: &Bench, client: &Client, rows: &mut Vec<Row>) {
 fn node_pid(bench: &Bench, cluster: &str) -> u32 {
     let lock = bench.home.join("state/ztlab/clusters").join(cluster).join("lock");
     let handle: Value = serde_json::from_slice(&fs::read(lock).unwrap()).unwrap();
-    u32::try_from(handle["pid"].as_u64().unwrap()).unwrap()
+    u32::try_from(handle["node"]["pid"].as_u64().unwrap()).unwrap()
 }
 
 async fn http(bench: &Bench, client: &Client, rows: &mut Vec<Row>) {

@@ -138,7 +138,7 @@ impl Cluster {
 
     fn node_pid(&self) -> u32 {
         let lock: Value = serde_json::from_slice(&fs::read(self.dir().join("lock")).unwrap()).unwrap();
-        u32::try_from(lock["pid"].as_u64().unwrap()).unwrap()
+        u32::try_from(lock["node"]["pid"].as_u64().unwrap()).unwrap()
     }
 }
 
