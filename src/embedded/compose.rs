@@ -106,7 +106,7 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         system::on_the_node(ranges.node()),
         stop.clone(),
     );
-    tokio::spawn(follow_services(proxy, informers.clone(), stop.clone()));
+    tokio::spawn(follow_services(proxy, ranges.node(), informers.clone(), stop.clone()));
     dns::start(
         SocketAddr::from((ranges.node(), DNS_PORT)),
         informers.services.clone(),
@@ -195,7 +195,12 @@ async fn serve(api: ApiServer, listener: TcpListener, tls: Arc<rustls::ServerCon
 }
 
 /// Keeps the kernel's rules at what the Services say.
-async fn follow_services(mut proxy: KubeProxy, informers: Informers, stop: CancellationToken) {
+async fn follow_services(
+    mut proxy: KubeProxy,
+    node: std::net::Ipv4Addr,
+    informers: Informers,
+    stop: CancellationToken,
+) {
     let (tell, mut told) = mpsc::channel(1);
     for_changes(&informers.services, tell.clone());
     for_changes(&informers.endpoint_slices, tell);
@@ -212,7 +217,7 @@ async fn follow_services(mut proxy: KubeProxy, informers: Informers, stop: Cance
             .iter()
             .map(|one| (**one).clone())
             .collect();
-        if let Err(error) = proxy.apply(&kube_proxy::compile(&services, &slices)) {
+        if let Err(error) = proxy.apply(&kube_proxy::compile(&services, &slices, node)) {
             tracing::error!(%error, "Services could not be brought up to date");
         }
     }

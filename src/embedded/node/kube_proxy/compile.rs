@@ -18,8 +18,12 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// Compiles Services and their endpoints. A Service port without a ready endpoint is refused; where none is ready,
 /// endpoints that are terminating but still serve are used, as kube-proxy does (KEP-1669). Headless and ExternalName
 /// Services come to nothing.
-pub fn compile(services: &[Service], slices: &[EndpointSlice]) -> RuleSet {
+///
+/// A Service is reached at its ClusterIP, at its node ports on `node`, at its external addresses and at those of its load
+/// balancer. On one node every endpoint is local, so the traffic policies `Local` and `Cluster` lead to the same ones.
+pub fn compile(services: &[Service], slices: &[EndpointSlice], node: Ipv4Addr) -> RuleSet {
     let mut rules = RuleSet::default();
+    let mut outside = Vec::new();
     for service in services {
         let Some((spec, ip)) = service.spec.as_ref().and_then(|spec| Some((spec, cluster_ip(spec)?))) else {
             continue;
@@ -31,15 +35,27 @@ pub fn compile(services: &[Service], slices: &[EndpointSlice]) -> RuleSet {
                 continue;
             };
             let endpoints = endpoints(&slices, port, protocol);
-            if !endpoints.is_empty() {
-                let at = ServicePort {
-                    ip,
-                    protocol,
-                    port: number,
-                };
-                rules.ports.entry(at).or_default().extend(endpoints);
+            if endpoints.is_empty() {
+                continue;
             }
+            let front = |ip, port| ServicePort { ip, protocol, port };
+            for ip in external_addresses(service) {
+                outside.push((front(ip, number), endpoints.clone()));
+            }
+            if let Some(number) = node_port(spec, port) {
+                rules
+                    .ports
+                    .entry(front(node, number))
+                    .or_default()
+                    .extend(endpoints.iter().copied());
+            }
+            rules.ports.entry(front(ip, number)).or_default().extend(endpoints);
         }
+    }
+    // an external address is whatever somebody wrote: it takes nothing from a ClusterIP or a node port, nor from who was first
+    outside.sort();
+    for (at, endpoints) in outside {
+        rules.ports.entry(at).or_insert(endpoints);
     }
     // an address that the node itself answers on (the cluster's DNS) is never refused
     let own = rules.endpoint_addresses();
@@ -54,6 +70,36 @@ fn cluster_ip(spec: &ServiceSpec) -> Option<Ipv4Addr> {
     // "None" (headless), "" (not yet given) and IPv6 are no IPv4 addresses
     let all = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip);
     all.filter_map(|ip| ip.parse().ok()).next()
+}
+
+fn node_port(spec: &ServiceSpec, port: &Port) -> Option<u16> {
+    let kind = spec.type_.as_deref();
+    let number = port
+        .node_port
+        .filter(|_| matches!(kind, Some("NodePort" | "LoadBalancer")))?;
+    u16::try_from(number).ok().filter(|number| *number != 0)
+}
+
+/// `externalIPs` and the load balancer's addresses. A load balancer that is open only to some (`loadBalancerSourceRanges`) is
+/// left out: nothing here could tell them apart. One of mode `Proxy` hands packets to the node port itself (KEP-1860).
+fn external_addresses(service: &Service) -> Vec<Ipv4Addr> {
+    let Some(spec) = &service.spec else {
+        return Vec::new();
+    };
+    let mut all: Vec<&str> = spec.external_ips.iter().flatten().map(String::as_str).collect();
+    let open = spec.load_balancer_source_ranges.as_ref().is_none_or(Vec::is_empty);
+    if spec.type_.as_deref() == Some("LoadBalancer") && open {
+        let balancer = service
+            .status
+            .as_ref()
+            .and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref());
+        let direct = balancer
+            .into_iter()
+            .flatten()
+            .filter(|ingress| ingress.ip_mode.as_deref() != Some("Proxy"));
+        all.extend(direct.filter_map(|ingress| ingress.ip.as_deref()));
+    }
+    all.into_iter().filter_map(|ip| ip.parse().ok()).collect()
 }
 
 fn protocol(name: Option<&str>) -> Option<Protocol> {
@@ -153,6 +199,7 @@ mod tests {
             .collect()
     }
 
+    const NODE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
     const SPEC: fn() -> Value = || json!({"clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80}]});
 
     #[test]
@@ -166,6 +213,7 @@ mod tests {
         let rules = compile(
             &[service(SPEC())],
             &[slice("shop", ready.clone()), slice("elsewhere", ready)],
+            NODE,
         );
         assert_eq!(listed(&rules), ["10.96.0.7:80/tcp 10.244.0.8:8080,10.244.0.9:8080"]);
         assert_eq!(rules.cluster_ips, BTreeSet::from([Ipv4Addr::new(10, 96, 0, 7)]));
@@ -177,13 +225,13 @@ mod tests {
             {"addresses": ["10.244.0.6"], "conditions": {"ready": false, "serving": true, "terminating": true}},
             {"addresses": ["10.244.0.5"], "conditions": {"ready": false, "serving": false, "terminating": true}},
         ]);
-        let rules = compile(&[service(SPEC())], &[slice("shop", ending)]);
+        let rules = compile(&[service(SPEC())], &[slice("shop", ending)], NODE);
         assert_eq!(listed(&rules), ["10.96.0.7:80/tcp 10.244.0.6:8080"]);
     }
 
     #[test]
     fn without_endpoints_a_service_is_refused() {
-        let rules = compile(&[service(SPEC())], &[]);
+        let rules = compile(&[service(SPEC())], &[], NODE);
         assert_eq!(listed(&rules), [""; 0]);
         assert_eq!(rules.cluster_ips.len(), 1);
     }
@@ -198,14 +246,78 @@ mod tests {
             json!({"clusterIP": "10.96.0.7", "ports": [{"name": "http", "port": 80, "protocol": "SCTP"}]}),
         ] {
             let endpoints = json!([{"addresses": ["10.244.0.9"]}]);
-            assert_eq!(compile(&[service(spec)], &[slice("shop", endpoints)]).ports.len(), 0);
+            assert_eq!(
+                compile(&[service(spec)], &[slice("shop", endpoints)], NODE).ports.len(),
+                0
+            );
         }
     }
 
     #[test]
     fn an_address_of_the_node_is_never_refused() {
         let endpoints = json!([{"addresses": ["10.96.0.7"]}]);
-        let rules = compile(&[service(SPEC())], &[slice("shop", endpoints)]);
+        let rules = compile(&[service(SPEC())], &[slice("shop", endpoints)], NODE);
         assert!(rules.cluster_ips.is_empty());
+    }
+
+    #[test]
+    fn a_node_port_and_addresses_from_outside_lead_to_the_same_endpoints() {
+        let mut service = service(
+            json!({"type": "LoadBalancer", "clusterIP": "10.96.0.7", "externalIPs": ["192.0.2.7"],
+            "ports": [{"name": "http", "port": 80, "nodePort": 30080}, {"name": "other", "port": 81, "nodePort": 30081}]}),
+        );
+        service.status = serde_json::from_value(json!({"loadBalancer": {"ingress": [
+            {"ip": "192.0.2.8"}, {"ip": "192.0.2.9", "ipMode": "Proxy"}, {"hostname": "example.org"}]}}))
+        .unwrap();
+        let endpoints = json!([{"addresses": ["10.244.0.9"]}]);
+        let fronts = |service: &Service| {
+            listed(&compile(
+                std::slice::from_ref(service),
+                &[slice("shop", endpoints.clone())],
+                NODE,
+            ))
+        };
+        assert_eq!(
+            fronts(&service),
+            [
+                "10.96.0.7:80/tcp 10.244.0.9:8080",
+                "10.244.0.1:30080/tcp 10.244.0.9:8080",
+                "192.0.2.7:80/tcp 10.244.0.9:8080",
+                "192.0.2.8:80/tcp 10.244.0.9:8080",
+            ]
+        );
+        let spec = service.spec.as_mut().unwrap();
+        spec.load_balancer_source_ranges = Some(vec!["198.51.100.0/24".to_owned()]);
+        assert!(!fronts(&service).iter().any(|front| front.starts_with("192.0.2.8")));
+        service.spec.as_mut().unwrap().type_ = Some("ClusterIP".to_owned());
+        assert_eq!(
+            fronts(&service),
+            ["10.96.0.7:80/tcp 10.244.0.9:8080", "192.0.2.7:80/tcp 10.244.0.9:8080"]
+        );
+    }
+
+    #[test]
+    fn an_external_address_takes_nothing_from_others() {
+        let mut greedy = service(
+            json!({"clusterIP": "10.96.0.8", "externalIPs": ["10.96.0.7", "10.244.0.1"],
+            "ports": [{"name": "http", "port": 80}, {"name": "node", "port": 30080}]}),
+        );
+        greedy.metadata.name = Some("greedy".to_owned());
+        let honest = service(json!({"type": "NodePort", "clusterIP": "10.96.0.7",
+            "ports": [{"name": "http", "port": 80, "nodePort": 30080}]}));
+        let mut bait = slice("shop", json!([{"addresses": ["10.244.0.66"]}]));
+        bait.metadata.labels = Some([(SERVICE_NAME.to_owned(), "greedy".to_owned())].into());
+        bait.ports =
+            serde_json::from_value(json!([{"name": "http", "port": 80}, {"name": "node", "port": 80}])).unwrap();
+        let slices = [bait, slice("shop", json!([{"addresses": ["10.244.0.9"]}]))];
+        for services in [[greedy.clone(), honest.clone()], [honest, greedy]] {
+            let fronts = listed(&compile(&services, &slices, NODE));
+            for front in [
+                "10.96.0.7:80/tcp 10.244.0.9:8080",
+                "10.244.0.1:30080/tcp 10.244.0.9:8080",
+            ] {
+                assert!(fronts.iter().any(|has| has == front), "{fronts:?}");
+            }
+        }
     }
 }

@@ -46,7 +46,7 @@ impl fmt::Display for Protocol {
 /// An address of the cluster that a Service is reached at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServicePort {
-    /// The ClusterIP.
+    /// The ClusterIP, the node's address for a node port, or an external address.
     pub ip: Ipv4Addr,
     /// The protocol.
     pub protocol: Protocol,
