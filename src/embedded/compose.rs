@@ -85,6 +85,12 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         .map_err(failed("the cluster's own Services"))?;
     let recorder = Recorder::start(client("system:events"));
     informers.synced().await;
+    tokio::spawn(system::keep(
+        client("system:apiserver"),
+        ranges,
+        informers.clone(),
+        stop.clone(),
+    ));
 
     controllers::start(&controllers::Context {
         client: client("system:kube-controller-manager"),

@@ -1,22 +1,30 @@
 //! The Services of the cluster itself: where pods find its API and its DNS. Both are served by the node's own process, so their
 //! endpoints are the node's address.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, Client, ResourceExt, api::PostParams};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use super::node::network_policy::{NamedPort, NodeService, PodFacts, Protocol};
-
-use super::ranges::Ranges;
+use super::{
+    informer::{Change, Informers},
+    node::network_policy::{NamedPort, NodeService, PodFacts, Protocol},
+    ranges::Ranges,
+};
 
 /// The port of DNS (RFC 1035 §4.2).
 pub(super) const DNS_PORT: u16 = 53;
 /// The API server's port on the node, behind the Service `kubernetes`.
 pub(super) const API_PORT: u16 = 6443;
 
-/// Writes the Service `kube-dns` and the endpoints of it and of `kubernetes`, all on the node. What is there already stays.
+/// Before what could not be written is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The Services of the cluster itself: namespace and name, which their EndpointSlices share.
+const OWN: [(&str, &str); 2] = [("default", "kubernetes"), ("kube-system", "kube-dns")];
+
+/// Writes the Services `kubernetes` and `kube-dns` and their endpoints, all on the node. What is there already stays.
 ///
 /// # Errors
 /// What the API server refused.
@@ -34,6 +42,18 @@ pub(super) async fn publish(client: &Client, ranges: &Ranges) -> Result<(), kube
     let dns: Service = serde_json::from_value(dns).map_err(kube::Error::SerdeError)?;
     let services: Api<Service> = Api::namespaced(client.clone(), "kube-system");
     there(services.create(&PostParams::default(), &dns).await)?;
+    let api = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "kubernetes", "namespace": "default",
+            "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {"clusterIP": ranges.kubernetes(), "ports": [
+            {"name": "https", "port": 443, "protocol": "TCP", "targetPort": API_PORT},
+        ]},
+    });
+    let api: Service = serde_json::from_value(api).map_err(kube::Error::SerdeError)?;
+    let services: Api<Service> = Api::namespaced(client.clone(), "default");
+    there(services.create(&PostParams::default(), &api).await)?;
     let dns_ports = [("dns", "UDP", DNS_PORT), ("dns-tcp", "TCP", DNS_PORT)];
     for (namespace, service, ports) in [
         ("kube-system", "kube-dns", &dns_ports[..]),
@@ -44,6 +64,34 @@ pub(super) async fn publish(client: &Client, ranges: &Ranges) -> Result<(), kube
         there(slices.create(&PostParams::default(), &slice).await)?;
     }
     Ok(())
+}
+
+/// Makes them again when somebody deletes them, as kube-apiserver does with `kubernetes`: without them no pod would find a
+/// name or the API.
+pub(super) async fn keep(client: Client, ranges: Ranges, informers: Informers, stop: CancellationToken) {
+    fn ours<K: kube::Resource>(change: &Change<K>) -> bool {
+        let Change::Deleted(gone) = change else { return false };
+        let name = gone.name_any();
+        let namespace = gone.namespace().unwrap_or_default();
+        OWN.contains(&(namespace.as_str(), name.as_str()))
+    }
+    let mut services = informers.services.subscribe();
+    let mut slices = informers.endpoint_slices.subscribe();
+    loop {
+        let lost = tokio::select! {
+            () = stop.cancelled() => return,
+            Some(change) = services.recv() => ours(&change),
+            Some(change) = slices.recv() => ours(&change),
+            else => return,
+        };
+        while lost && let Err(error) = publish(&client, &ranges).await {
+            tracing::warn!(%error, "the cluster's own Services could not be made again; it is tried again");
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
 }
 
 /// What runs on the node and is a pod in other clusters: policies there allow cluster DNS by these labels.

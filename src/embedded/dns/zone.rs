@@ -17,6 +17,9 @@ use k8s_openapi::api::{
 /// The cluster's domain.
 pub const DOMAIN: &str = "cluster.local";
 
+/// The reverse names of the cluster's addresses (RFC 1035 §3.5).
+const REVERSE: &str = "10.in-addr.arpa";
+
 /// How long an answer may be kept, in seconds; short, because labs change their Services. CoreDNS's default.
 const TTL: u32 = 5;
 
@@ -180,7 +183,12 @@ impl Zone {
                 rest = parent;
             }
         }
-        for name in [DOMAIN.to_owned(), format!("svc.{DOMAIN}"), format!("pod.{DOMAIN}")] {
+        for name in [
+            DOMAIN.to_owned(),
+            format!("svc.{DOMAIN}"),
+            format!("pod.{DOMAIN}"),
+            REVERSE.to_owned(),
+        ] {
             self.empty.insert(name);
         }
     }
@@ -188,9 +196,9 @@ impl Zone {
     /// Answers one question. `name` may end in a dot; case does not matter (RFC 4343).
     pub fn lookup(&self, name: &str, record_type: RecordType) -> Answer {
         let asked = name.trim_end_matches('.').to_ascii_lowercase();
-        let reverse = asked.ends_with(".in-addr.arpa");
-        if asked != DOMAIN && !asked.ends_with(&format!(".{DOMAIN}")) && !(reverse && self.records.contains_key(&asked))
-        {
+        // every address of a cluster is in 10.0.0.0/8: nobody else could say more of one
+        let reverse = asked == REVERSE || asked.ends_with(&format!(".{REVERSE}")) || self.is_pointer(&asked);
+        if asked != DOMAIN && !asked.ends_with(&format!(".{DOMAIN}")) && !reverse {
             return Answer::Refused;
         }
         if asked == DOMAIN {
@@ -222,6 +230,11 @@ impl Zone {
         } else {
             self.records_of(&asked, wanted)
         }
+    }
+
+    /// An endpoint that somebody wrote by hand may be anywhere.
+    fn is_pointer(&self, asked: &str) -> bool {
+        asked.ends_with(".in-addr.arpa") && self.records.contains_key(asked)
     }
 
     fn apex(&self, record_type: RecordType) -> Answer {
@@ -396,6 +409,10 @@ mod tests {
             ("dns-version.cluster.local.", RecordType::TXT, vec!["1.1.0"]),
             ("example.com.", RecordType::A, vec!["refused"]),
             ("9.9.9.9.in-addr.arpa.", RecordType::PTR, vec!["refused"]),
+            ("110.in-addr.arpa.", RecordType::PTR, vec!["refused"]),
+            ("5.3.96.10.in-addr.arpa.", RecordType::PTR, vec!["nxdomain"]),
+            ("3.96.10.in-addr.arpa.", RecordType::PTR, vec!["nodata"]),
+            ("10.in-addr.arpa.", RecordType::PTR, vec!["nodata"]),
             ("evilcluster.local.", RecordType::A, vec!["refused"]),
         ] {
             assert_eq!(answer(name, record_type), expected, "{name} {record_type}");

@@ -212,21 +212,30 @@ pub fn resolv_conf(pod: &Pod, dns: std::net::Ipv4Addr, domain: &str) -> String {
     let policy = spec
         .and_then(|spec| spec.dns_policy.as_deref())
         .unwrap_or("ClusterFirst");
-    let mut servers: Vec<String> = Vec::new();
-    let mut searches: Vec<String> = Vec::new();
-    let mut options: Vec<String> = Vec::new();
-    if policy != "None" {
-        servers.push(dns.to_string());
-        searches.extend([
-            format!("{namespace}.svc.{domain}"),
-            format!("svc.{domain}"),
-            domain.to_owned(),
-        ]);
-        options.push("ndots:5".to_owned());
-    }
+    let on_host = spec.and_then(|spec| spec.host_network) == Some(true);
+    let (mut servers, mut searches, mut options) = match policy {
+        "None" => (Vec::new(), Vec::new(), Vec::new()),
+        // the node knows no resolver of the machine's: what the kubelet writes where there is no resolv.conf
+        "Default" => (vec!["127.0.0.1".to_owned()], vec![".".to_owned()], Vec::new()),
+        "ClusterFirst" if on_host => (vec!["127.0.0.1".to_owned()], vec![".".to_owned()], Vec::new()),
+        _ => (
+            vec![dns.to_string()],
+            vec![
+                format!("{namespace}.svc.{domain}"),
+                format!("svc.{domain}"),
+                domain.to_owned(),
+            ],
+            vec!["ndots:5".to_owned()],
+        ),
+    };
     if let Some(config) = spec.and_then(|spec| spec.dns_config.as_ref()) {
-        servers.extend(config.nameservers.clone().unwrap_or_default());
-        searches.extend(config.searches.clone().unwrap_or_default());
+        for (held, more) in [(&mut servers, &config.nameservers), (&mut searches, &config.searches)] {
+            for one in more.iter().flatten() {
+                if !held.contains(one) {
+                    held.push(one.clone());
+                }
+            }
+        }
         for option in config.options.iter().flatten() {
             let name = option.name.clone().unwrap_or_default();
             options.retain(|held| held.split(':').next() != Some(name.as_str()));
@@ -399,5 +408,45 @@ mod tests {
             resolv_conf(&pod, std::net::Ipv4Addr::new(10, 96, 0, 10), "cluster.local"),
             "search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n"
         );
+    }
+
+    #[test]
+    fn the_resolver_is_what_the_policy_and_the_configuration_say() {
+        let cluster = "search shop.svc.cluster.local svc.cluster.local cluster.local";
+        for (spec, expected) in [
+            (
+                json!({"dnsPolicy": "Default"}),
+                "search .\nnameserver 127.0.0.1\n".to_owned(),
+            ),
+            (
+                json!({"hostNetwork": true}),
+                "search .\nnameserver 127.0.0.1\n".to_owned(),
+            ),
+            (
+                json!({"hostNetwork": true, "dnsPolicy": "ClusterFirstWithHostNet"}),
+                format!("{cluster}\nnameserver 10.96.0.10\noptions ndots:5\n"),
+            ),
+            (
+                json!({"dnsPolicy": "None", "dnsConfig": {"nameservers": ["10.96.0.10"], "searches": ["corp.example"],
+                    "options": [{"name": "ndots", "value": "2"}, {"name": "edns0"}]}}),
+                "search corp.example\nnameserver 10.96.0.10\noptions ndots:2 edns0\n".to_owned(),
+            ),
+            (
+                json!({"dnsConfig": {"nameservers": ["10.96.0.10", "192.0.2.1"], "searches": ["cluster.local", "corp.example"],
+                    "options": [{"name": "ndots", "value": "1"}]}}),
+                format!("{cluster} corp.example\nnameserver 10.96.0.10\nnameserver 192.0.2.1\noptions ndots:1\n"),
+            ),
+        ] {
+            let mut pod = json!({"metadata": {"name": "p", "namespace": "shop"}, "spec": {"containers": []}});
+            for (field, value) in spec.as_object().unwrap() {
+                pod["spec"][field] = value.clone();
+            }
+            let pod: Pod = serde_json::from_value(pod).unwrap();
+            assert_eq!(
+                resolv_conf(&pod, std::net::Ipv4Addr::new(10, 96, 0, 10), "cluster.local"),
+                expected,
+                "{spec}"
+            );
+        }
     }
 }
