@@ -291,6 +291,32 @@ fn names_and_services_lead_to_ready_pods() {
             text(&answer.stderr)
         );
     }
+    cluster.kubectl(&[
+        "expose",
+        "deployment",
+        "hello",
+        "--name=outer",
+        "--type=NodePort",
+        "--port=8000",
+        "--target-port=80",
+    ]);
+    let port = cluster.get(&["service", "outer"])["spec"]["ports"][0]["nodePort"].to_string();
+    let node = cluster.get(&["nodes"])["items"][0]["status"]["addresses"][0]["address"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let through = |port: &str| {
+        let script = format!(r"exec 3<>/dev/tcp/{node}/{port} && printf 'GET / HTTP/1.0\r\n\r\n' >&3 && head -1 <&3");
+        text(&client(&["timeout", "5", "bash", "-c", &script]).stdout).contains(" 200 ")
+    };
+    cluster.until("the node's port leads to a pod", || through(&port));
+    assert!(!through("30999"), "no Service has this port");
+    cluster.kubectl(&["delete", "service", "outer"]);
+    cluster.until("the node's port is closed again", || !through(&port));
+    cluster.kubectl(&["delete", "service", "kubernetes"]);
+    cluster.until("the API's own Service is made again", || {
+        cluster.try_kubectl(&["get", "service", "kubernetes"]).status.success()
+    });
     cluster.kubectl(&["scale", "deployment/hello", "--replicas=0"]);
     cluster.until("the endpoints go", || {
         let slices = cluster.get(&["endpointslices", "-l", "kubernetes.io/service-name=hello"]);
