@@ -11,8 +11,8 @@ use std::{
 
 use futures::StreamExt;
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet},
-    core::v1::{ConfigMap, Namespace, Node, Pod, Secret, Service, ServiceAccount},
+    apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet},
+    core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
 };
@@ -347,6 +347,12 @@ pub struct Informers {
     pub deployments: Informer<Deployment>,
     /// ReplicaSets.
     pub replica_sets: Informer<ReplicaSet>,
+    /// StatefulSets.
+    pub stateful_sets: Informer<StatefulSet>,
+    /// ControllerRevisions.
+    pub controller_revisions: Informer<ControllerRevision>,
+    /// PersistentVolumeClaims.
+    pub persistent_volume_claims: Informer<PersistentVolumeClaim>,
     /// Services.
     pub services: Informer<Service>,
     /// EndpointSlices.
@@ -375,6 +381,9 @@ impl Informers {
             pods: informer!(),
             deployments: informer!(),
             replica_sets: informer!(),
+            stateful_sets: informer!(),
+            controller_revisions: informer!(),
+            persistent_volume_claims: informer!(),
             services: informer!(),
             endpoint_slices: informer!(),
             config_maps: informer!(),
@@ -392,6 +401,9 @@ impl Informers {
             self.pods.synced(),
             self.deployments.synced(),
             self.replica_sets.synced(),
+            self.stateful_sets.synced(),
+            self.controller_revisions.synced(),
+            self.persistent_volume_claims.synced(),
             self.services.synced(),
             self.endpoint_slices.synced(),
             self.config_maps.synced(),

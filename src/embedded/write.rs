@@ -2,7 +2,7 @@
 
 use kube::{
     Api, Resource,
-    api::{Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, Preconditions},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -23,6 +23,24 @@ pub(crate) fn unless_gone<T>(result: Result<T, kube::Error>) -> Result<Option<T>
     match result {
         Ok(value) => Ok(Some(value)),
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes the object of this name if it has this uid; gives what is left of it while it is being deleted.
+pub(crate) async fn delete_this<K>(api: &Api<K>, name: &str, uid: &str) -> Result<Option<K>, kube::Error>
+where
+    K: Clone + DeserializeOwned + std::fmt::Debug,
+{
+    let only = Preconditions {
+        uid: Some(uid.to_owned()),
+        resource_version: None,
+    };
+    let params = DeleteParams::background().preconditions(only);
+    match api.delete(name, &params).await {
+        Ok(answer) => Ok(answer.left()),
+        // Gone, or another of its name has come.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(None),
         Err(error) => Err(error),
     }
 }

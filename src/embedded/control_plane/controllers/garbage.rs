@@ -133,6 +133,9 @@ pub fn start(context: &Context) {
     collector.follow(&cache.pods);
     collector.follow(&cache.deployments);
     collector.follow(&cache.replica_sets);
+    collector.follow(&cache.stateful_sets);
+    collector.follow(&cache.controller_revisions);
+    collector.follow(&cache.persistent_volume_claims);
     collector.follow(&cache.services);
     collector.follow(&cache.endpoint_slices);
     collector.follow(&cache.config_maps);

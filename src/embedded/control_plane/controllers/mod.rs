@@ -4,11 +4,16 @@
 
 mod deployment;
 mod endpoint_slice;
+mod follow;
 mod garbage;
 mod namespace;
 pub(crate) mod owner;
+mod pods;
 mod replica_set;
+mod revision;
+mod revisions;
 mod service_account;
+mod stateful_set;
 
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -34,6 +39,7 @@ pub struct Context {
 pub fn start(context: &Context) {
     deployment::start(context);
     replica_set::start(context);
+    stateful_set::start(context);
     endpoint_slice::start(context);
     namespace::start(context);
     service_account::start(context);
