@@ -57,7 +57,9 @@ pub fn owned<K: Watched>(
             queue.add(Key::new(namespace.clone(), owner.name.clone()));
         }
         if now.is_none() {
-            candidates(object.as_ref(), &namespace).into_iter().for_each(|key| queue.add(key));
+            candidates(object.as_ref(), &namespace)
+                .into_iter()
+                .for_each(|key| queue.add(key));
         }
     });
 }

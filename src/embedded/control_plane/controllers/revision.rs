@@ -31,16 +31,6 @@ pub enum Step {
     Create(Box<ControllerRevision>),
 }
 
-impl Step {
-    /// The revision of the template, once the step is done.
-    pub fn revision(&self) -> &ControllerRevision {
-        match self {
-            Self::Newest(revision) | Self::Renumber(revision) => revision,
-            Self::Create(revision) => revision,
-        }
-    }
-}
-
 /// A template as a revision holds it: the strategic merge patch that brings it back.
 fn data(template: &PodTemplateSpec) -> Value {
     let mut template = template.clone();
@@ -64,26 +54,13 @@ fn hash(data: &Value, collisions: i32) -> String {
     digest.update(data.to_string());
     digest.update(collisions.to_be_bytes());
     let bytes = digest.finalize();
-    let letters = bytes
-        .iter()
-        .take(10)
-        .map(|byte| SAFE[usize::from(*byte) % SAFE.len()]);
+    let letters = bytes.iter().take(10).map(|byte| SAFE[usize::from(*byte) % SAFE.len()]);
     letters.map(char::from).collect()
 }
 
 /// Whether two revisions hold the same template.
 pub fn same(a: &ControllerRevision, b: &ControllerRevision) -> bool {
     a.data.as_ref().map(|data| &data.0) == b.data.as_ref().map(|data| &data.0)
-}
-
-/// The hash in a revision's labels, by which DaemonSets tell their pods.
-pub fn hash_of(revision: &ControllerRevision) -> &str {
-    revision
-        .metadata
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get(POD_LABEL))
-        .map_or("", String::as_str)
 }
 
 /// In the order of their numbers.
@@ -148,7 +125,11 @@ fn name(prefix: &str, hash: &str) -> String {
 }
 
 /// The oldest revisions beyond the limit; those that are `live` do not count.
-pub fn surplus(revisions: &[ControllerRevision], live: impl Fn(&ControllerRevision) -> bool, limit: i32) -> Vec<String> {
+pub fn surplus(
+    revisions: &[ControllerRevision],
+    live: impl Fn(&ControllerRevision) -> bool,
+    limit: i32,
+) -> Vec<String> {
     let idle: Vec<_> = revisions.iter().filter(|one| !live(one)).collect();
     let excess = idle.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
     idle.into_iter().take(excess).map(|one| one.name_any()).collect()
@@ -161,27 +142,37 @@ mod tests {
     use super::*;
 
     fn set() -> StatefulSet {
-        serde_json::from_value(json!({"metadata": {"name": "web", "namespace": "default", "uid": "s"}, "spec": {
-            "selector": {}, "template": {}, "serviceName": "web"}}))
+        serde_json::from_value(
+            json!({"metadata": {"name": "web", "namespace": "default", "uid": "s"}, "spec": {
+            "selector": {}, "template": {}, "serviceName": "web"}}),
+        )
         .unwrap()
     }
 
     fn of(image: &str) -> PodTemplateSpec {
-        serde_json::from_value(json!({"metadata": {"labels": {"app": "web"}, "creationTimestamp": null},
-            "spec": {"containers": [{"name": "c", "image": image}]}}))
+        serde_json::from_value(
+            json!({"metadata": {"labels": {"app": "web"}, "creationTimestamp": null},
+            "spec": {"containers": [{"name": "c", "image": image}]}}),
+        )
         .unwrap()
     }
 
     #[test]
     fn a_template_finds_its_revision_again_and_going_back_makes_it_the_newest() {
-        let Step::Create(first) = choose(&set(), &of("a"), &[], None) else { panic!() };
+        let Step::Create(first) = choose(&set(), &of("a"), &[], None) else {
+            panic!()
+        };
         assert_eq!((first.revision, template(&first)), (1, Some(of_clean("a"))));
-        let Step::Create(second) = choose(&set(), &of("b"), &[(*first).clone()], None) else { panic!() };
+        let Step::Create(second) = choose(&set(), &of("b"), &[(*first).clone()], None) else {
+            panic!()
+        };
         assert_eq!(second.revision, 2);
         assert_ne!(second.name_any(), first.name_any());
         let both = [(*first).clone(), (*second).clone()];
         assert_eq!(choose(&set(), &of("b"), &both, None), Step::Newest(*second));
-        let Step::Renumber(back) = choose(&set(), &of("a"), &both, None) else { panic!() };
+        let Step::Renumber(back) = choose(&set(), &of("a"), &both, None) else {
+            panic!()
+        };
         assert_eq!((back.name_any(), back.revision), (first.name_any(), 3));
         assert_eq!(surplus(&both, |one| one.revision == 2, 0), [first.name_any()]);
         assert!(surplus(&both, |_| false, 2).is_empty());
@@ -195,7 +186,10 @@ mod tests {
 
     #[test]
     fn a_collision_makes_another_name() {
-        let name = |collisions| choose(&set(), &of("a"), &[], collisions).revision().name_any();
+        let name = |collisions| match choose(&set(), &of("a"), &[], collisions) {
+            Step::Create(made) => made.name_any(),
+            other => panic!("{other:?}"),
+        };
         assert_ne!(name(Some(1)), name(None));
         assert_eq!(name(Some(0)), name(None));
     }

@@ -57,7 +57,8 @@ fn claim_name(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: i32)
 
 fn templates(set: &StatefulSet) -> &[PersistentVolumeClaim] {
     let spec = set.spec.as_ref();
-    spec.and_then(|spec| spec.volume_claim_templates.as_deref()).unwrap_or_default()
+    spec.and_then(|spec| spec.volume_claim_templates.as_deref())
+        .unwrap_or_default()
 }
 
 /// The claims of the pod with this ordinal.

@@ -46,7 +46,10 @@ pub fn start(context: &Context) {
                 .is_some_and(|spec| owner::selects(&spec.selector, pod.metadata.labels.as_ref()))
         };
         let sets = sets.in_namespace(namespace);
-        sets.iter().filter(|set| takes(set)).map(|set| Key::of(set.as_ref())).collect()
+        sets.iter()
+            .filter(|set| takes(set))
+            .map(|set| Key::of(set.as_ref()))
+            .collect()
     });
     follow::owned(&cache.controller_revisions, &queue, "StatefulSet", |_, _| Vec::new());
     let sets = cache.stateful_sets.clone();
@@ -138,8 +141,7 @@ impl Controller {
     async fn collided(&self, set: &StatefulSet, collisions: Option<i32>) -> Result<Option<Duration>, kube::Error> {
         let mut status = set.status.clone().unwrap_or_default();
         status.collision_count = Some(collisions.unwrap_or(0).saturating_add(1));
-        let sets: Api<StatefulSet> =
-            Api::namespaced(self.context.client.clone(), &set.namespace().unwrap_or_default());
+        let sets: Api<StatefulSet> = Api::namespaced(self.context.client.clone(), &set.namespace().unwrap_or_default());
         if let Some(written) = unless_gone(write_status(&sets, &set.name_any(), &status).await)? {
             self.context.informers.stateful_sets.wrote(written);
         }
@@ -184,7 +186,11 @@ impl Controller {
             .filter_map(|pod| pod.labels().get(POD_LABEL).cloned())
             .chain([pair.current.name_any(), pair.update.name_any()])
             .collect();
-        let limit = set.spec.as_ref().and_then(|spec| spec.revision_history_limit).unwrap_or(10);
+        let limit = set
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.revision_history_limit)
+            .unwrap_or(10);
         let surplus = revision::surplus(revisions, |one| used.contains(&one.name_any()), limit);
         revisions::delete(&self.context, &set.namespace().unwrap_or_default(), &surplus).await
     }

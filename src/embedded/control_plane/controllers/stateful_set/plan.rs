@@ -124,7 +124,12 @@ impl<'a> Planner<'a> {
     }
 
     fn in_order(&self) -> bool {
-        let policy = self.facts.set.spec.as_ref().and_then(|spec| spec.pod_management_policy.as_deref());
+        let policy = self
+            .facts
+            .set
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.pod_management_policy.as_deref());
         policy != Some("Parallel")
     }
 
@@ -180,7 +185,10 @@ impl<'a> Planner<'a> {
         true
     }
 
-    fn claims_of(&self, ordinal: i32) -> impl Iterator<Item = (PersistentVolumeClaim, Option<&'a PersistentVolumeClaim>)> {
+    fn claims_of(
+        &self,
+        ordinal: i32,
+    ) -> impl Iterator<Item = (PersistentVolumeClaim, Option<&'a PersistentVolumeClaim>)> {
         let there = self.facts.claims;
         identity::claims(self.facts.set, ordinal).into_iter().map(move |claim| {
             let found = there.iter().find(|one| one.metadata.name == claim.metadata.name);

@@ -46,15 +46,20 @@ fn pod(set: &StatefulSet, ordinal: i32, old: bool, life: Life) -> Arc<Pod> {
     let template = revision::template(&revision).unwrap();
     let mut pod = identity::pod(set, &template, &revision.name_any(), ordinal);
     pod.metadata.uid = Some(format!("uid-{ordinal}"));
-    let ready = if matches!(life, Life::Ready | Life::Leaving) { "True" } else { "False" };
+    let ready = if matches!(life, Life::Ready | Life::Leaving) {
+        "True"
+    } else {
+        "False"
+    };
     let phase = match life {
         Life::Ready | Life::Leaving => "Running",
         Life::Starting => "Pending",
         Life::Failed => "Failed",
     };
     if life == Life::Leaving {
-        pod.metadata.deletion_timestamp =
-            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(Timestamp::UNIX_EPOCH));
+        pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+            Timestamp::UNIX_EPOCH,
+        ));
     }
     pod.status = serde_json::from_value(json!({"phase": phase, "conditions": [
         {"type": "Ready", "status": ready, "lastTransitionTime": "1970-01-01T00:00:00Z"}]}))
@@ -106,19 +111,69 @@ fn pods_come_and_go_in_order_and_in_parallel() {
         (2, json!({}), &[(0, false, Ready), (2, false, Ready)], "+1"),
         (3, parallel.clone(), &[], "+0 +1 +2"),
         (3, parallel.clone(), &[(1, false, Failed)], "+0 -1 +2"),
-        (1, json!({}), &[(0, false, Ready), (1, false, Ready), (2, false, Ready)], "-2"),
-        (1, json!({}), &[(0, false, Ready), (1, false, Ready), (2, false, Leaving)], ""),
+        (
+            1,
+            json!({}),
+            &[(0, false, Ready), (1, false, Ready), (2, false, Ready)],
+            "-2",
+        ),
+        (
+            1,
+            json!({}),
+            &[(0, false, Ready), (1, false, Ready), (2, false, Leaving)],
+            "",
+        ),
         // one that never became ready is not waited for when it is itself the first that is not
-        (1, json!({}), &[(0, false, Ready), (1, false, Ready), (2, false, Starting)], "-2"),
-        (1, json!({}), &[(0, false, Ready), (1, false, Starting), (2, false, Starting)], ""),
-        (1, parallel, &[(0, false, Ready), (1, false, Ready), (2, false, Starting)], "-2 -1"),
+        (
+            1,
+            json!({}),
+            &[(0, false, Ready), (1, false, Ready), (2, false, Starting)],
+            "-2",
+        ),
+        (
+            1,
+            json!({}),
+            &[(0, false, Ready), (1, false, Starting), (2, false, Starting)],
+            "",
+        ),
+        (
+            1,
+            parallel,
+            &[(0, false, Ready), (1, false, Ready), (2, false, Starting)],
+            "-2 -1",
+        ),
         (0, json!({}), &[(0, false, Ready)], "-0"),
         // updates go from the highest ordinal down, one at a time
-        (3, json!({}), &[(0, true, Ready), (1, true, Ready), (2, true, Ready)], "-2"),
-        (3, json!({}), &[(0, true, Ready), (1, true, Ready), (2, false, Ready)], "-1"),
-        (3, json!({}), &[(0, true, Ready), (1, true, Ready), (2, false, Starting)], ""),
-        (3, partition.clone(), &[(0, true, Ready), (1, true, Ready), (2, true, Ready)], "-2"),
-        (3, partition.clone(), &[(0, true, Ready), (1, true, Ready), (2, false, Ready)], ""),
+        (
+            3,
+            json!({}),
+            &[(0, true, Ready), (1, true, Ready), (2, true, Ready)],
+            "-2",
+        ),
+        (
+            3,
+            json!({}),
+            &[(0, true, Ready), (1, true, Ready), (2, false, Ready)],
+            "-1",
+        ),
+        (
+            3,
+            json!({}),
+            &[(0, true, Ready), (1, true, Ready), (2, false, Starting)],
+            "",
+        ),
+        (
+            3,
+            partition.clone(),
+            &[(0, true, Ready), (1, true, Ready), (2, true, Ready)],
+            "-2",
+        ),
+        (
+            3,
+            partition.clone(),
+            &[(0, true, Ready), (1, true, Ready), (2, false, Ready)],
+            "",
+        ),
         (3, partition.clone(), &[(0, true, Ready), (2, false, Ready)], "+1'"),
         (3, partition, &[(0, true, Ready), (1, true, Ready)], "+2"),
         (2, on_delete.clone(), &[(0, true, Ready), (1, true, Ready)], ""),
@@ -139,42 +194,63 @@ fn min_ready_seconds_are_waited_for() {
     let set = set(2, json!({"minReadySeconds": 10}));
     let pods = [pod(&set, 0, false, Life::Ready)];
     let plan = planned(&set, &pods, &[], Timestamp::UNIX_EPOCH);
-    assert_eq!((shown(&set, &plan), plan.again), (String::new(), Some(Duration::from_secs(10))));
+    assert_eq!(
+        (shown(&set, &plan), plan.again),
+        (String::new(), Some(Duration::from_secs(10)))
+    );
     let later = Timestamp::from_second(10).unwrap();
     assert_eq!(shown(&set, &planned(&set, &pods, &[], later)), "+1");
 }
 
 #[test]
 fn a_pod_has_its_name_host_name_labels_and_claims() {
-    let set = set(1, json!({"volumeClaimTemplates": [{"metadata": {"name": "data", "labels": {"a": "b"}},
+    let set = set(
+        1,
+        json!({"volumeClaimTemplates": [{"metadata": {"name": "data", "labels": {"a": "b"}},
         "spec": {"accessModes": ["ReadWriteOnce"]}}],
-        "template": {"spec": {"volumes": [{"name": "data", "emptyDir": {}}, {"name": "other", "emptyDir": {}}]}}}));
+        "template": {"spec": {"volumes": [{"name": "data", "emptyDir": {}}, {"name": "other", "emptyDir": {}}]}}}),
+    );
     let plan = planned(&set, &[], &[], Timestamp::UNIX_EPOCH);
-    let [Action::Create(pod, claims)] = plan.actions.as_slice() else { panic!("{plan:?}") };
+    let [Action::Create(pod, claims)] = plan.actions.as_slice() else {
+        panic!("{plan:?}")
+    };
     let spec = pod.spec.as_ref().unwrap();
-    assert_eq!((spec.hostname.as_deref(), spec.subdomain.as_deref()), (Some("db-0"), Some("db")));
+    assert_eq!(
+        (spec.hostname.as_deref(), spec.subdomain.as_deref()),
+        (Some("db-0"), Some("db"))
+    );
     assert_eq!(pod.labels()["statefulset.kubernetes.io/pod-name"], "db-0");
     assert_eq!(pod.labels()["apps.kubernetes.io/pod-index"], "0");
     assert_eq!(revision_of(pod), revisions(&set).update.name_any());
     let volumes = spec.volumes.as_ref().unwrap();
     assert_eq!(volumes.len(), 2);
     let claimed = volumes.iter().find(|volume| volume.name == "data").unwrap();
-    assert_eq!(claimed.persistent_volume_claim.as_ref().unwrap().claim_name, "data-db-0");
-    assert_eq!((claims[0].name_any(), claims[0].labels()["app"].as_str()), ("data-db-0".into(), "db"));
+    assert_eq!(
+        claimed.persistent_volume_claim.as_ref().unwrap().claim_name,
+        "data-db-0"
+    );
+    assert_eq!(
+        (claims[0].name_any(), claims[0].labels()["app"].as_str()),
+        ("data-db-0".into(), "db")
+    );
     assert!(claims[0].metadata.owner_references.is_none());
     // what is there is not made again, and a waiting pod's claim that was lost is
     let held = Arc::new(claims[0].clone());
     let again = planned(&set, &[], &[held], Timestamp::UNIX_EPOCH);
     assert!(matches!(again.actions.as_slice(), [Action::Create(_, claims)] if claims.is_empty()));
     let waiting = self::pod(&set, 0, false, Life::Starting);
-    assert_eq!(shown(&set, &planned(&set, &[waiting], &[], Timestamp::UNIX_EPOCH)), "claims of db-0");
+    assert_eq!(
+        shown(&set, &planned(&set, &[waiting], &[], Timestamp::UNIX_EPOCH)),
+        "claims of db-0"
+    );
 }
 
 #[test]
 fn claims_are_owned_as_the_retention_policy_says() {
     let claim = |owner: Option<(&str, &str, &str)>| {
         let owners = owner.map(|(kind, name, uid)| json!([{"apiVersion": "v1", "kind": kind, "name": name, "uid": uid, "controller": true}]));
-        let value = json!({"metadata": {"name": "data-db-0", "namespace": "default", "uid": "c", "ownerReferences": owners}});
+        let value =
+            json!({"metadata": {"name": "data-db-0", "namespace": "default", "uid": "c", "ownerReferences": owners}});
         serde_json::from_value::<PersistentVolumeClaim>(value).unwrap()
     };
     let by_set = Some(("StatefulSet", "db", "set"));
@@ -199,7 +275,10 @@ fn claims_are_owned_as_the_retention_policy_says() {
         let change = identity::retain(&set, &pod(&set, 0, false, Life::Ready), 0, &claim(held));
         let owners = change.map(|change| {
             let owners = change.patch["metadata"]["ownerReferences"].as_array().unwrap().clone();
-            owners.iter().map(|owner| owner["uid"].as_str().unwrap().to_owned()).collect::<String>()
+            owners
+                .iter()
+                .map(|owner| owner["uid"].as_str().unwrap().to_owned())
+                .collect::<String>()
         });
         assert_eq!(owners.as_deref(), expected, "{deleted} {scaled} {replicas} {held:?}");
     }
@@ -248,16 +327,30 @@ fn the_status_is_complete_when_all_pods_are_of_the_new_revision() {
         status(&facts, None)
     };
     let half = of(&[pod(&set, 0, true, Ready), pod(&set, 1, false, Ready)]);
-    assert_eq!((half.replicas, half.current_replicas, half.updated_replicas), (2, Some(1), Some(1)));
+    assert_eq!(
+        (half.replicas, half.current_replicas, half.updated_replicas),
+        (2, Some(1), Some(1))
+    );
     assert_eq!(half.current_revision, pair.current.metadata.name);
     let leaving = of(&[pod(&set, 0, true, Ready), pod(&set, 1, true, Leaving)]);
-    assert_eq!((leaving.replicas, leaving.current_replicas, leaving.updated_replicas), (2, Some(1), None));
+    assert_eq!(
+        (leaving.replicas, leaving.current_replicas, leaving.updated_replicas),
+        (2, Some(1), None)
+    );
     let whole = of(&[pod(&set, 0, false, Ready), pod(&set, 1, false, Ready)]);
-    assert_eq!((whole.current_revision, whole.current_replicas), (pair.update.metadata.name.clone(), Some(2)));
+    assert_eq!(
+        (whole.current_revision, whole.current_replicas),
+        (pair.update.metadata.name.clone(), Some(2))
+    );
 }
 
 fn lives() -> impl Strategy<Value = Life> {
-    prop_oneof![Just(Life::Ready), Just(Life::Starting), Just(Life::Leaving), Just(Life::Failed)]
+    prop_oneof![
+        Just(Life::Ready),
+        Just(Life::Starting),
+        Just(Life::Leaving),
+        Just(Life::Failed)
+    ]
 }
 
 proptest! {
