@@ -326,11 +326,15 @@ fn users_are_who_their_credentials_say() {
     );
     config["users"][0]["user"] = serde_json::json!({});
     std::fs::write(&path, config.to_string()).unwrap();
+    // Nobody reads passwords: this user has shown nothing.
     let refused = cluster.fails(
         &format!("get --raw /api/v1/pods {flag} --username=x --password=y"),
         None,
     );
-    contains(&refused, "Unauthorized");
+    contains(
+        &refused,
+        "pods is forbidden: User \"system:anonymous\" cannot list resource \"pods\" in API group \"\" at the cluster scope",
+    );
 }
 
 #[test]

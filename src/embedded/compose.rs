@@ -97,6 +97,7 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         informers: informers.clone(),
         recorder: recorder.of("controller-manager", None),
         ca_pem: pki.ca_certificate().to_owned(),
+        token_key: pki.token_key(),
         stop: stop.clone(),
     });
     scheduler::start(

@@ -15,6 +15,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
+    rbac::v1::ClusterRole,
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -363,6 +364,8 @@ pub struct Informers {
     pub secrets: Informer<Secret>,
     /// ServiceAccounts.
     pub service_accounts: Informer<ServiceAccount>,
+    /// ClusterRoles.
+    pub cluster_roles: Informer<ClusterRole>,
     /// NetworkPolicies.
     pub network_policies: Informer<NetworkPolicy>,
 }
@@ -389,6 +392,7 @@ impl Informers {
             config_maps: informer!(),
             secrets: informer!(),
             service_accounts: informer!(),
+            cluster_roles: informer!(),
             network_policies: informer!(),
         }
     }
@@ -409,6 +413,7 @@ impl Informers {
             self.config_maps.synced(),
             self.secrets.synced(),
             self.service_accounts.synced(),
+            self.cluster_roles.synced(),
             self.network_policies.synced(),
         );
     }

@@ -18,6 +18,7 @@ use ztlab::embedded::control_plane::{
 pub struct Cluster {
     pub home: TempDir,
     pub server: ApiServer,
+    pub pki: Pki,
     pub runtime: Runtime,
 }
 
@@ -44,14 +45,77 @@ impl Cluster {
             ca_certificate: pki.ca_certificate().to_owned(),
             address: address.clone(),
             services: "10.96.0.0/16".parse().unwrap(),
-            snapshots: None,
+            snapshots: Some(home.path().join("snapshots")),
         });
         let tls = pki.server_config(&[]).unwrap();
         let serving = server.clone();
         runtime.spawn(async move { serving.serve(listener, tls).await });
         let kubeconfig = pki.kubeconfig("test", &format!("https://{address}"), None);
         kubeconfig.write(&home.path().join("kubeconfig")).unwrap();
-        Some(Self { home, server, runtime })
+        Some(Self {
+            home,
+            server,
+            pki,
+            runtime,
+        })
+    }
+
+    /// The flag by which kubectl asks with other credentials: the `user` of a kubeconfig.
+    pub fn credentials(&self, name: &str, user: serde_json::Value) -> String {
+        let config = std::fs::read_to_string(self.home.path().join("kubeconfig")).unwrap();
+        let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+        config["users"][0]["user"] = user;
+        let path = self.home.path().join(name);
+        std::fs::write(&path, config.to_string()).unwrap();
+        format!("--kubeconfig={}", path.display())
+    }
+
+    /// The flag by which kubectl asks as the user of a client certificate.
+    pub fn user(&self, name: &str, groups: &[&str]) -> String {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        let identity = self.pki.client(name, groups).unwrap();
+        let user = serde_json::json!({
+            "client-certificate-data": STANDARD.encode(identity.certificate),
+            "client-key-data": STANDARD.encode(identity.key),
+        });
+        self.credentials(name, user)
+    }
+
+    /// Starts the controllers, as a cluster with a node has them.
+    pub fn start_controllers(&self) {
+        use ztlab::embedded::{control_plane::controllers, events::Recorder, informer::Informers};
+        let client = self.client();
+        self.runtime.block_on(async {
+            let stop = tokio_util::sync::CancellationToken::new();
+            let informers = Informers::start(&client, &stop);
+            informers.synced().await;
+            controllers::start(&controllers::Context {
+                client: client.clone(),
+                informers,
+                recorder: Recorder::start(client),
+                ca_pem: self.pki.ca_certificate().to_owned(),
+                token_key: self.pki.token_key(),
+                stop,
+            });
+        });
+    }
+
+    /// Waits until a command that shows something shows `expected`.
+    #[track_caller]
+    pub fn until(&self, args: &str, expected: &str) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        loop {
+            let output = self.run(args, None);
+            let shown = String::from_utf8_lossy(&output.stdout);
+            if shown.contains(expected) {
+                return;
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "kubectl {args}: no {expected:?} in\n{shown}"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
 
     pub fn command(&self, args: &str) -> Command {

@@ -4,6 +4,7 @@ pub mod api;
 pub mod apiserver;
 pub mod controllers;
 pub mod pki;
+pub mod rbac;
 pub mod reboot;
 pub mod scheduler;
 pub mod snapshot;

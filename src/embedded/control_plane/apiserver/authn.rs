@@ -4,15 +4,24 @@
 
 use std::collections::BTreeMap;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, header};
 use serde_json::Value;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{ApiServer, meta, status::ApiError};
-use crate::embedded::control_plane::storage::CollectionKey;
+use super::{ApiServer, meta, request, status::ApiError};
+use crate::embedded::control_plane::{
+    pki::{LegacyClaims, TokenClaims},
+    rbac::{self, Attributes, Who},
+    storage::CollectionKey,
+};
 
 /// The audience of tokens meant for the API server, and the issuer of all.
 pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+const AUTHENTICATED: &str = "system:authenticated";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+const ANONYMOUS: &str = "system:anonymous";
 
 /// A user as the API server knows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +40,7 @@ impl UserInfo {
     /// A user in `groups`, and in `system:authenticated`.
     pub fn new(name: &str, groups: &[&str]) -> Self {
         let mut groups: Vec<String> = groups.iter().map(|group| (*group).to_owned()).collect();
-        groups.push("system:authenticated".to_owned());
+        groups.push(AUTHENTICATED.to_owned());
         Self {
             name: name.to_owned(),
             uid: None,
@@ -57,15 +66,33 @@ impl UserInfo {
         Some(Self::new(name, &groups))
     }
 
+    /// Somebody who has shown nothing.
+    pub(super) fn anonymous() -> Self {
+        Self {
+            name: ANONYMOUS.to_owned(),
+            uid: None,
+            groups: vec![UNAUTHENTICATED.to_owned()],
+            extra: BTreeMap::new(),
+        }
+    }
+
+    /// The user as roles and bindings know them.
+    pub(super) fn who(&self) -> Who<'_> {
+        Who {
+            name: &self.name,
+            groups: &self.groups,
+        }
+    }
+
     pub(super) fn is_in(&self, group: &str) -> bool {
         self.groups.iter().any(|mine| mine == group)
     }
 }
 
-/// The user of a request over the network.
+/// The user of a request over the network; one without credentials is `system:anonymous`.
 ///
 /// # Errors
-/// 401 when there is neither a certificate nor a token, or the token does not hold.
+/// 401 when there is a token and it does not hold.
 pub fn authenticate(
     server: &ApiServer,
     certificate: Option<&UserInfo>,
@@ -79,25 +106,53 @@ pub fn authenticate(
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
+        .map(|(_, token)| token.trim())
+        .filter(|token| !token.is_empty());
     match token {
-        Some(token) => service_account(server, token, ISSUER),
-        None => Err(ApiError::unauthorized()),
+        Some(token) => Ok(service_account(server, token, &[ISSUER])?.0),
+        None => Ok(UserInfo::anonymous()),
     }
 }
 
-/// The service account of a token, which must still exist with the uid the token is bound to.
+/// The service account of a token and for which of `audiences` it is. The account must still exist with the uid that the
+/// token names, and so must what the token is bound to.
 ///
 /// # Errors
 /// 401.
-pub fn service_account(server: &ApiServer, token: &str, audience: &str) -> Result<UserInfo, ApiError> {
+pub fn service_account(
+    server: &ApiServer,
+    token: &str,
+    audiences: &[&str],
+) -> Result<(UserInfo, Vec<String>), ApiError> {
     let unauthorized = |_| ApiError::unauthorized();
     let now = jiff::Timestamp::now().as_second();
-    let claims = server
-        .inner
-        .token_key
-        .verify(token, audience, now)
-        .map_err(unauthorized)?;
+    let claims = server.inner.token_key.verify(token, now).map_err(unauthorized)?;
+    let audiences = claims.audiences(audiences, ISSUER).map_err(unauthorized)?;
+    let (namespace, name, uid, extra) = match &claims.legacy {
+        Some(legacy) => {
+            lives_in_secret(server, legacy, token)?;
+            (&*legacy.namespace, &*legacy.account, &*legacy.uid, BTreeMap::new())
+        }
+        None => bound(server, &claims)?,
+    };
+    let sub = rbac::service_account(namespace, name);
+    if sub != claims.sub || !lives(server, "serviceaccounts", namespace, name, uid) {
+        return Err(ApiError::unauthorized());
+    }
+    let groups = service_account_groups(namespace);
+    let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+    let user = UserInfo {
+        uid: Some(uid.to_owned()),
+        extra,
+        ..UserInfo::new(&sub, &groups)
+    };
+    Ok((user, audiences))
+}
+
+type Extra = BTreeMap<String, Vec<String>>;
+
+/// The account of a bound token, once everything that it is bound to is found alive.
+fn bound<'a>(server: &ApiServer, claims: &'a TokenClaims) -> Result<(&'a str, &'a str, &'a str, Extra), ApiError> {
     let text = |pointer: &str| claims.kubernetes.pointer(pointer).and_then(Value::as_str);
     let (Some(namespace), Some(name), Some(uid)) = (
         text("/namespace"),
@@ -106,65 +161,141 @@ pub fn service_account(server: &ApiServer, token: &str, audience: &str) -> Resul
     ) else {
         return Err(ApiError::unauthorized());
     };
-    let lives = |resource: &str, name: &str, uid: &str| {
-        let key = CollectionKey::new("", resource).object(namespace, name);
-        server
-            .store()
-            .get(&key)
-            .is_some_and(|object| meta::text(&object, "uid") == uid)
-    };
-    let mut extra = BTreeMap::new();
-    if let (Some(pod), Some(pod_uid)) = (text("/pod/name"), text("/pod/uid")) {
-        if !lives("pods", pod, pod_uid) {
+    for (field, resource) in [("pod", "pods"), ("secret", "secrets")] {
+        let Some(reference) = claims.kubernetes.get(field) else {
+            continue;
+        };
+        let of = |name: &str| reference.get(name).and_then(Value::as_str).unwrap_or_default();
+        if !lives(server, resource, namespace, of("name"), of("uid")) {
             return Err(ApiError::unauthorized());
         }
-        extra.insert("authentication.kubernetes.io/pod-name".to_owned(), vec![pod.to_owned()]);
-        extra.insert(
-            "authentication.kubernetes.io/pod-uid".to_owned(),
-            vec![pod_uid.to_owned()],
-        );
     }
-    if !lives("serviceaccounts", name, uid) {
-        return Err(ApiError::unauthorized());
+    let mut extra = BTreeMap::new();
+    let mut note = |key: &str, value: Option<String>| {
+        if let Some(value) = value {
+            extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
+        }
+    };
+    note("credential-id", claims.jti.as_ref().map(|id| format!("JTI={id}")));
+    for (key, pointer) in [
+        ("pod-name", "/pod/name"),
+        ("pod-uid", "/pod/uid"),
+        ("node-name", "/node/name"),
+        ("node-uid", "/node/uid"),
+    ] {
+        note(key, text(pointer).map(str::to_owned));
     }
-    let groups = ["system:serviceaccounts", &format!("system:serviceaccounts:{namespace}")];
-    Ok(UserInfo {
-        uid: Some(uid.to_owned()),
-        extra,
-        ..UserInfo::new(&claims.sub, &groups)
-    })
+    Ok((namespace, name, uid, extra))
+}
+
+/// Whether an object of the core group is there, and is the one that was meant.
+fn lives(server: &ApiServer, resource: &str, namespace: &str, name: &str, uid: &str) -> bool {
+    let found = server
+        .store()
+        .get(&CollectionKey::new("", resource).object(namespace, name));
+    found.is_some_and(|object| !uid.is_empty() && meta::text(&object, "uid") == uid)
+}
+
+/// A token in a Secret holds as long as the Secret has it.
+fn lives_in_secret(server: &ApiServer, claims: &LegacyClaims, token: &str) -> Result<(), ApiError> {
+    let key = CollectionKey::new("", "secrets").object(&claims.namespace, &claims.secret);
+    let held = server.store().get(&key);
+    let held = held.as_ref().and_then(|secret| secret.pointer("/data/token")?.as_str());
+    let held = held.and_then(|text| STANDARD.decode(text).ok());
+    match held {
+        Some(held) if held == token.as_bytes() => Ok(()),
+        _ => Err(ApiError::unauthorized()),
+    }
+}
+
+fn service_account_groups(namespace: &str) -> [String; 2] {
+    [
+        "system:serviceaccounts".to_owned(),
+        format!("system:serviceaccounts:{namespace}"),
+    ]
 }
 
 /// The user that a request wants to be taken for (`kubectl --as`), or the user themselves.
 ///
 /// # Errors
 /// 403 when they may not impersonate, 400 when the headers make no sense.
-pub fn impersonate(user: UserInfo, headers: &HeaderMap) -> Result<UserInfo, ApiError> {
-    let values = |name: &str| -> Vec<&str> {
-        headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .collect()
+pub fn impersonate(server: &ApiServer, user: UserInfo, headers: &HeaderMap) -> Result<UserInfo, ApiError> {
+    let values = |name: &str| -> Vec<String> {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.map(str::to_owned).collect()
     };
-    let groups = values("impersonate-group");
-    let Some(name) = values("impersonate-user").first().copied() else {
-        return match groups.is_empty() {
+    let mut groups = values("impersonate-group");
+    let uid = values("impersonate-uid").pop();
+    let extra = extra_headers(headers);
+    let Some(name) = values("impersonate-user").into_iter().find(|name| !name.is_empty()) else {
+        return match groups.is_empty() && uid.is_none() && extra.is_empty() {
             true => Ok(user),
             false => Err(ApiError::bad_request(
-                "requested [{Group}] without impersonating a user",
+                "groups, a uid or extra were to be impersonated without a user: say whose they are (--as)",
             )),
         };
     };
-    if !user.is_in("system:masters") {
-        return Err(ApiError::new(
-            http::StatusCode::FORBIDDEN,
-            "Forbidden",
-            format!(
-                "users \"{name}\" is forbidden: User \"{}\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope",
-                user.name
-            ),
-        ));
+    let account = rbac::service_account_parts(&name);
+    let may = |group: &str, resource: (&str, &str), namespace: &str, name: &str| {
+        let asked = Attributes {
+            verb: "impersonate".to_owned(),
+            group: group.to_owned(),
+            resource: resource.0.to_owned(),
+            subresource: resource.1.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            path: None,
+        };
+        server.authorize(&user, &asked)
+    };
+    match account {
+        Some((namespace, account)) => may("", ("serviceaccounts", ""), namespace, account)?,
+        None => may("", ("users", ""), "", &name)?,
     }
-    Ok(UserInfo::new(name, &groups))
+    for group in &groups {
+        may("", ("groups", ""), "", group)?;
+    }
+    const AUTHENTICATION: &str = "authentication.k8s.io";
+    if let Some(uid) = &uid {
+        may(AUTHENTICATION, ("uids", ""), "", uid)?;
+    }
+    for (key, values) in &extra {
+        for value in values {
+            may(AUTHENTICATION, ("userextras", key), "", value)?;
+        }
+    }
+    if let Some((namespace, _)) = account.filter(|_| groups.is_empty()) {
+        groups = service_account_groups(namespace).to_vec();
+    }
+    let everybody = match name.as_str() {
+        ANONYMOUS => UNAUTHENTICATED,
+        _ => AUTHENTICATED,
+    };
+    if !groups
+        .iter()
+        .any(|group| group == AUTHENTICATED || group == UNAUTHENTICATED)
+    {
+        groups.push(everybody.to_owned());
+    }
+    Ok(UserInfo {
+        name,
+        uid,
+        groups,
+        extra,
+    })
+}
+
+/// `Impersonate-Extra-<key>`, the key percent-encoded.
+fn extra_headers(headers: &HeaderMap) -> Extra {
+    let mut extra = Extra::new();
+    for (name, value) in headers {
+        let key = name
+            .as_str()
+            .strip_prefix("impersonate-extra-")
+            .and_then(request::unescape);
+        if let (Some(key), Ok(value)) = (key, value.to_str()) {
+            extra.entry(key).or_default().push(value.to_owned());
+        }
+    }
+    extra
 }

@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 use super::{ApiServer, UserInfo, meta, rest::WriteOptions, services};
-use crate::embedded::control_plane::reboot::{self, Fate};
+use crate::embedded::control_plane::{
+    rbac::policy,
+    reboot::{self, Fate},
+};
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
@@ -26,6 +29,25 @@ impl ApiServer {
                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]},
         });
         self.ensure("services", "default", service);
+        self.ensure_policy();
+    }
+
+    /// The roles and bindings of every cluster, as Kubernetes ensures them at each start.
+    fn ensure_policy(&self) {
+        let now = meta::now();
+        for wanted in policy::objects() {
+            let key = wanted.key();
+            let held = self.store().get(&key);
+            // The table is ours, so nothing of it needs validation or defaults; a test holds it to both.
+            let written = match (wanted.reconciled(held.as_deref(), &now, meta::uid), held) {
+                (None, _) => continue,
+                (Some(next), Some(_)) => self.store().update(&key, None, next),
+                (Some(new), None) => self.store().create(&key, new),
+            };
+            if let Err(error) = written {
+                tracing::error!(?key, %error, "a role or binding of the cluster's own could not be written");
+            }
+        }
     }
 
     /// Takes up what the store brought from an earlier life: see [`reboot`].

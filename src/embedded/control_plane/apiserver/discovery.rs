@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
-use super::{ApiServer, Body, negotiate::Form, reply, status::ApiError};
+use super::{ApiServer, Body, negotiate::Form, reply, status::ApiError, tokens};
 use crate::embedded::control_plane::api::{discovery, openapi};
 
 const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
@@ -41,8 +41,10 @@ pub fn answer(
         ["openapi", "v3"] => Some(openapi::v3_index(registry)),
         ["openapi", "v3", "api", version] => return schemas(server, "", version, headers),
         ["openapi", "v3", "apis", group, version] => return schemas(server, group, version, headers),
+        ["openid", "v1", "jwks"] => return Ok(tokens::keys(server)),
+        [".well-known", "openid-configuration"] => return Ok(tokens::configuration(server)),
         [] => Some(
-            json!({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}),
+            json!({"paths": ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]}),
         ),
         _ => None,
     };

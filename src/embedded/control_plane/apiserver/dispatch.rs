@@ -6,15 +6,13 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, request::Parts};
 
 use super::{
-    ApiServer, Body, UserInfo,
-    authz::{self, Attributes},
-    discovery,
+    ApiServer, Body, UserInfo, discovery,
     negotiate::{self, Form},
     pods, reply,
     request::{Query, ResourcePath, Target},
-    rest, reviews, scale, services, snapshots,
+    rest, reviews, scale, snapshots,
     status::ApiError,
-    watch,
+    tokens, watch,
 };
 use crate::embedded::control_plane::api::{Resource, table::IncludeObject};
 
@@ -60,13 +58,7 @@ impl Call {
     }
 }
 
-/// Whether a path is answered to anybody, as kube-apiserver does for health and version.
-pub fn is_public(path: &str) -> bool {
-    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    matches!(first, "healthz" | "livez" | "readyz" | "version")
-}
-
-/// Answers a request.
+/// Answers a request that its user may make.
 ///
 /// # Errors
 /// Whatever the client did wrong, as a `Status`.
@@ -74,7 +66,6 @@ pub async fn answer(server: &ApiServer, parts: Parts, body: Bytes, user: UserInf
     let path = match Target::parse(parts.uri.path())? {
         Target::Resource(path) => path,
         Target::Other(segments) => {
-            authorize_path(&user, &parts)?;
             if segments.first().is_some_and(|first| first == snapshots::ROOT) {
                 return snapshots::answer(server, &user, &parts.method, &segments, parts.uri.query()).await;
             }
@@ -92,7 +83,6 @@ pub async fn answer(server: &ApiServer, parts: Parts, body: Bytes, user: UserInf
     }
     let query = Query::parse(parts.uri.query())?;
     let verb = verb(&parts.method, &path, &query)?;
-    authorize(&user, &resource, &path, verb)?;
     let include = match query.get("includeObject") {
         None => IncludeObject::default(),
         Some(text) => IncludeObject::parse(text)
@@ -166,7 +156,7 @@ async fn route_subresource(call: Call, subresource: &str, verb: &str) -> Result<
         "ephemeralcontainers" => rest::Part::EphemeralContainers,
         "resize" => rest::Part::Resize,
         "scale" => return scale::answer(&call, verb),
-        "token" => return services::token(&call),
+        "token" => return tokens::answer(&call),
         "binding" => return pods::bind(&call, Some(call.name()?)),
         "eviction" => return pods::evict(&call),
         "log" => return pods::log(&call).await,
@@ -204,55 +194,6 @@ fn verb(method: &Method, path: &ResourcePath, query: &Query) -> Result<&'static 
         (&Method::DELETE, false) => "deletecollection",
         _ => return Err(ApiError::method_not_allowed()),
     })
-}
-
-fn authorize(user: &UserInfo, resource: &Resource, path: &ResourcePath, verb: &str) -> Result<(), ApiError> {
-    let attributes = Attributes {
-        verb: verb.to_owned(),
-        group: resource.group.clone(),
-        resource: resource.plural.clone(),
-        subresource: path.subresource.clone().unwrap_or_default(),
-        namespace: path.namespace.clone().unwrap_or_default(),
-        name: path.name.clone().unwrap_or_default(),
-        path: String::new(),
-    };
-    if authz::authorize(user, &attributes).allowed {
-        return Ok(());
-    }
-    let scope = match &path.namespace {
-        Some(namespace) => format!("in the namespace \"{namespace}\""),
-        None => "at the cluster scope".to_owned(),
-    };
-    let asked = match &path.subresource {
-        Some(subresource) => format!("{}/{subresource}", resource.plural),
-        None => resource.plural.clone(),
-    };
-    let why = format!(
-        "User \"{}\" cannot {verb} resource \"{asked}\" in API group \"{}\" {scope}",
-        user.name, resource.group
-    );
-    Err(ApiError::forbidden(
-        resource,
-        path.name.as_deref().unwrap_or_default(),
-        why,
-    ))
-}
-
-fn authorize_path(user: &UserInfo, parts: &Parts) -> Result<(), ApiError> {
-    let path = parts.uri.path();
-    let attributes = Attributes {
-        verb: parts.method.as_str().to_ascii_lowercase(),
-        path: path.to_owned(),
-        ..Attributes::default()
-    };
-    if is_public(path) || authz::authorize(user, &attributes).allowed {
-        return Ok(());
-    }
-    let message = format!(
-        "forbidden: User \"{}\" cannot {} path \"{path}\"",
-        user.name, attributes.verb
-    );
-    Err(ApiError::new(StatusCode::FORBIDDEN, "Forbidden", message))
 }
 
 /// An object as the answer, in the form the client wants.

@@ -1,6 +1,6 @@
 //! The API server.
 //!
-//! One request's way: [`server`] (TLS, HTTP, who asks) → [`dispatch`] (what is asked, may they) → [`rest`] (objects:
+//! One request's way: [`server`] (TLS, HTTP, who asks) → [`authz`] (may they) → [`dispatch`] (what is asked) → [`rest`] (objects:
 //! decode, validate, admit, store) or [`pods`] and friends (subresources that are not objects) → [`reply`] (the form
 //! the client reads). Components inside the node take the same way through [`ApiServer::client`], without TLS.
 //!
@@ -29,6 +29,7 @@ mod snapshots;
 pub mod spdy;
 mod status;
 mod streams;
+mod tokens;
 mod watch;
 
 use std::{
@@ -82,6 +83,7 @@ pub struct ApiServer {
 struct Inner {
     store: Store,
     definitions: definitions::Definitions,
+    authorizer: authz::Authorizer,
     kubelet: RwLock<Option<Arc<dyn KubeletApi>>>,
     token_key: Arc<TokenKey>,
     ca_certificate: String,
@@ -104,6 +106,7 @@ impl ApiServer {
             inner: Arc::new(Inner {
                 store: config.store,
                 definitions: definitions::Definitions::default(),
+                authorizer: authz::Authorizer::default(),
                 kubelet: RwLock::new(None),
                 token_key: config.token_key,
                 ca_certificate: config.ca_certificate,

@@ -154,6 +154,11 @@ impl Query {
     }
 }
 
+/// Reads percent-encoded text.
+pub fn unescape(text: &str) -> Option<String> {
+    decode(text, false)
+}
+
 fn decode(text: &str, plus_is_space: bool) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

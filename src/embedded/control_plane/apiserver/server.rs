@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::{ApiServer, Body, MAX_BODY, UserInfo, authn, dispatch, reply, status::ApiError};
+use super::{ApiServer, Body, MAX_BODY, UserInfo, authn, authz, dispatch, reply, status::ApiError};
 
 /// How long a client may take over the TLS handshake, and over a request's head.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -83,7 +83,7 @@ impl ApiServer {
             async move {
                 let authenticate = |request: &http::request::Parts| {
                     let user = authn::authenticate(&server, user.as_ref(), &request.headers)?;
-                    authn::impersonate(user, &request.headers)
+                    authn::impersonate(&server, user, &request.headers)
                 };
                 let writes = !matches!(*request.method(), http::Method::GET | http::Method::HEAD);
                 let answer = server.handle(request, authenticate).await;
@@ -119,15 +119,13 @@ impl ApiServer {
         let (parts, body) = request.into_parts();
         let user = match authenticate(&parts) {
             Ok(user) => user,
-            Err(error) if dispatch::is_public(parts.uri.path()) => {
-                tracing::debug!(error = ?error.0.message, "answering an anonymous request");
-                UserInfo {
-                    groups: vec!["system:unauthenticated".to_owned()],
-                    ..UserInfo::new("system:anonymous", &[])
-                }
-            }
             Err(error) => return reply::failure(&error),
         };
+        // Before the body is read: nobody fills the memory with what they may not send.
+        let allowed = authz::attributes(&parts).and_then(|asked| self.authorize(&user, &asked));
+        if let Err(error) = allowed {
+            return reply::failure(&error);
+        }
         let body = match tokio::time::timeout(BODY, Limited::new(body, MAX_BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {

@@ -1,6 +1,6 @@
-//! Services get addresses and ports; service accounts get tokens.
+//! Services get addresses and ports.
 //!
-//! Source: Kubernetes' "Service ClusterIP allocation", "NodePort", "TokenRequest".
+//! Source: Kubernetes' "Service ClusterIP allocation", "NodePort".
 
 use std::{
     collections::HashSet,
@@ -8,31 +8,19 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
-use http::{Response, StatusCode};
 use ipnet::Ipv4Net;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ApiServer, Body, authn,
-    dispatch::Call,
-    meta, reply,
-    rest::{WriteOptions, decode_as},
+    ApiServer, meta,
     status::{ApiError, collection},
 };
-use crate::embedded::control_plane::{
-    api::{Resource, validate::FieldError},
-    pki::TokenClaims,
-    storage::CollectionKey,
-};
+use crate::embedded::control_plane::api::{Resource, validate::FieldError};
 
 /// The largest part of the range that is given only to Services that name their address (Kubernetes' lower band), such as
 /// the DNS server.
 const LOWER_BAND: u32 = 256;
 const NODE_PORTS: std::ops::RangeInclusive<i64> = 30000..=32767;
-
-const MIN_LIFETIME: i64 = 600;
-const MAX_LIFETIME: i64 = 86_400;
-const DEFAULT_LIFETIME: i64 = 3600;
 
 /// The address of the Service `kubernetes`.
 pub fn first_address(range: Ipv4Net) -> Ipv4Addr {
@@ -267,110 +255,6 @@ fn assign_ports(resource: &Resource, name: &str, spec: &mut Map<String, Value>, 
         taken_ports.insert(chosen);
         own.insert(chosen);
         fields.insert("nodePort".to_owned(), json!(chosen));
-    }
-    Ok(())
-}
-
-/// Answers `serviceaccounts/token`.
-///
-/// # Errors
-/// 400, 404, 409, 422.
-pub fn token(call: &Call) -> Result<Response<Body>, ApiError> {
-    let (namespace, name) = (call.namespace(), call.name()?);
-    let account = call.server.read(&call.resource, namespace, name)?;
-    let options = WriteOptions::of(call)?;
-    let mut request = decode_as(call.content_type(), &call.body)?.value;
-    let spec = request.get("spec").cloned().unwrap_or_default();
-    let lifetime = spec
-        .get("expirationSeconds")
-        .and_then(Value::as_i64)
-        .unwrap_or(DEFAULT_LIFETIME);
-    if lifetime < MIN_LIFETIME {
-        let why = "may not specify a duration less than 10 minutes";
-        let field = FieldError::invalid("spec.expirationSeconds", &json!(lifetime), why);
-        return Err(ApiError::invalid(&call.resource, name, &[field]));
-    }
-    let audiences: Vec<String> = spec
-        .get("audiences")
-        .and_then(Value::as_array)
-        .map(|list| list.iter().filter_map(Value::as_str).map(str::to_owned).collect())
-        .unwrap_or_default();
-    let audiences = if audiences.is_empty() {
-        vec![authn::ISSUER.to_owned()]
-    } else {
-        audiences
-    };
-    let now = jiff::Timestamp::now();
-    let expires = now + jiff::SignedDuration::from_secs(lifetime.min(MAX_LIFETIME));
-    let mut bound = json!({
-        "namespace": namespace,
-        "serviceaccount": {"name": name, "uid": meta::text(&account, "uid")},
-    });
-    bind_to_pod(call, &spec, name, &mut bound)?;
-    let claims = TokenClaims {
-        iss: authn::ISSUER.to_owned(),
-        sub: format!("system:serviceaccount:{namespace}:{name}"),
-        aud: audiences.clone(),
-        exp: expires.as_second(),
-        iat: now.as_second(),
-        nbf: now.as_second(),
-        kubernetes: bound,
-    };
-    let token = call.server.inner.token_key.sign(&claims).map_err(ApiError::internal)?;
-    let fields = meta::fields(&mut request);
-    fields.insert("kind".to_owned(), json!("TokenRequest"));
-    fields.insert("apiVersion".to_owned(), json!("authentication.k8s.io/v1"));
-    let metadata = json!({"name": name, "namespace": namespace, "creationTimestamp": meta::time(now)});
-    fields.insert("metadata".to_owned(), metadata);
-    let spec = meta::child(fields, "spec");
-    spec.insert("audiences".to_owned(), json!(audiences));
-    spec.insert("expirationSeconds".to_owned(), json!(lifetime.min(MAX_LIFETIME)));
-    let shown = if options.dry_run { String::new() } else { token };
-    fields.insert(
-        "status".to_owned(),
-        json!({"token": shown, "expirationTimestamp": meta::time(expires)}),
-    );
-    Ok(reply::json(StatusCode::CREATED, &request))
-}
-
-/// A token bound to a pod ends with it.
-fn bind_to_pod(call: &Call, spec: &Value, account: &str, bound: &mut Value) -> Result<(), ApiError> {
-    let Some(reference) = spec.get("boundObjectRef").filter(|reference| reference.is_object()) else {
-        return Ok(());
-    };
-    let text = |field: &str| reference.get(field).and_then(Value::as_str).unwrap_or_default();
-    if text("kind") != "Pod" {
-        return Err(ApiError::bad_request(format!(
-            "cannot bind token to object of type {}",
-            text("kind")
-        )));
-    }
-    let pod = CollectionKey::new("", "pods").object(call.namespace(), text("name"));
-    let pod = call
-        .server
-        .store()
-        .get(&pod)
-        .ok_or_else(|| ApiError::core_not_found("pods", text("name")))?;
-    let uid = meta::text(&pod, "uid");
-    if !text("uid").is_empty() && text("uid") != uid {
-        let why = format!(
-            "the UID in the bound object reference ({}) does not match the UID in record",
-            text("uid")
-        );
-        return Err(ApiError::conflict(&call.resource, account, why));
-    }
-    let owner = pod
-        .pointer("/spec/serviceAccountName")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    if owner != account {
-        return Err(ApiError::bad_request(format!(
-            "cannot bind token for serviceaccount \"{account}\" to pod running with different serviceaccount name."
-        )));
-    }
-    bound["pod"] = json!({"name": text("name"), "uid": uid});
-    if let Some(node) = pod.pointer("/spec/nodeName") {
-        bound["node"] = json!({"name": node});
     }
     Ok(())
 }

@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use super::{ApiServer, Body, UserInfo, meta, reply, request::Query, status::ApiError};
 use crate::embedded::control_plane::{
     api::{Registry, Resource, defaults},
+    rbac::{Attributes, MASTERS, policy},
     snapshot,
     storage::{ChangeKind, Key, Write, snapshots, snapshots::SnapshotError},
 };
@@ -43,10 +44,13 @@ pub async fn answer(
     segments: &[String],
     query: Option<&str>,
 ) -> Result<Response<Body>, ApiError> {
-    let path = segments.join("/");
-    if !user.is_in("system:masters") {
-        let verb = method.as_str().to_ascii_lowercase();
-        let message = format!("forbidden: User \"{}\" cannot {verb} path \"/{path}\"", user.name);
+    if !user.is_in(MASTERS) {
+        let asked = Attributes {
+            verb: method.as_str().to_ascii_lowercase(),
+            path: Some(format!("/{}", segments.join("/"))),
+            ..Attributes::default()
+        };
+        let message = format!("forbidden: {}", asked.refusal(&user.name));
         return Err(ApiError::new(StatusCode::FORBIDDEN, "Forbidden", message));
     }
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
@@ -117,13 +121,15 @@ impl ApiServer {
     }
 
     async fn restore_snapshot(&self, dir: PathBuf, name: String) -> Result<Value, ApiError> {
-        let (info, wanted) = on_disk(move || snapshots::load(&dir, &name)).await?;
+        let (info, mut wanted) = on_disk(move || snapshots::load(&dir, &name)).await?;
         // Asked for before: it looks at the store, which is locked while it is rewritten.
         let registry = self.registry();
         // No Service may be given an address that the snapshot is about to give back.
         let allocating = self.inner.allocating.lock().unwrap_or_else(PoisonError::into_inner);
         let done = self.store().rewrite(|live| {
-            let mut writes = snapshot::plan(live, &wanted, &meta::now(), meta::uid);
+            let now = meta::now();
+            policy::complete(&mut wanted, live, &now, meta::uid);
+            let mut writes = snapshot::plan(live, &wanted, &now, meta::uid);
             writes.iter_mut().for_each(|write| complete(&registry, write));
             writes
         });

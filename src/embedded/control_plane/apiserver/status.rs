@@ -64,6 +64,25 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(&resource.group, &resource.plural, name)
     }
 
+    /// 403: RBAC said no.
+    pub fn forbidden_to(group: &str, plural: &str, name: &str, why: impl std::fmt::Display) -> Self {
+        let qualified = match group {
+            "" => plural.to_owned(),
+            group => format!("{plural}.{group}"),
+        };
+        let message = match name {
+            "" => format!("{qualified} is forbidden: {why}"),
+            name => format!("{qualified} \"{name}\" is forbidden: {why}"),
+        };
+        Self::new(StatusCode::FORBIDDEN, "Forbidden", message).about(group, plural, name)
+    }
+
+    /// 404 for an object of a resource by its group and name.
+    pub fn not_found_in(group: &str, plural: &str, name: &str) -> Self {
+        let message = format!("{plural}.{group} \"{name}\" not found");
+        Self::new(StatusCode::NOT_FOUND, "NotFound", message).about(group, plural, name)
+    }
+
     /// 404 for an object.
     pub fn not_found(resource: &Resource, name: &str) -> Self {
         let message = format!("{} \"{name}\" not found", resource.qualified_plural());

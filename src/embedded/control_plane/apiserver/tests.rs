@@ -8,10 +8,15 @@ use kube::{
 use serde_json::json;
 
 use super::*;
+use crate::embedded::control_plane::{rbac, storage};
 
 fn server() -> ApiServer {
+    server_of(Store::default())
+}
+
+fn server_of(store: Store) -> ApiServer {
     ApiServer::new(ApiServerConfig {
-        store: Store::default(),
+        store,
         token_key: Arc::new(TokenKey::generate().unwrap()),
         ca_certificate: "the CA".to_owned(),
         address: "127.0.0.1:6443".to_owned(),
@@ -54,6 +59,24 @@ async fn a_new_cluster_has_its_namespaces_and_their_objects() {
         .await
         .unwrap();
     assert_eq!(roots.data.unwrap()["ca.crt"], "the CA");
+}
+
+#[tokio::test]
+async fn a_store_of_before_the_policy_gets_it_at_the_start() {
+    let store = Store::default();
+    drop(server_of(store.clone()));
+    for collection in ["roles", "rolebindings", "clusterroles", "clusterrolebindings"] {
+        let collection = storage::CollectionKey::new(rbac::GROUP, collection);
+        for object in store.list(&collection, None).items {
+            let key = collection.object(meta::namespace(&object), meta::name(&object));
+            store.delete(&key, None).unwrap();
+        }
+    }
+    let server = server_of(store);
+    let jane = server.client(UserInfo::new("jane", &[]));
+    assert!(!jane.list_core_api_versions().await.unwrap().versions.is_empty());
+    let pods: Api<Pod> = Api::default_namespaced(jane);
+    assert_eq!(code(pods.list(&ListParams::default()).await.unwrap_err()), 403);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //!
 //! Each has a pure half (what to do, what the status is) and a half that watches and applies.
 
+mod cluster_role;
 mod deployment;
 mod endpoint_slice;
 mod follow;
@@ -13,12 +14,15 @@ mod replica_set;
 mod revision;
 mod revisions;
 mod service_account;
+mod service_account_token;
 mod stateful_set;
+
+use std::sync::Arc;
 
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::{events::Recorder, informer::Informers};
+use crate::embedded::{control_plane::pki::TokenKey, events::Recorder, informer::Informers};
 
 /// What every controller is given.
 #[derive(Clone)]
@@ -31,6 +35,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// The cluster CA's certificate in PEM, for `kube-root-ca.crt`.
     pub ca_pem: String,
+    /// Signs the tokens that stand in Secrets.
+    pub token_key: Arc<TokenKey>,
     /// Cancelled when the node stops.
     pub stop: CancellationToken,
 }
@@ -43,5 +49,7 @@ pub fn start(context: &Context) {
     endpoint_slice::start(context);
     namespace::start(context);
     service_account::start(context);
+    service_account_token::start(context);
+    cluster_role::start(context);
     garbage::start(context);
 }

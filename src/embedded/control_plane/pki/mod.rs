@@ -25,7 +25,7 @@ use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 pub use kubeconfig::{Kubeconfig, write_private};
-pub use token::{TokenClaims, TokenError, TokenKey};
+pub use token::{LegacyClaims, TokenClaims, TokenError, TokenKey};
 
 /// Why the cluster's certificates could not be made or read.
 #[derive(Debug, thiserror::Error)]

@@ -8,11 +8,57 @@ fn claims(exp: i64) -> TokenClaims {
         iss: "https://kubernetes.default.svc.cluster.local".to_owned(),
         sub: "system:serviceaccount:a:b".to_owned(),
         aud: vec!["api".to_owned()],
-        exp,
-        iat: 10,
-        nbf: 10,
+        exp: Some(exp),
+        iat: Some(10),
+        nbf: Some(10),
+        jti: Some("id".to_owned()),
         kubernetes: json!({"namespace": "a"}),
+        legacy: None,
     }
+}
+
+#[test]
+fn a_token_in_a_secret_does_not_end_and_is_for_the_api_server_alone() {
+    let key = TokenKey::generate().unwrap();
+    let claims = TokenClaims::in_secret(LegacyClaims {
+        namespace: "shop".to_owned(),
+        secret: "s".to_owned(),
+        account: "robot".to_owned(),
+        uid: "u".to_owned(),
+    });
+    let token = key.sign(&claims).unwrap();
+    let read = key.verify(&token, i64::MAX).unwrap();
+    assert_eq!(read, claims);
+    assert_eq!(read.sub, "system:serviceaccount:shop:robot");
+    assert_eq!(read.audiences(&["api", "other"], "api").unwrap(), ["api"]);
+    assert_eq!(read.audiences(&["other"], "api"), Err(TokenError::Audience));
+}
+
+#[test]
+fn a_bound_token_without_an_end_is_refused() {
+    let key = TokenKey::generate().unwrap();
+    let token = key
+        .sign(&TokenClaims {
+            exp: None,
+            ..claims(20)
+        })
+        .unwrap();
+    assert_eq!(key.verify(&token, 15), Err(TokenError::Malformed));
+}
+
+#[test]
+fn the_published_key_checks_tokens() {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    let key = TokenKey::generate().unwrap();
+    let token = key.sign(&claims(20)).unwrap();
+    let jwk = key.jwk();
+    let coordinate = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
+    let point = [vec![4], coordinate("x"), coordinate("y")].concat();
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    ring::signature::UnparsedPublicKey::new(&ring::signature::ECDSA_P256_SHA256_FIXED, point)
+        .verify(message.as_bytes(), &signature)
+        .unwrap();
 }
 
 #[test]
@@ -57,12 +103,12 @@ fn a_kubeconfig_reads_back_as_kube_reads_it() {
 fn a_token_holds_until_it_ends_and_only_under_its_key() {
     let key = TokenKey::generate().unwrap();
     let token = key.sign(&claims(20)).unwrap();
-    assert_eq!(key.verify(&token, "api", 15).unwrap(), claims(20));
-    assert_eq!(key.verify(&token, "api", 20), Err(TokenError::Expired));
-    assert_eq!(key.verify(&token, "api", 9), Err(TokenError::Expired));
-    assert_eq!(key.verify(&token, "other", 15), Err(TokenError::Audience));
+    assert_eq!(key.verify(&token, 15).unwrap(), claims(20));
+    assert_eq!(key.verify(&token, 20), Err(TokenError::Expired));
+    assert_eq!(key.verify(&token, 9), Err(TokenError::Expired));
+    assert_eq!(claims(20).audiences(&["other"], "api"), Err(TokenError::Audience));
     let other = TokenKey::generate().unwrap();
-    assert_eq!(other.verify(&token, "api", 15), Err(TokenError::Signature));
+    assert_eq!(other.verify(&token, 15), Err(TokenError::Signature));
 }
 
 #[test]
@@ -80,6 +126,6 @@ fn a_forged_token_is_refused() {
         ("a.b.c".to_owned(), TokenError::Malformed),
         (".".repeat(100_000), TokenError::Malformed),
     ] {
-        assert_eq!(key.verify(&forged, "api", 15), Err(expected), "{forged:.40}");
+        assert_eq!(key.verify(&forged, 15), Err(expected), "{forged:.40}");
     }
 }

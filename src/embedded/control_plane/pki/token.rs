@@ -37,24 +37,82 @@ pub enum TokenError {
     Audience,
 }
 
+/// The issuer of tokens that stand in Secrets and do not end.
+pub const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
+
 /// The claims of a service-account token.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TokenClaims {
     /// Who signed it.
     pub iss: String,
     /// `system:serviceaccount:<namespace>:<name>`.
     pub sub: String,
-    /// Whom it is for.
+    /// Whom it is for; a token in a Secret does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aud: Vec<String>,
-    /// Not after, in seconds since 1970.
-    pub exp: i64,
+    /// Not after, in seconds since 1970. Only a token in a Secret has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exp: Option<i64>,
     /// Signed at.
-    pub iat: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iat: Option<i64>,
     /// Not before.
-    pub nbf: i64,
-    /// What it is bound to: namespace, service account, pod, each with its uid.
-    #[serde(rename = "kubernetes.io")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nbf: Option<i64>,
+    /// The token's own id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jti: Option<String>,
+    /// What it is bound to: namespace, service account, pod or Secret, each with its uid.
+    #[serde(default, rename = "kubernetes.io", skip_serializing_if = "Value::is_null")]
     pub kubernetes: Value,
+    /// What a token in a Secret says instead.
+    #[serde(flatten)]
+    pub legacy: Option<LegacyClaims>,
+}
+
+/// The claims of a token that stands in a Secret.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LegacyClaims {
+    /// The namespace of both.
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    pub namespace: String,
+    /// The Secret's name.
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    pub secret: String,
+    /// The account's name.
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    pub account: String,
+    /// The account's uid.
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    pub uid: String,
+}
+
+impl TokenClaims {
+    /// The claims of the token in the Secret that `claims` names.
+    pub fn in_secret(claims: LegacyClaims) -> Self {
+        Self {
+            iss: LEGACY_ISSUER.to_owned(),
+            sub: format!("system:serviceaccount:{}:{}", claims.namespace, claims.account),
+            legacy: Some(claims),
+            ..Self::default()
+        }
+    }
+
+    /// Which of `audiences` the token is for. A token in a Secret is for the API server, whose audience is `own`.
+    ///
+    /// # Errors
+    /// [`TokenError::Audience`] when it is for none.
+    pub fn audiences(&self, audiences: &[&str], own: &str) -> Result<Vec<String>, TokenError> {
+        let mine = |wanted: &&&str| match self.iss == LEGACY_ISSUER {
+            true => **wanted == own,
+            false => self.aud.iter().any(|mine| mine == **wanted),
+        };
+        let found: Vec<String> = audiences.iter().filter(mine).map(|one| (*one).to_owned()).collect();
+        if found.is_empty() {
+            return Err(TokenError::Audience);
+        }
+        Ok(found)
+    }
 }
 
 /// The key that signs and verifies tokens.
@@ -115,11 +173,21 @@ impl TokenKey {
         Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
     }
 
-    /// The claims of a token that this key signed, that is valid at `now` (seconds since 1970) and meant for `audience`.
+    /// The public half as a JSON Web Key (RFC 7517, RFC 7518 §6.2).
+    pub fn jwk(&self) -> Value {
+        // An uncompressed point: 4, then x and y.
+        let point = self.pair.public_key().as_ref();
+        let (x, y) = point.get(1..).unwrap_or_default().split_at(point.len() / 2);
+        let encode = |half: &[u8]| URL_SAFE_NO_PAD.encode(half);
+        json!({"use": "sig", "kty": "EC", "kid": self.id, "crv": "P-256", "alg": "ES256", "x": encode(x), "y": encode(y)})
+    }
+
+    /// The claims of a token that this key signed and that is valid at `now` (seconds since 1970). Whom it is for is the
+    /// caller's to ask ([`TokenClaims::audiences`]).
     ///
     /// # Errors
     /// One [`TokenError`] per reason.
-    pub fn verify(&self, token: &str, audience: &str, now: i64) -> Result<TokenClaims, TokenError> {
+    pub fn verify(&self, token: &str, now: i64) -> Result<TokenClaims, TokenError> {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::Malformed);
         }
@@ -134,11 +202,12 @@ impl TokenKey {
             .verify(message.as_bytes(), &decode(signature)?)
             .map_err(|_| TokenError::Signature)?;
         let claims: TokenClaims = serde_json::from_slice(&decode(claims)?).map_err(|_| TokenError::Malformed)?;
-        if now >= claims.exp || now < claims.nbf {
-            return Err(TokenError::Expired);
+        if claims.iss == LEGACY_ISSUER {
+            return Ok(claims);
         }
-        if !claims.aud.iter().any(|aud| aud == audience) {
-            return Err(TokenError::Audience);
+        let expires = claims.exp.ok_or(TokenError::Malformed)?;
+        if now >= expires || claims.nbf.is_some_and(|begins| now < begins) {
+            return Err(TokenError::Expired);
         }
         Ok(claims)
     }

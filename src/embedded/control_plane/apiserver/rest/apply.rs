@@ -15,6 +15,7 @@ use super::{
     options::{WriteOptions, check_kind, decode_as},
     update::Part,
 };
+use crate::embedded::control_plane::rbac::Attributes;
 
 /// Answers a server-side apply: creates the object or merges into it.
 ///
@@ -62,6 +63,16 @@ pub fn apply(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
                     "uid mismatch: the object does not exist",
                 ));
             }
+            // Who may only patch makes nothing new.
+            let create = Attributes {
+                verb: "create".to_owned(),
+                group: call.resource.group.clone(),
+                resource: call.resource.plural.clone(),
+                namespace: call.namespace().to_owned(),
+                name: name.to_owned(),
+                ..Attributes::default()
+            };
+            call.server.authorize(&call.user, &create)?;
             let created = call
                 .server
                 .create(&call.user, &call.resource, call.namespace(), merge(None)?, &options)?;

@@ -104,6 +104,7 @@ impl ApiServer {
                 )],
             ));
         }
+        self.check_escalation(options.user.as_ref(), resource, None, &object)?;
         options.track(resource, None, &mut object);
         convert::to_storage(resource, &mut object);
         let key = collection(resource).object(namespace, &name);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::{
+    UserInfo,
     dispatch::Call,
     managed_fields::{self, Kind, Writer},
     meta,
@@ -39,6 +40,8 @@ pub struct WriteOptions {
     pub subresource: String,
     /// Whether the object brings its `managedFields` from a server-side apply.
     pub applying: bool,
+    /// Who asks; nobody for the API server's own writes.
+    pub user: Option<UserInfo>,
 }
 
 impl WriteOptions {
@@ -50,6 +53,7 @@ impl WriteOptions {
             manager: "kube-apiserver".to_owned(),
             subresource: String::new(),
             applying: false,
+            user: None,
         }
     }
 
@@ -91,6 +95,7 @@ impl WriteOptions {
             manager: manager.to_owned(),
             subresource: call.path.subresource.clone().unwrap_or_default(),
             applying: false,
+            user: Some(call.user.clone()),
         })
     }
 

@@ -156,6 +156,7 @@ impl ApiServer {
         if !errors.is_empty() {
             return Err(ApiError::invalid(resource, name, &errors));
         }
+        self.check_escalation(options.user.as_ref(), resource, Some(current), &next)?;
         meta::set(meta::metadata(&mut next), "managedFields", managers);
         options.track(resource, Some(current), &mut next);
         Ok(next)
