@@ -147,35 +147,52 @@ async fn line(client: &Client, from: &str, to: &str) -> Line {
     }
 }
 
-/// From the request that writes a policy to the last byte that still came through: bytes are sent without a pause.
-async fn policy_cuts(client: &Client, mut line: Line) -> f64 {
+/// How far apart the bytes of a [`Line`] are sent while its policy is written.
+const PACE: Duration = Duration::from_micros(100);
+
+/// From the request that writes a policy to the arrival of the last byte that still came through. Bytes are sent without
+/// waiting for those before them; the way of the last one through both pods is in the figure.
+async fn policy_cuts(client: &Client, line: Line) -> f64 {
+    let Line {
+        mut input,
+        mut output,
+        _processes,
+    } = line;
     let mut byte = [0; 1];
-    line.input.write_all(b"x").await.unwrap();
-    line.output.read_exact(&mut byte).await.unwrap();
+    input.write_all(b"x").await.unwrap();
+    output.read_exact(&mut byte).await.unwrap();
+    let sending = tokio::spawn(async move {
+        loop {
+            let next = Instant::now() + PACE;
+            input.write_all(b"x").await.unwrap();
+            input.flush().await.unwrap();
+            while Instant::now() < next {
+                tokio::task::yield_now().await;
+            }
+        }
+    });
     let policies: Api<NetworkPolicy> = Api::default_namespaced(client.clone());
     let policy: NetworkPolicy = serde_json::from_value(json!({
         "metadata": {"name": "cut"},
         "spec": {"podSelector": {"matchLabels": {"role": "server"}}, "policyTypes": ["Ingress"]}
     }))
     .unwrap();
+    // The line is busy before the clock starts.
+    let mut bytes = [0; 4096];
+    for _ in 0..100 {
+        let _ = output.read(&mut bytes).await.unwrap();
+    }
     let start = Instant::now();
     let writing = tokio::spawn(async move { policies.create(&PostParams::default(), &policy).await.map(drop) });
-    let mut last = start;
-    loop {
-        line.input.write_all(b"x").await.unwrap();
-        line.input.flush().await.unwrap();
-        let sent = Instant::now();
-        match tokio::time::timeout(Duration::from_secs(2), line.output.read_exact(&mut byte)).await {
-            Ok(read) => {
-                read.unwrap();
-                last = sent;
-            }
-            Err(_) => break,
-        }
+    let mut last = None;
+    while let Ok(read) = tokio::time::timeout(Duration::from_secs(1), output.read(&mut bytes)).await {
+        assert_ne!(read.unwrap(), 0, "the line broke by itself");
+        last = Some(Instant::now());
         assert!(start.elapsed() < LIMIT, "the policy never cut the connection");
     }
+    sending.abort();
     writing.await.unwrap().unwrap();
-    ms(last.duration_since(start))
+    ms(last.expect("nothing came through a busy line").duration_since(start))
 }
 
 async fn policy_change(client: &Client, rows: &mut Vec<Row>) {

@@ -40,7 +40,7 @@ fn one_pod(bench: &Bench, rows: &mut Vec<Row>) {
         return;
     }
     rows.push(row("floor: netns + veth + exec", floor, "-"));
-    let kubeconfig = bench.kubeconfig("wiretap");
+    let kubeconfig = bench.kubeconfig("lab-wiretap");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -93,7 +93,7 @@ async fn pod_starts(kubeconfig: &str, count: usize) -> Vec<f64> {
 }
 
 fn kubectl(bench: &Bench, rows: &mut Vec<Row>) {
-    let kubeconfig = bench.kubeconfig("wiretap");
+    let kubeconfig = bench.kubeconfig("lab-wiretap");
     let run = |args: &[&str]| {
         let mut command = bench.command("kubectl");
         command
