@@ -3,6 +3,12 @@
 //! Frontend messages up to a `Query`, `Sync` or `Flush` become one message; so do backend messages up to
 //! `ReadyForQuery` or a demand for authentication.
 
+mod body;
+mod turn;
+
+use body::{be32, bind, c_string, column_names, fields, row, slice, strip_nul};
+use turn::Turn;
+
 use super::{
     Detail, LeakKind, Protocol, Role,
     buffer::{Buffer, Collected},
@@ -22,9 +28,6 @@ const GSSENC_REQUEST: u32 = 80_877_104;
 const STARTUP_BYTES: usize = 10_000;
 /// Bytes of one protocol message that are looked at; the rest is counted.
 const KEEP: usize = 64 << 10;
-/// Columns shown of one row.
-const COLUMNS: usize = 64;
-
 /// Whether bytes begin a PostgreSQL session; `None` where more bytes are needed to tell.
 pub(super) fn begins(bytes: &[u8]) -> Option<bool> {
     if bytes.first().is_some_and(|byte| *byte != 0) || bytes.get(1).is_some_and(|byte| *byte != 0) {
@@ -47,14 +50,6 @@ pub(super) fn continues(bytes: &[u8]) -> Option<bool> {
     }
     let length = be32(bytes, 1)?;
     Some((4..1 << 20).contains(&length))
-}
-
-fn be32(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-}
-
-fn be16(bytes: &[u8], at: usize) -> Option<u16> {
-    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
 /// What the decoder says after looking at what there is.
@@ -81,21 +76,6 @@ struct Wire {
     kind: u8,
     left: usize,
     bytes: Collected,
-}
-
-/// What a direction says before it lets the other speak.
-#[derive(Debug, Default)]
-struct Turn {
-    /// Bytes shown, line by line.
-    parts: Vec<(String, Collected)>,
-    held: usize,
-    span: Collected,
-    sql: Option<String>,
-    rows: u64,
-    tag: Option<String>,
-    error: Option<String>,
-    truncated: bool,
-    accepted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -549,47 +529,6 @@ impl Postgres {
     }
 }
 
-impl Turn {
-    fn say(&mut self, words: &str) {
-        self.show(words, Collected::default());
-    }
-
-    /// Adds a line: a label and captured bytes.
-    fn show(&mut self, label: &str, bytes: Collected) {
-        if self.held > KEEP {
-            self.truncated = true;
-            self.span.span.merge(&bytes.span);
-            self.span.missing += bytes.missing;
-            return;
-        }
-        self.truncated |= bytes.cut();
-        self.held += label.len() + bytes.held() + 64;
-        self.parts.push((label.to_owned(), bytes));
-    }
-
-    fn summary(&self) -> String {
-        if let Some(error) = &self.error {
-            return one_line(format!("error {error}").as_bytes());
-        }
-        if self.accepted {
-            return "login accepted".into();
-        }
-        if let Some(sql) = &self.sql {
-            let words: Vec<&str> = sql.split_whitespace().take(64).collect();
-            return one_line(words.join(" ").as_bytes());
-        }
-        match (&self.tag, self.rows) {
-            (Some(tag), _) => one_line(tag.as_bytes()),
-            (None, 0) => self
-                .parts
-                .first()
-                .map(|(label, _)| one_line(label.as_bytes()))
-                .unwrap_or_default(),
-            (None, rows) => format!("{rows} rows"),
-        }
-    }
-}
-
 /// The frontend's direction, from the type of the first message met under way. Types that both sides use are taken
 /// for the backend's.
 fn met(kind: u8, direction: Direction) -> Direction {
@@ -597,126 +536,4 @@ fn met(kind: u8, direction: Direction) -> Direction {
         b'Q' | b'P' | b'B' | b'X' | b'p' | b'F' => direction,
         _ => direction ^ 1,
     }
-}
-
-/// The range of a NUL-terminated string at an offset, without its NUL.
-fn c_string(bytes: &[u8], at: usize) -> Option<std::ops::Range<usize>> {
-    let end = bytes.get(at..)?.iter().position(|byte| *byte == 0)?;
-    Some(at..at + end)
-}
-
-fn strip_nul(mut body: Collected) -> Collected {
-    if body.bytes.last() == Some(&0) {
-        body.bytes.pop();
-        body.total -= 1;
-    }
-    body
-}
-
-/// Part of a message's bytes, with the whole message's frames.
-fn slice(body: Collected, range: std::ops::Range<usize>) -> Collected {
-    let mut part = Collected::seen(body.span.clone(), body.missing);
-    let runs: Vec<(usize, u64)> = body.runs(range.clone()).collect();
-    for (index, (start, frame)) in runs.iter().enumerate() {
-        let end = runs.get(index + 1).map_or(range.end, |next| next.0);
-        if let Some(bytes) = body.bytes.get(*start..end) {
-            part.push(bytes, usize::MAX, *frame, body.span.first_ns);
-        }
-    }
-    part.span = body.span;
-    part
-}
-
-/// The parameters of a Bind: portal, statement, format codes, then values with their lengths.
-fn bind(turn: &mut Turn, body: Collected) {
-    let values = || {
-        let bytes = &body.bytes;
-        let portal = c_string(bytes, 0)?;
-        let statement = c_string(bytes, portal.end + 1)?;
-        let mut at = statement.end + 1;
-        at += 2 + usize::from(be16(bytes, at)?) * 2;
-        let count = usize::from(be16(bytes, at)?);
-        Some(lengths(bytes, at + 2, count))
-    };
-    let values = values().unwrap_or_default();
-    turn.say("Bind");
-    for (index, value) in values.into_iter().enumerate() {
-        match value {
-            Some(range) => turn.show(&format!("  ${} = ", index + 1), slice(body.clone(), range)),
-            None => turn.say(&format!("  ${} = NULL", index + 1)),
-        }
-    }
-    turn.span.span.merge(&body.span);
-    turn.span.missing += body.missing;
-}
-
-/// Values with a length of four bytes before each; -1 is NULL. Gives at most [`COLUMNS`].
-fn lengths(bytes: &[u8], mut at: usize, count: usize) -> Vec<Option<std::ops::Range<usize>>> {
-    let mut values = Vec::new();
-    for _ in 0..count.min(COLUMNS) {
-        let Some(length) = be32(bytes, at) else { break };
-        at += 4;
-        if length == u32::MAX {
-            values.push(None);
-            continue;
-        }
-        let end = at.saturating_add(length as usize);
-        if end > bytes.len() {
-            break;
-        }
-        values.push(Some(at..end));
-        at = end;
-    }
-    values
-}
-
-/// A DataRow on one line.
-fn row(turn: &mut Turn, body: Collected) {
-    let count = usize::from(be16(&body.bytes, 0).unwrap_or(0));
-    let values = lengths(&body.bytes, 2, count);
-    let mut line = Collected::seen(body.span.clone(), body.missing);
-    for (index, value) in values.iter().enumerate() {
-        let separator: &[u8] = if index == 0 { b"" } else { b" | " };
-        let place = value.clone().unwrap_or(0..0);
-        let frame = body
-            .runs(place.clone())
-            .next()
-            .map_or_else(|| body.span.frames.first().copied().unwrap_or_default(), |run| run.1);
-        line.push(separator, usize::MAX, frame, body.span.first_ns);
-        match value {
-            Some(range) => line.push(&body.bytes[range.clone()], usize::MAX, frame, body.span.first_ns),
-            None => line.push(b"NULL", usize::MAX, frame, body.span.first_ns),
-        }
-    }
-    line.span = body.span;
-    turn.show("  ", line);
-}
-
-/// The names of a RowDescription.
-fn column_names(bytes: &[u8]) -> String {
-    let count = usize::from(be16(bytes, 0).unwrap_or(0));
-    let mut names = Vec::new();
-    let mut at = 2;
-    for _ in 0..count.min(COLUMNS) {
-        let Some(name) = c_string(bytes, at) else { break };
-        at = name.end + 1 + 18;
-        names.push(one_line(&bytes[name]));
-    }
-    format!("columns: {}", names.join(" | "))
-}
-
-/// `SQLSTATE: message` of an ErrorResponse or NoticeResponse.
-fn fields(bytes: &[u8]) -> String {
-    let (mut code, mut message) = (String::new(), String::new());
-    let mut at = 0;
-    while let Some(kind) = bytes.get(at).filter(|kind| **kind != 0) {
-        let Some(value) = c_string(bytes, at + 1) else { break };
-        match kind {
-            b'C' => code = one_line(&bytes[value.clone()]),
-            b'M' => message = one_line(&bytes[value.clone()]),
-            _ => {}
-        }
-        at = value.end + 1;
-    }
-    format!("{code}: {message}")
 }
