@@ -74,6 +74,7 @@ impl Cluster {
         let mut command = Command::new(program);
         command
             .env("XDG_STATE_HOME", self.home.path().join("state"))
+            .env("XDG_RUNTIME_DIR", self.home.path().join("state"))
             .env("HOME", self.home.path().join("state"))
             .env("KUBECONFIG", self.dir().join("kubeconfig"))
             .current_dir(self.home.path())

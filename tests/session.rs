@@ -3,7 +3,11 @@
 
 mod common;
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use common::{Home, embedded_works};
 use serde_json::Value;
@@ -67,6 +71,23 @@ fn a_killed_host_loses_no_points() {
     assert_eq!(earned(&home), 30);
     kill(&pids(&home, "__session-host"));
     assert_eq!(earned(&home), 30);
+}
+
+#[test]
+fn a_host_that_nobody_can_reach_ends() {
+    if !embedded_works() {
+        return;
+    }
+    let home = Home::new("host-unreachable");
+    ok(&home, &["lab", "start", "wiretap"]);
+    ok(&home, &["lab", "solve", "listen"]);
+    fs::remove_dir_all(home.path().join("run")).unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    while !pids(&home, "__session-host").is_empty() {
+        assert!(Instant::now() < until, "the host lives on without its socket");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(earned(&home), 30, "the next host knows the points");
 }
 
 #[test]

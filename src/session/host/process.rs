@@ -4,7 +4,8 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc,
@@ -28,6 +29,9 @@ pub const READY: &str = "ready";
 
 /// How long a host without a session and without a face waits for one.
 const IDLE: Duration = Duration::from_secs(60);
+
+/// How often a host looks whether its socket can still be found.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The session host: the background process that owns this user's session.
 ///
@@ -70,20 +74,24 @@ fn serve() -> io::Result<()> {
         .build()?;
     let served = runtime.block_on(async {
         let listener = UnixListener::bind(&socket)?;
+        let place = Place::of(socket)?;
         let host = Host::new(sessions, "lab-");
         // Before anybody is told: the first face must find the session, not the moment before it.
         host.take_up().await;
         announce()?;
-        accept(listener, host).await
+        let served = accept(listener, host, &place).await;
+        // Before the lock goes: the next host's socket must not be removed by this one.
+        if place.is_there() {
+            let _ = fs::remove_file(&place.path);
+        }
+        served
     });
-    // Before the lock goes: the next host's socket must not be removed by this one.
-    let _ = fs::remove_file(&socket);
     runtime.shutdown_timeout(Duration::from_secs(1));
     served
 }
 
 /// The lock, or `None` when another process has it.
-fn lock(path: &std::path::Path) -> io::Result<Option<File>> {
+fn lock(path: &Path) -> io::Result<Option<File>> {
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -107,9 +115,39 @@ fn announce() -> io::Result<()> {
     Ok(())
 }
 
-async fn accept(listener: UnixListener, host: Arc<Host>) -> io::Result<()> {
+/// Where faces look for the host: the socket's path and the file it was made as.
+struct Place {
+    path: PathBuf,
+    file: (u64, u64),
+}
+
+impl Place {
+    fn of(path: PathBuf) -> io::Result<Self> {
+        let file = Self::file(&path)?;
+        Ok(Self { path, file })
+    }
+
+    fn file(path: &Path) -> io::Result<(u64, u64)> {
+        fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+    }
+
+    fn is_there(&self) -> bool {
+        Self::file(&self.path).is_ok_and(|file| file == self.file)
+    }
+
+    /// Ends when the socket was removed or replaced: nobody can reach this host any more, to stop it either.
+    async fn lost(&self) {
+        while self.is_there() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+async fn accept(listener: UnixListener, host: Arc<Host>, place: &Place) -> io::Result<()> {
     let faces = Arc::new(AtomicUsize::new(0));
     let stop = host.stopped();
+    let lost = place.lost();
+    tokio::pin!(lost);
     loop {
         tokio::select! {
             connection = listener.accept() => {
@@ -126,6 +164,10 @@ async fn accept(listener: UnixListener, host: Arc<Host>) -> io::Result<()> {
             () = stop.cancelled() => {
                 // The answer to the command that said so is still on its way.
                 tokio::time::sleep(Duration::from_millis(50)).await;
+                return Ok(());
+            }
+            () = &mut lost => {
+                tracing::warn!("the socket {} is gone: the session host ends", place.path.display());
                 return Ok(());
             }
             () = tokio::time::sleep(IDLE) => {
