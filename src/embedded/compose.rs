@@ -18,7 +18,7 @@ use super::{
     events::Recorder,
     informer::{Informer, Informers},
     node::{
-        kube_proxy::{self, KubeProxy},
+        kube_proxy::{self, KubeProxy, NodeFacts},
         kubelet::{Kubelet, KubeletConfig},
         network_policy::{self, KernelRules},
         runtime::{Runtime, RuntimeConfig},
@@ -56,7 +56,7 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         ..RuntimeConfig::new(run_dir(&config.dir).join("runtime"))
     };
     let runtime = Runtime::start(runtime_config).map_err(failed("the container runtime"))?;
-    let proxy = KubeProxy::start().map_err(failed("kube-proxy"))?;
+    let proxy = KubeProxy::start(ranges.node()).map_err(failed("kube-proxy"))?;
     let policy_rules = KernelRules::start().map_err(failed("NetworkPolicy"))?;
 
     let pki = Pki::load_or_create(&config.dir.join("pki")).map_err(failed("the cluster's certificates"))?;
@@ -113,7 +113,12 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         system::on_the_node(ranges.node()),
         stop.clone(),
     );
-    tokio::spawn(follow_services(proxy, ranges.node(), informers.clone(), stop.clone()));
+    let node = NodeFacts {
+        address: ranges.node(),
+        name: config.name.clone(),
+        reserved: system::reserved(),
+    };
+    tokio::spawn(follow_services(proxy, node, informers.clone(), stop.clone()));
     dns::start(
         SocketAddr::from((ranges.node(), DNS_PORT)),
         informers.services.clone(),
@@ -202,12 +207,7 @@ async fn serve(api: ApiServer, listener: TcpListener, tls: Arc<rustls::ServerCon
 }
 
 /// Keeps the kernel's rules at what the Services say.
-async fn follow_services(
-    mut proxy: KubeProxy,
-    node: std::net::Ipv4Addr,
-    informers: Informers,
-    stop: CancellationToken,
-) {
+async fn follow_services(mut proxy: KubeProxy, node: NodeFacts, informers: Informers, stop: CancellationToken) {
     let (tell, mut told) = mpsc::channel(1);
     for_changes(&informers.services, tell.clone());
     for_changes(&informers.endpoint_slices, tell);
@@ -224,7 +224,7 @@ async fn follow_services(
             .iter()
             .map(|one| (**one).clone())
             .collect();
-        if let Err(error) = proxy.apply(&kube_proxy::compile(&services, &slices, node)) {
+        if let Err(error) = proxy.apply(&kube_proxy::compile(&services, &slices, &node)) {
             tracing::error!(%error, "Services could not be brought up to date");
         }
     }

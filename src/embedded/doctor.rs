@@ -7,6 +7,7 @@ use std::{
     env,
     ffi::OsString,
     fs, io,
+    net::Ipv4Addr,
     process::{Command, ExitCode, Stdio},
 };
 
@@ -458,7 +459,9 @@ fn make_veth() -> Result<(), Failure> {
 }
 
 fn make_rules() -> Result<(), Failure> {
-    KubeProxy::start().map(|_| ()).map_err(|error| Failure::of(&error))
+    KubeProxy::start(Ipv4Addr::LOCALHOST)
+        .map(|_| ())
+        .map_err(|error| Failure::of(&error))
 }
 
 fn capture_packets() -> Result<(), Failure> {

@@ -10,7 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     informer::{Change, Informers},
-    node::network_policy::{NamedPort, NodeService, PodFacts, Protocol},
+    node::{
+        kube_proxy,
+        network_policy::{NamedPort, NodeService, PodFacts, Protocol},
+    },
     ranges::Ranges,
 };
 
@@ -109,6 +112,15 @@ pub(super) fn on_the_node(node: Ipv4Addr) -> Vec<NodeService> {
         },
         address: node,
     }]
+}
+
+/// What the node serves on its own address.
+pub(super) fn reserved() -> Vec<(kube_proxy::Protocol, u16)> {
+    vec![
+        (kube_proxy::Protocol::Tcp, API_PORT),
+        (kube_proxy::Protocol::Tcp, DNS_PORT),
+        (kube_proxy::Protocol::Udp, DNS_PORT),
+    ]
 }
 
 fn slice(

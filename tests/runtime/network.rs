@@ -3,9 +3,11 @@
 use std::net::Ipv4Addr;
 
 use tokio::io::AsyncReadExt;
-use ztlab::embedded::node::kube_proxy::{KubeProxy, Protocol, RuleSet, ServicePort};
+use ztlab::embedded::node::kube_proxy::{Backends, KubeProxy, Protocol, RuleSet, ServicePort, Way};
 
 use crate::scenarios::Cluster;
+
+const NODE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
 
 pub async fn pods_reach_each_other(cluster: Cluster) {
     cluster.pod("server", 5).await;
@@ -52,14 +54,19 @@ fn rules(services: &[(&str, u16, &[&str])]) -> RuleSet {
         };
         if !endpoints.is_empty() {
             let endpoints = endpoints.iter().map(|endpoint| endpoint.parse().unwrap());
-            rules.ports.insert(at, endpoints.collect());
+            let backends = Backends {
+                endpoints: endpoints.collect(),
+                masquerade: false,
+                affinity: None,
+            };
+            rules.fronts.insert(at, Way::To(backends));
         }
     }
     rules
 }
 
 pub async fn services_lead_to_endpoints(cluster: Cluster) {
-    let mut proxy = KubeProxy::start().unwrap();
+    let mut proxy = KubeProxy::start(NODE).unwrap();
     cluster.pod("one", 5).await;
     cluster.pod("two", 6).await;
     cluster.pod("client", 7).await;
@@ -92,7 +99,7 @@ pub async fn services_lead_to_endpoints(cluster: Cluster) {
     // a pod that reaches itself through its Service
     proxy.apply(&rules(&[("10.96.0.7", 80, &["10.244.1.5:8080"])])).unwrap();
     let answer = cluster.exec("one", &["ask", "10.96.0.7:80"]).await;
-    assert_eq!(answer, (0, "one to 169.254.1.1\n".to_owned()));
+    assert_eq!(answer, (0, "one to 10.244.0.1\n".to_owned()));
     proxy.apply(&rules(&[("10.96.0.7", 80, &["10.244.1.6:8080"])])).unwrap();
     assert_eq!(
         cluster.exec("c", &["ask", "10.96.0.7:80"]).await.1,
@@ -124,7 +131,7 @@ fn nft_ruleset() -> Option<String> {
 }
 
 pub async fn service_rules_read_back(_cluster: Cluster) {
-    let mut proxy = KubeProxy::start().unwrap();
+    let mut proxy = KubeProxy::start(NODE).unwrap();
     let Some(empty) = nft_ruleset() else { return };
     let wanted = rules(&[
         ("10.96.0.7", 80, &["10.244.1.5:8080", "10.244.1.6:8080"]),

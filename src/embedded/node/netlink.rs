@@ -22,10 +22,16 @@ pub(crate) const CREATE: u16 = 0x400;
 pub(crate) const REPLACE: u16 = 0x100;
 /// `NLM_F_APPEND`: at the end of the list.
 pub(crate) const APPEND: u16 = 0x800;
+/// `NLM_F_DUMP`.
+const DUMP: u16 = 0x300;
 /// `NLMSG_ERROR`.
 const ERROR: u16 = 2;
+/// `NLMSG_DONE`.
+const DONE: u16 = 3;
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 0x8000;
+/// `NLA_F_NET_BYTEORDER`.
+const NETWORK_ORDER: u16 = 0x4000;
 const HEADER: usize = 16;
 
 /// Messages to send together, each with its own answer.
@@ -48,6 +54,12 @@ impl Batch {
     /// How many bytes it has.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The message at hand without its header.
+    #[cfg(test)]
+    pub(crate) fn payload(&self) -> &[u8] {
+        &self.bytes[self.start + HEADER..]
     }
 
     /// Begins a message that the kernel acknowledges; `what` names it in errors.
@@ -238,6 +250,38 @@ impl Socket {
         }
     }
 
+    /// Asks for everything of a kind; `what` names it in errors. Gives the payload of every message.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub(crate) fn dump(&self, kind: u16, fixed: &[u8], what: &str) -> Result<Vec<Vec<u8>>, NetlinkError> {
+        let mut batch = Batch::default();
+        batch.silent(kind, DUMP, fixed);
+        rustix::net::sendto(&self.0, &batch.bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))
+            .map_err(NetlinkError::new(what))?;
+        let mut found = Vec::new();
+        let mut buffer = vec![0_u8; 64 << 10];
+        loop {
+            let length = match rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::empty()) {
+                Ok((length, _)) => length,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(NetlinkError::new(what)(error)),
+            };
+            let mut rest = buffer.get(..length).unwrap_or_default();
+            while let Some((kind, _, payload, tail)) = next_message(rest) {
+                rest = tail;
+                match kind {
+                    DONE => return Ok(found),
+                    ERROR => {
+                        let errno = word(payload, 0).map_or(0, u32::cast_signed);
+                        return Err(NetlinkError::new(what)(rustix::io::Errno::from_raw_os_error(-errno)));
+                    }
+                    _ => found.push(payload.to_vec()),
+                }
+            }
+        }
+    }
+
     /// Forgets answers that are still queued.
     fn drain(&self) {
         let mut buffer = [0_u8; 4096];
@@ -265,6 +309,17 @@ fn next_message(bytes: &[u8]) -> Option<(u16, u32, &[u8], &[u8])> {
     Some((kind, sequence, payload, tail))
 }
 
+/// The attributes of `bytes` as (type without its flags, value).
+pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = usize::from(u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?));
+        let kind = u16::from_ne_bytes(bytes.get(2..4)?.try_into().ok()?);
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind & !(NESTED | NETWORK_ORDER), value))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,5 +340,27 @@ mod tests {
         assert_eq!(payload.len(), 16 + 12 + 4 + 12 + 12);
         let (kind, sequence, payload, tail) = next_message(tail).unwrap();
         assert_eq!((kind, sequence, payload.len(), tail.len()), (20, 2, 8, 0));
+    }
+
+    #[test]
+    fn attributes_are_those_that_were_written() {
+        let mut batch = Batch::default();
+        batch.message(16, CREATE, &[], "it");
+        batch.text(3, "eth0");
+        batch.nest(18, |b| b.u32(1, 7));
+        let (_, _, payload, _) = next_message(&batch.bytes).unwrap();
+        let seven = 7_u32.to_ne_bytes();
+        let inner: Vec<u8> = [&8_u16.to_ne_bytes()[..], &1_u16.to_ne_bytes(), &seven].concat();
+        let found: Vec<_> = attributes(payload).collect();
+        assert_eq!(found, [(3, &b"eth0\0"[..]), (18, &inner[..])]);
+        let nested: Vec<_> = attributes(found[1].1).collect();
+        assert_eq!(nested, [(1, &seven[..])]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_read_to_an_end(bytes: Vec<u8>) {
+            proptest::prop_assert!(attributes(&bytes).count() <= bytes.len());
+        }
     }
 }

@@ -101,6 +101,7 @@ impl PodNetwork {
         }
         node.send(&batch)?;
         quiet_ipv6();
+        say_every_refusal();
         Ok(Self {
             node,
             source: addresses.first().copied(),
@@ -169,6 +170,15 @@ impl PodNetwork {
 /// the calling thread; a kernel without IPv6 has no such file.
 pub(super) fn quiet_ipv6() {
     let _ = std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+}
+
+/// ICMP errors are rationed to a host, a second apart, and a client that meets a Service without endpoints would wait for
+/// nothing: those that say "unreachable" (type 3) are exempt here. Acts on the network namespace of the calling thread.
+fn say_every_refusal() {
+    // the kernel's own value, 6168, without bit 3
+    if let Err(error) = std::fs::write("/proc/sys/net/ipv4/icmp_ratemask", "6160") {
+        tracing::debug!(%error, "ICMP errors are rationed");
+    }
 }
 
 /// Lets programs without capabilities listen on low ports and send pings, as container runtimes do. Acts on the network

@@ -1,13 +1,18 @@
 //! Services as nftables rules: kube-proxy's role.
 //!
-//! [`compile`] is pure; [`KubeProxy::apply`] brings the kernel's rules to what it says, by incremental changes, so that
-//! connections through Services that stay are not disturbed.
+//! [`compile`] says what Services come to, and `plan` by which changes the kernel gets there; both are pure.
+//! [`KubeProxy::apply`] makes the changes: only what differs is touched, so that connections through Services that stay are
+//! not disturbed.
 
 mod apply;
 mod compile;
+mod conntrack;
+mod plan;
+#[cfg(test)]
+mod properties;
 
 pub use apply::{KubeProxy, ProxyError};
-pub use compile::compile;
+pub use compile::{NodeFacts, compile};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -43,7 +48,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// An address of the cluster that a Service is reached at.
+/// An address and port of the cluster that a Service is reached at: a front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServicePort {
     /// The ClusterIP, the node's address for a node port, or an external address.
@@ -54,11 +59,48 @@ pub struct ServicePort {
     pub port: u16,
 }
 
+impl fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.ip, self.protocol, self.port)
+    }
+}
+
+/// What a client meets at a front.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// One of the endpoints.
+    To(Backends),
+    /// Refused at once: no endpoint is there.
+    Refused,
+    /// Dropped: there are endpoints, and the Service's traffic policy leads to none of them.
+    Dropped,
+}
+
+/// The endpoints behind a front.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Backends {
+    /// Each is as likely as the others.
+    pub endpoints: BTreeSet<SocketAddrV4>,
+    /// Endpoints see the node's address instead of the client's.
+    pub masquerade: bool,
+    /// A client comes to the endpoint it came to last.
+    pub affinity: Option<Affinity>,
+}
+
+/// Session affinity by the client's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Affinity {
+    /// The Service port, by its ClusterIP: what its fronts remember, they remember together.
+    pub of: ServicePort,
+    /// How long after its last connection a client is remembered.
+    pub seconds: u32,
+}
+
 /// What Services come to: where each address and port leads.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RuleSet {
-    /// Ready endpoints of every Service port that has some.
-    pub ports: BTreeMap<ServicePort, BTreeSet<SocketAddrV4>>,
+    /// Every front that is led somewhere or is treated apart.
+    pub fronts: BTreeMap<ServicePort, Way>,
     /// ClusterIPs whose other ports are refused: those without endpoints, and those the Service does not have.
     pub cluster_ips: BTreeSet<Ipv4Addr>,
 }
@@ -66,6 +108,10 @@ pub struct RuleSet {
 impl RuleSet {
     /// Addresses of endpoints: one that reaches itself through its Service must seem to come from elsewhere.
     fn endpoint_addresses(&self) -> BTreeSet<Ipv4Addr> {
-        self.ports.values().flatten().map(|endpoint| *endpoint.ip()).collect()
+        let backends = self.fronts.values().filter_map(|way| match way {
+            Way::To(backends) => Some(&backends.endpoints),
+            Way::Refused | Way::Dropped => None,
+        });
+        backends.flatten().map(|endpoint| *endpoint.ip()).collect()
     }
 }

@@ -11,6 +11,7 @@ const VERDICT_CODE: u16 = 1;
 const VERDICT_CHAIN: u16 = 2;
 /// The register that ends a rule.
 const VERDICT_REGISTER: u32 = 0;
+const META_MARK: u32 = 3;
 const META_IIF: u32 = 4;
 const META_L4PROTO: u32 = 16;
 const CT_DIRECTION: u32 = 1;
@@ -18,6 +19,7 @@ const CT_DIRECTION_REPLY: u8 = 1;
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
 const NG_RANDOM: u32 = 1;
+const NAT_SOURCE: u32 = 0;
 const NAT_DESTINATION: u32 = 1;
 const NFPROTO_IPV4: u32 = 2;
 const REJECT_ICMP: u32 = 0;
@@ -26,6 +28,7 @@ const ICMP_PORT_UNREACHABLE: u8 = 3;
 const EQUAL: u32 = 0;
 const LESS_OR_EQUAL: u32 = 3;
 const GREATER_OR_EQUAL: u32 = 5;
+const DYNAMIC_UPDATE: u32 = 1;
 /// The number of the loopback interface in every network namespace.
 const LOOPBACK: u32 = 1;
 
@@ -77,6 +80,14 @@ pub(crate) enum Expression {
     In(Cow<'static, str>),
     /// The verdict that this map has for the key from register 0 on.
     VerdictOf(&'static str),
+    /// The verdict that the transaction's map of this id has for register 0.
+    NumberedVerdict(u32),
+    /// Puts the key from register 0 on into a set, for this many milliseconds from now; `update @set { … timeout … }`.
+    Remember(String, u64),
+    /// Marks the packet, for rules of later hooks.
+    Mark(u32),
+    /// The packet has this mark.
+    Marked(u32),
     /// A random number below this into register 0.
     Random(u32),
     /// What the transaction's map of this id has for register 0, into register 0 and on.
@@ -85,8 +96,8 @@ pub(crate) enum Expression {
     Load(u32, Vec<u8>),
     /// Translates the destination to the address in register 0 and the port in register 1.
     DestinationNat,
-    /// Translates the source to the address of the interface it leaves by.
-    Masquerade,
+    /// Translates the source to the address in register 0.
+    SourceNat,
     /// A register must have this value.
     Equals(u32, Vec<u8>),
     /// The packet came in by the loopback interface: the node speaks to itself.
@@ -151,6 +162,29 @@ impl Expression {
             Self::Protocol(to) => meta(b, *to, META_L4PROTO),
             Self::In(set) => expression(b, "lookup", |b| lookup(b, set, None, None)),
             Self::VerdictOf(map) => expression(b, "lookup", |b| lookup(b, map, Some(VERDICT_REGISTER), None)),
+            Self::NumberedVerdict(id) => expression(b, "lookup", |b| {
+                lookup(b, "__map%d", Some(VERDICT_REGISTER), Some(*id));
+            }),
+            Self::Remember(set, milliseconds) => expression(b, "dynset", |b| {
+                b.text(1, set);
+                b.be32(3, DYNAMIC_UPDATE);
+                b.be32(4, register(0));
+                b.bytes(6, &milliseconds.to_be_bytes());
+            }),
+            Self::Mark(mark) => {
+                expression(b, "immediate", |b| {
+                    b.be32(1, register(0));
+                    b.nest(2, |b| b.bytes(DATA_VALUE, &mark.to_ne_bytes()));
+                });
+                expression(b, "meta", |b| {
+                    b.be32(2, META_MARK);
+                    b.be32(3, register(0));
+                });
+            }
+            Self::Marked(mark) => {
+                meta(b, 0, META_MARK);
+                expression(b, "cmp", |b| compare(b, 0, EQUAL, &mark.to_ne_bytes()));
+            }
             Self::MappedBy(id) => expression(b, "lookup", |b| lookup(b, "__map%d", Some(register(0)), Some(*id))),
             Self::Random(modulus) => expression(b, "numgen", |b| {
                 b.be32(1, register(0));
@@ -167,7 +201,11 @@ impl Expression {
                 b.be32(3, register(0));
                 b.be32(5, register(1));
             }),
-            Self::Masquerade => expression(b, "masq", |_| {}),
+            Self::SourceNat => expression(b, "nat", |b| {
+                b.be32(1, NAT_SOURCE);
+                b.be32(2, NFPROTO_IPV4);
+                b.be32(3, register(0));
+            }),
             Self::Equals(of, value) => expression(b, "cmp", |b| compare(b, *of, EQUAL, value)),
             Self::FromLoopback => {
                 meta(b, 0, META_IIF);

@@ -43,6 +43,8 @@ const SET_KEY_TYPE: u16 = 4;
 const SET_KEY_LENGTH: u16 = 5;
 const SET_DATA_TYPE: u16 = 6;
 const SET_DATA_LENGTH: u16 = 7;
+const SET_DESCRIPTION: u16 = 9;
+const DESCRIPTION_SIZE: u16 = 1;
 const SET_ID: u16 = 10;
 const SET_USERDATA: u16 = 13;
 const ELEMENTS_SET: u16 = 2;
@@ -58,11 +60,23 @@ const FLAG_ANONYMOUS: u32 = 1;
 const FLAG_CONSTANT: u32 = 2;
 const FLAG_INTERVAL: u32 = 4;
 const FLAG_MAP: u32 = 8;
+const FLAG_TIMEOUT: u32 = 0x10;
+const FLAG_EVAL: u32 = 0x20;
 /// `NFT_SET_ELEM_INTERVAL_END`.
 const INTERVAL_END: u32 = 1;
 const VERDICT_TYPE: u32 = 0xffff_ff00;
 /// At most this many elements go into one message: a nested attribute is bounded by 64 KiB.
 const ELEMENTS_AT_ONCE: usize = 256;
+
+/// The name that the kernel makes the name of an anonymous map of.
+const NUMBERED: &str = "__map%d";
+const HOST_ORDER: u32 = 1;
+const NETWORK_ORDER: u32 = 2;
+
+/// A note for `nft list`: the byte order of a map's keys (tag 0) or data (tag 1).
+fn byte_order(tag: u8, order: u32) -> Vec<u8> {
+    [&[tag, 4], &order.to_ne_bytes()[..]].concat()
+}
 
 /// A netfilter hook of the `ip` family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -217,6 +231,12 @@ impl Transaction {
         self.set(name, key, 0);
     }
 
+    /// Makes a set that rules put elements into for a time; it holds `most` of them.
+    pub(crate) fn add_dynamic_set(&mut self, name: &str, key: &[Type], most: u32) {
+        self.set(name, key, FLAG_TIMEOUT | FLAG_EVAL);
+        self.batch.nest(SET_DESCRIPTION, |b| b.be32(DESCRIPTION_SIZE, most));
+    }
+
     /// Makes a set of ranges of addresses, for good: first and last address of each, in order and apart from each other.
     pub(crate) fn add_address_ranges(&mut self, name: &str, ranges: &[(u32, u32)]) {
         self.set(name, &[Type::Address], FLAG_INTERVAL);
@@ -269,24 +289,32 @@ impl Transaction {
     /// Makes a map that belongs to the next rule, from the numbers 0, 1, … to `values` of concatenated types; gives its id in
     /// this transaction.
     pub(crate) fn add_numbered_map(&mut self, values: &[Vec<u8>], data: &[Type]) -> u32 {
-        const NAME: &str = "__map%d";
-        self.set(NAME, &[Type::Integer], FLAG_ANONYMOUS | FLAG_CONSTANT | FLAG_MAP);
+        self.set(NUMBERED, &[Type::Integer], FLAG_ANONYMOUS | FLAG_CONSTANT | FLAG_MAP);
         self.batch.be32(SET_DATA_TYPE, Type::concatenated(data));
         self.batch.be32(SET_DATA_LENGTH, 4 * data.len() as u32);
-        // for `nft list`: keys are in host byte order (tag 0), data in network byte order (tag 1)
-        let mut notes = Vec::new();
-        for (tag, order) in [(0_u8, 1_u32), (1, 2)] {
-            notes.extend_from_slice(&[tag, 4]);
-            notes.extend_from_slice(&order.to_ne_bytes());
-        }
+        let notes = [byte_order(0, HOST_ORDER), byte_order(1, NETWORK_ORDER)].concat();
         self.batch.bytes(SET_USERDATA, &notes);
+        self.number(values.iter().cloned().map(Data::Value))
+    }
+
+    /// Makes a map that belongs to the next rule, from the numbers 0, 1, … to `verdicts`; gives its id in this transaction.
+    pub(crate) fn add_numbered_verdicts(&mut self, verdicts: &[Verdict]) -> u32 {
+        self.set(NUMBERED, &[Type::Integer], FLAG_ANONYMOUS | FLAG_CONSTANT | FLAG_MAP);
+        self.batch.be32(SET_DATA_TYPE, VERDICT_TYPE);
+        self.batch.bytes(SET_USERDATA, &byte_order(0, HOST_ORDER));
+        let data = verdicts.iter().cloned().map(Data::Verdict);
+        self.number(data)
+    }
+
+    /// The elements of the numbered map that was just made; its id.
+    fn number(&mut self, data: impl Iterator<Item = Data>) -> u32 {
         let id = self.anonymous;
         let numbers = 0_u32..;
         let elements: Vec<Element> = numbers
-            .zip(values)
-            .map(|(number, value)| (number.to_ne_bytes().to_vec(), Some(Data::Value(value.clone()))))
+            .zip(data)
+            .map(|(number, data)| (number.to_ne_bytes().to_vec(), Some(data)))
             .collect();
-        self.elements(NEWSETELEM, NAME, Some(id), &elements);
+        self.elements(NEWSETELEM, NUMBERED, Some(id), &elements);
         id
     }
 
