@@ -11,7 +11,8 @@ use std::{
 
 use futures::StreamExt;
 use k8s_openapi::api::{
-    apps::v1::{ControllerRevision, Deployment, ReplicaSet, StatefulSet},
+    apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    batch::v1::{CronJob, Job},
     core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
@@ -350,6 +351,12 @@ pub struct Informers {
     pub replica_sets: Informer<ReplicaSet>,
     /// StatefulSets.
     pub stateful_sets: Informer<StatefulSet>,
+    /// DaemonSets.
+    pub daemon_sets: Informer<DaemonSet>,
+    /// Jobs.
+    pub jobs: Informer<Job>,
+    /// CronJobs.
+    pub cron_jobs: Informer<CronJob>,
     /// ControllerRevisions.
     pub controller_revisions: Informer<ControllerRevision>,
     /// PersistentVolumeClaims.
@@ -385,6 +392,9 @@ impl Informers {
             deployments: informer!(),
             replica_sets: informer!(),
             stateful_sets: informer!(),
+            daemon_sets: informer!(),
+            jobs: informer!(),
+            cron_jobs: informer!(),
             controller_revisions: informer!(),
             persistent_volume_claims: informer!(),
             services: informer!(),
@@ -406,6 +416,9 @@ impl Informers {
             self.deployments.synced(),
             self.replica_sets.synced(),
             self.stateful_sets.synced(),
+            self.daemon_sets.synced(),
+            self.jobs.synced(),
+            self.cron_jobs.synced(),
             self.controller_revisions.synced(),
             self.persistent_volume_claims.synced(),
             self.services.synced(),

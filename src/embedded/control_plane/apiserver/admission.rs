@@ -58,6 +58,7 @@ impl ApiServer {
             ("", "Pod") => pods::admit(self, resource, namespace, object)?,
             ("", "Service") => return services::admit_create(self, resource, object).map(Some),
             ("", "Secret") => merge_string_data(object),
+            ("apps", "DaemonSet") => count_templates(None, object),
             _ => {}
         }
         Ok(None)
@@ -73,6 +74,7 @@ impl ApiServer {
         match (resource.group.as_str(), resource.kind.as_str()) {
             ("", "Service") => return services::admit_update(self, resource, current, next).map(Some),
             ("", "Secret") => merge_string_data(next),
+            ("apps", "DaemonSet") => count_templates(Some(current), next),
             _ => {}
         }
         Ok(None)
@@ -135,6 +137,18 @@ fn complete_namespace(object: &mut Value) {
     let spec = meta::child(fields, "spec");
     spec.entry("finalizers").or_insert_with(|| json!(["kubernetes"]));
     fields.insert("status".to_owned(), json!({"phase": "Active"}));
+}
+
+/// A DaemonSet's templates are counted in an annotation that clients cannot change.
+fn count_templates(current: Option<&Value>, object: &mut Value) {
+    const COUNT: &str = "deprecated.daemonset.template.generation";
+    let template = |object: &Value| object.pointer("/spec/template").cloned();
+    let count = current.map_or(1, |current| {
+        let annotations = current.pointer("/metadata/annotations");
+        let held = annotations.and_then(|all| all.get(COUNT)?.as_str()?.parse::<i64>().ok());
+        held.unwrap_or(0) + i64::from(template(current) != template(object))
+    });
+    meta::child(meta::metadata(object), "annotations").insert(COUNT.to_owned(), json!(count.to_string()));
 }
 
 /// `stringData` is write-only: it is stored as `data`.

@@ -134,6 +134,9 @@ pub fn start(context: &Context) {
     collector.follow(&cache.deployments);
     collector.follow(&cache.replica_sets);
     collector.follow(&cache.stateful_sets);
+    collector.follow(&cache.daemon_sets);
+    collector.follow(&cache.jobs);
+    collector.follow(&cache.cron_jobs);
     collector.follow(&cache.controller_revisions);
     collector.follow(&cache.persistent_volume_claims);
     collector.follow(&cache.services);

@@ -3,6 +3,7 @@
 //! Each has a pure half (what to do, what the status is) and a half that watches and applies.
 
 mod cluster_role;
+mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod follow;
@@ -46,6 +47,7 @@ pub fn start(context: &Context) {
     deployment::start(context);
     replica_set::start(context);
     stateful_set::start(context);
+    daemon_set::start(context);
     endpoint_slice::start(context);
     namespace::start(context);
     service_account::start(context);

@@ -106,7 +106,8 @@ pub fn object(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<F
         ("", "Secret") => config::secret(view, &mut errors),
         ("", "PersistentVolumeClaim") => config::claim(view, &mut errors),
         ("apps", "Deployment") => workload::deployment(view, &mut errors),
-        ("apps", "ReplicaSet" | "StatefulSet" | "DaemonSet") => workload::replicated(view, &mut errors),
+        ("apps", "ReplicaSet" | "StatefulSet") => workload::replicated(view, &mut errors),
+        ("apps", "DaemonSet") => workload::daemon_set(view, &mut errors),
         ("apiextensions.k8s.io", "CustomResourceDefinition") => {
             let problems = definition::check(view, old.map(Object));
             problems.into_iter().for_each(|error| errors.push(error));

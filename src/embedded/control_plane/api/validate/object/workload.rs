@@ -44,6 +44,43 @@ fn strategy(strategy: Object<'_>, errors: &mut Errors) {
     }
 }
 
+pub fn daemon_set(object: Object<'_>, errors: &mut Errors) {
+    let spec = object.at("spec");
+    replicated(object, errors);
+    errors.not_negative(spec, "revisionHistoryLimit", "spec");
+    let strategy = spec.at("updateStrategy");
+    errors.one_of(strategy, "type", "spec.updateStrategy", &["OnDelete", "RollingUpdate"]);
+    if strategy.str("type") != "RollingUpdate" {
+        return;
+    }
+    let rolling = strategy.at("rollingUpdate");
+    let field = "spec.updateStrategy.rollingUpdate";
+    for name in ["maxUnavailable", "maxSurge"] {
+        let (value, field) = (rolling.at(name), format!("{field}.{name}"));
+        count_or_percent(value, &field, errors);
+        let percent = value
+            .text()
+            .strip_suffix('%')
+            .and_then(|number| number.parse::<u64>().ok());
+        if percent.is_some_and(|percent| percent > 100) {
+            errors.push(FieldError::invalid(field, value.0, "must not be greater than 100%"));
+        }
+    }
+    let zero = |name: &str| matches!(rolling.at(name).text().as_str(), "" | "0" | "0%");
+    match (zero("maxUnavailable"), zero("maxSurge")) {
+        (true, true) => errors.push(FieldError::required(
+            format!("{field}.maxUnavailable"),
+            "cannot be 0 when maxSurge is 0",
+        )),
+        (false, false) => errors.push(FieldError::invalid(
+            format!("{field}.maxSurge"),
+            rolling.at("maxSurge").0,
+            "may not be set when maxUnavailable is non-zero",
+        )),
+        _ => {}
+    }
+}
+
 fn count_or_percent(value: Object<'_>, field: &str, errors: &mut Errors) {
     match value.0 {
         Value::String(text) => {
