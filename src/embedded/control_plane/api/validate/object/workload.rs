@@ -66,7 +66,7 @@ pub fn daemon_set(object: Object<'_>, errors: &mut Errors) {
             errors.push(FieldError::invalid(field, value.0, "must not be greater than 100%"));
         }
     }
-    let zero = |name: &str| matches!(rolling.at(name).text().as_str(), "" | "0" | "0%");
+    let zero = |name: &str| matches!(rolling.at(name).text().as_str(), "null" | "0" | "0%");
     match (zero("maxUnavailable"), zero("maxSurge")) {
         (true, true) => errors.push(FieldError::required(
             format!("{field}.maxUnavailable"),
