@@ -6,7 +6,10 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use ztlab::embedded::{
     NodeConfig,
-    rootless::{NodeHandle, RootlessError, SpawnOptions, bind, running_node, settled_node, spawn_node, stop_node},
+    rootless::{
+        Holder, NodeHandle, RootlessError, SpawnOptions, bind, holder, running_node, settled_node, spawn_node,
+        stop_node,
+    },
 };
 
 /// A node's whole life is in namespaces that this machine may refuse: then the test says so and is skipped, except in CI.
@@ -84,6 +87,24 @@ fn a_node_that_is_dying_is_waited_for() {
 }
 
 #[test]
+fn whoever_only_asks_keeps_no_node_from_starting() {
+    let dir = dir();
+    let Some(_) = started(dir.path()) else { return };
+    stop_node(dir.path(), Duration::from_secs(10)).unwrap();
+    assert_eq!(holder(dir.path()), Holder::Nobody);
+    let asking = fs::File::open(dir.path().join("lock")).unwrap();
+    rustix::fs::flock(&asking, rustix::fs::FlockOperation::NonBlockingLockShared).unwrap();
+    let answered = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(asking);
+    });
+    let node = started(dir.path()).unwrap();
+    assert_eq!(holder(dir.path()), Holder::Alive(node));
+    answered.join().unwrap();
+    stop_node(dir.path(), Duration::from_secs(10)).unwrap();
+}
+
+#[test]
 fn a_node_whose_start_was_broken_off_ends_by_itself() {
     let dir = dir();
     let Some(node) = started(dir.path()) else { return };
@@ -100,7 +121,7 @@ fn a_node_whose_start_was_broken_off_ends_by_itself() {
         .unwrap();
     drop(ours);
     outer.wait().unwrap();
-    assert_eq!(settled_node(dir.path()), None, "it was never announced");
+    assert_eq!(settled_node(dir.path(), |_| {}), None, "it was never announced");
     let last: serde_json::Value = serde_json::from_slice(&fs::read(dir.path().join("lock")).unwrap()).unwrap();
     assert_ne!(last["node"]["pid"], node.pid, "it had begun");
     assert_eq!(last["ready"], false);

@@ -208,6 +208,8 @@ fn row(cluster: &ClusterInfo) -> Vec<String> {
         cluster.ground.to_string(),
         match cluster.state {
             ClusterState::Running => "running".to_owned(),
+            ClusterState::Starting => "starting".to_owned(),
+            ClusterState::Stopping => "stopping".to_owned(),
             ClusterState::Stopped => "stopped".to_owned(),
             ClusterState::Unusable => "unusable".to_owned(),
         },

@@ -87,8 +87,12 @@ pub struct Capabilities {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClusterState {
-    /// Its node process is alive.
+    /// Its node process is alive and serves.
     Running,
+    /// Its node process is there and does not serve yet.
+    Starting,
+    /// Its node process is about to be gone.
+    Stopping,
     /// It has a directory, but no process.
     Stopped,
     /// Its directory is of another version of ztlab, or damaged: it can only be deleted.

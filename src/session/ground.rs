@@ -73,10 +73,10 @@ impl GroundWorld {
         let handle = match known.map(|info| info.state) {
             Some(ClusterState::Running) => ground.get(&self.name).await?,
             // One that cannot be used says why when it is started.
-            Some(ClusterState::Stopped | ClusterState::Unusable) => ground.start(&self.name, progress).await?,
+            Some(_) => ground.start(&self.name, progress).await?,
             None => match ground.create(&self.name, progress).await {
-                // Somebody else made it in the meantime.
-                Err(ClusterError::AlreadyExists { .. }) => ground.get(&self.name).await?,
+                // Somebody else made it in the meantime, and may not be done.
+                Err(ClusterError::AlreadyExists { .. }) => ground.start(&self.name, progress).await?,
                 created => created?,
             },
         };

@@ -9,7 +9,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::embedded::{
     control_plane::pki::Pki,
-    rootless::{RootlessError, SpawnOptions, bind, running_node, settled_node, spawn_node, stop_node},
+    rootless::{Holder, RootlessError, SpawnOptions, bind, holder, running_node, settled_node, spawn_node, stop_node},
 };
 
 use dirs::{dir_of, existing_dir, file_error, read_config};
@@ -121,6 +121,20 @@ async fn handle(name: &str, dir: &Path, notes: Vec<String>) -> Result<ClusterHan
     })
 }
 
+/// A start that waits says for what.
+fn passing(progress: &Progress, of: Holder, name: &str) {
+    let doing = match of {
+        Holder::Ending(_) => "end",
+        _ => "start",
+    };
+    progress(ProgressEvent {
+        phase: format!("wait for the node that was there before to {doing}"),
+        done: 0,
+        total: 1,
+        detail: name.to_owned(),
+    });
+}
+
 fn starting(progress: &Progress, done: u32, name: &str) {
     progress(ProgressEvent {
         phase: "start cluster".to_owned(),
@@ -143,7 +157,7 @@ impl Ground for Embedded {
         let notes = blocking(move || {
             let dir = dirs::claim(&cluster)?;
             alone(&cluster, &dir, || {
-                if settled_node(&dir).is_some() {
+                if settled_node(&dir, |_| {}).is_some() {
                     // Somebody else's claim came first.
                     return Err(ClusterError::AlreadyExists { name: cluster.clone() });
                 }
@@ -182,11 +196,13 @@ impl Ground for Embedded {
     async fn start(&self, name: &str, progress: &Progress) -> Result<ClusterHandle, ClusterError> {
         let dir = existing_dir(name)?;
         starting(progress, 0, name);
-        let (cluster, made) = (name.to_owned(), dir.clone());
+        let (cluster, made, heard) = (name.to_owned(), dir.clone(), progress.clone());
         let notes = blocking(move || {
-            alone(&cluster, &made, || match settled_node(&made) {
-                Some(_) => Ok(Vec::new()),
-                None => launch(&cluster, &made),
+            alone(&cluster, &made, || {
+                match settled_node(&made, |of| passing(&heard, of, &cluster)) {
+                    Some(_) => Ok(Vec::new()),
+                    None => launch(&cluster, &made),
+                }
             })
         })
         .await?;
@@ -214,7 +230,12 @@ impl Ground for Embedded {
 }
 
 fn info(name: &str, dir: &Path) -> ClusterInfo {
-    let node = running_node(dir);
+    let holder = holder(dir);
+    let node = match holder {
+        Holder::Nobody => None,
+        Holder::Starting(node) => node,
+        Holder::Ending(node) | Holder::Alive(node) => Some(node),
+    };
     let config = read_config(name, dir);
     let port = node
         .map(|node| node.port)
@@ -222,10 +243,12 @@ fn info(name: &str, dir: &Path) -> ClusterInfo {
     ClusterInfo {
         name: name.to_owned(),
         ground: GroundKind::Embedded,
-        state: match (&node, &config) {
-            (Some(_), _) => ClusterState::Running,
-            (None, Ok(_)) => ClusterState::Stopped,
-            (None, Err(_)) => ClusterState::Unusable,
+        state: match (holder, &config) {
+            (Holder::Alive(_), _) => ClusterState::Running,
+            (Holder::Starting(_), _) => ClusterState::Starting,
+            (Holder::Ending(_), _) => ClusterState::Stopping,
+            (Holder::Nobody, Ok(_)) => ClusterState::Stopped,
+            (Holder::Nobody, Err(_)) => ClusterState::Unusable,
         },
         server: port.filter(|port| *port != 0).map(server_url),
         kubeconfig: dir.join("kubeconfig"),

@@ -14,7 +14,9 @@ mod spawn;
 mod stage;
 
 pub use namespaces::enter_namespaces;
-pub use spawn::{NodeHandle, SpawnOptions, Started, bind, running_node, settled_node, spawn_node, stop_node};
+pub use spawn::{
+    Holder, NodeHandle, SpawnOptions, Started, bind, holder, running_node, settled_node, spawn_node, stop_node,
+};
 pub use stage::node_stage;
 
 use std::path::{Path, PathBuf};

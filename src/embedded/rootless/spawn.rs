@@ -73,7 +73,7 @@ pub fn bind(port: u16) -> Result<TcpListener, RootlessError> {
 pub fn spawn_node(options: &SpawnOptions, listener: TcpListener) -> Result<Started, RootlessError> {
     let mut config = options.config.clone();
     let dir = paths::private_dir(config.dir.clone()).map_err(RootlessError::io("make the cluster's directory"))?;
-    if settled_node(&dir).is_some() {
+    if settled_node(&dir, |_| {}).is_some() {
         return Err(RootlessError::Running { name: config.name });
     }
     let address = listener
@@ -170,11 +170,13 @@ fn private_file(path: &Path) -> io::Result<File> {
 
 /// What the lock of a cluster says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Holder {
+pub enum Holder {
     /// No process of a node is left.
     Nobody,
-    /// A node begins, or is about to be gone; its process where that is known.
-    Passing(Option<NodeHandle>),
+    /// A node that does not serve yet; its process where that is known.
+    Starting(Option<NodeHandle>),
+    /// A node that is about to be gone, after its last pod.
+    Ending(NodeHandle),
     /// A node that serves.
     Alive(NodeHandle),
 }
@@ -188,7 +190,8 @@ pub(super) struct LockContent {
     pub(super) ready: bool,
 }
 
-fn holder(dir: &Path) -> Holder {
+/// Who has the lock of the cluster in `dir`.
+pub fn holder(dir: &Path) -> Holder {
     let Ok(file) = File::open(dir.join(LOCK_FILE)) else {
         return Holder::Nobody;
     };
@@ -197,8 +200,9 @@ fn holder(dir: &Path) -> Holder {
         _ => return Holder::Nobody,
     }
     match serde_json::from_reader::<_, LockContent>(file).ok() {
-        Some(LockContent { node, ready: true }) if !is_ending(node.pid) => Holder::Alive(node),
-        content => Holder::Passing(content.map(|content| content.node)),
+        Some(LockContent { node, .. }) if is_ending(node.pid) => Holder::Ending(node),
+        Some(LockContent { node, ready: true }) => Holder::Alive(node),
+        content => Holder::Starting(content.map(|content| content.node)),
     }
 }
 
@@ -226,13 +230,20 @@ pub fn running_node(dir: &Path) -> Option<NodeHandle> {
     }
 }
 
-/// As [`running_node`], after waiting for a node that begins or ends to have done so. Blocks.
-pub fn settled_node(dir: &Path) -> Option<NodeHandle> {
+/// As [`running_node`], after waiting for a node that begins or ends to have done so, which `waiting` hears of once.
+/// Blocks.
+pub fn settled_node(dir: &Path, waiting: impl FnOnce(Holder)) -> Option<NodeHandle> {
     let deadline = Instant::now() + START_LIMIT;
+    let mut waiting = Some(waiting);
     loop {
         match holder(dir) {
             Holder::Alive(node) => return Some(node),
-            Holder::Passing(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            passing @ (Holder::Starting(_) | Holder::Ending(_)) if Instant::now() < deadline => {
+                if let Some(waiting) = waiting.take() {
+                    waiting(passing);
+                }
+                std::thread::sleep(Duration::from_millis(2));
+            }
             _ => return None,
         }
     }
@@ -243,8 +254,8 @@ fn known_node(dir: &Path) -> Option<NodeHandle> {
     let deadline = Instant::now() + START_LIMIT;
     loop {
         match holder(dir) {
-            Holder::Alive(node) | Holder::Passing(Some(node)) => return Some(node),
-            Holder::Passing(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            Holder::Alive(node) | Holder::Ending(node) | Holder::Starting(Some(node)) => return Some(node),
+            Holder::Starting(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
             _ => return None,
         }
     }

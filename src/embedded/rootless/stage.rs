@@ -9,6 +9,7 @@ use std::{
     path::Path,
     process::ExitCode,
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use rustix::{
@@ -114,6 +115,9 @@ fn detach() -> io::Result<()> {
     std::env::set_current_dir("/")
 }
 
+/// Whoever only asks who has the lock holds it shared for a moment: a node has it for longer than this.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Takes the cluster's lock, which lives exactly as long as the node: every copy of it closes with the node's processes.
 fn lock(config: &NodeConfig) -> Result<File, RootlessError> {
     let path = config.dir.join(LOCK_FILE);
@@ -124,7 +128,16 @@ fn lock(config: &NodeConfig) -> Result<File, RootlessError> {
         .write(true)
         .open(&path)
         .map_err(RootlessError::io(format!("open {}", path.display())))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    let locked = loop {
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            locked => break locked,
+        }
+    };
+    match locked {
         Ok(()) => {
             // What it says of the node before is no longer so.
             file.set_len(0)
