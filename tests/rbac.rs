@@ -91,6 +91,17 @@ fn names_limit_what_a_rule_is_about() {
         cluster.ok(&format!("get cm --field-selector=metadata.name=a -o name {jane}")),
         "configmap/a"
     );
+    // A new object's name is in its body: no selector stands for it.
+    cluster.ok("create role makes --verb=create,deletecollection --resource=configmaps --resource-name=a");
+    cluster.ok("create rolebinding makes --role=makes --user=jane");
+    let body = r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"c"}}"#;
+    let path = "/api/v1/namespaces/default/configmaps?fieldSelector=metadata.name%3Da";
+    for verb in ["create", "delete"] {
+        contains(
+            &cluster.fails(&format!("{verb} --raw {path} -f - {jane}"), Some(body)),
+            "configmaps is forbidden",
+        );
+    }
     can(&cluster, "yes", &format!("update cm/a {jane}"));
     can(&cluster, "no", &format!("update cm/b {jane}"));
     // A namespace is in itself.
@@ -143,9 +154,14 @@ fn nobody_grants_what_they_do_not_have() {
         ),
         "clusterroles.rbac.authorization.k8s.io \"nothing\" not found",
     );
-    // Changing nothing of what is granted is no escalation.
+    // A label may make others gather what the role says; what the garbage collector writes may not.
     cluster.ok("create role nodes --verb=get --resource=nodes");
-    cluster.ok(&format!("label role nodes a=b {jane}"));
+    contains(
+        &cluster.fails(&format!("label role nodes a=b {jane}"), None),
+        "is attempting to grant RBAC permissions not currently held",
+    );
+    let finalizer = r#"{"metadata":{"finalizers":["example.com/f"]}}"#;
+    cluster.ok(&format!("patch role nodes --type=merge -p '{finalizer}' {jane}"));
     // `escalate` and `bind` are for those who may.
     cluster.ok("create role may --verb=escalate,bind --resource=roles.rbac.authorization.k8s.io");
     cluster.ok("create rolebinding may --role=may --user=jane");
@@ -165,6 +181,22 @@ fn nobody_grants_what_they_do_not_have() {
         &cluster.fails(
             &format!("create -f - {nick}"),
             Some(&aggregated.replace("gather", "gather2")),
+        ),
+        "must have cluster-admin privileges to use an aggregationRule",
+    );
+    cluster.ok("create clusterrole patches --verb=patch,get --resource=clusterroles.rbac.authorization.k8s.io");
+    cluster.ok("create clusterrolebinding patches --clusterrole=patches --user=nick");
+    contains(
+        &cluster.fails(
+            &format!("label clusterrole cluster-admin rbac.authorization.k8s.io/aggregate-to-view=true {nick}"),
+            None,
+        ),
+        "is attempting to grant RBAC permissions not currently held",
+    );
+    contains(
+        &cluster.fails(
+            &format!("patch clusterrole gather --type=merge -p '{{\"aggregationRule\":null}}' {nick}"),
+            None,
         ),
         "must have cluster-admin privileges to use an aggregationRule",
     );

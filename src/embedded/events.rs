@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 
 /// How many distinct events are remembered for counting repeats.
 const REMEMBERED: usize = 2048;
+/// How many events may wait to be written; more are lost, as client-go's broadcaster has it.
+const WAITING: usize = 4096;
 
 /// Whether an event is good news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,7 +81,7 @@ struct Record {
 /// Writes events for one component.
 #[derive(Clone)]
 pub struct Recorder {
-    queue: mpsc::UnboundedSender<Record>,
+    queue: mpsc::Sender<Record>,
     component: &'static str,
     host: Option<String>,
 }
@@ -87,7 +89,7 @@ pub struct Recorder {
 impl Recorder {
     /// Starts the writer.
     pub fn start(client: Client) -> Self {
-        let (queue, records) = mpsc::unbounded_channel();
+        let (queue, records) = mpsc::channel(WAITING);
         tokio::spawn(write(client, records));
         Self {
             queue,
@@ -115,7 +117,7 @@ impl Recorder {
             what,
         };
         // The writer ends with the node; events of its last moments have no reader.
-        let _ = self.queue.send(record);
+        let _ = self.queue.try_send(record);
     }
 }
 
@@ -147,7 +149,7 @@ struct Written {
     count: i32,
 }
 
-async fn write(client: Client, mut records: mpsc::UnboundedReceiver<Record>) {
+async fn write(client: Client, mut records: mpsc::Receiver<Record>) {
     let mut seen: HashMap<Sameness, Written> = HashMap::new();
     let mut last = 0;
     while let Some(record) = records.recv().await {

@@ -54,18 +54,6 @@ impl UserInfo {
         Self::new(name, &["system:masters"])
     }
 
-    /// The user that a verified client certificate names.
-    pub(super) fn from_certificate(der: &[u8]) -> Option<Self> {
-        let (_, certificate) = X509Certificate::from_der(der).ok()?;
-        let subject = certificate.subject();
-        let name = subject.iter_common_name().next()?.as_str().ok()?;
-        let groups: Vec<&str> = subject
-            .iter_organization()
-            .filter_map(|name| name.as_str().ok())
-            .collect();
-        Some(Self::new(name, &groups))
-    }
-
     /// Somebody who has shown nothing.
     pub(super) fn anonymous() -> Self {
         Self {
@@ -89,17 +77,46 @@ impl UserInfo {
     }
 }
 
+/// What a client certificate says that the handshake has verified.
+#[derive(Debug, Clone)]
+pub struct Certified {
+    pub(super) user: UserInfo,
+    /// Its last second, since 1970. A connection may live longer.
+    pub(super) not_after: i64,
+}
+
+impl Certified {
+    /// The user that a verified client certificate names.
+    pub(super) fn of(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let subject = certificate.subject();
+        let name = subject.iter_common_name().next()?.as_str().ok()?;
+        let groups: Vec<&str> = subject
+            .iter_organization()
+            .filter_map(|name| name.as_str().ok())
+            .collect();
+        Some(Self {
+            user: UserInfo::new(name, &groups),
+            not_after: certificate.validity().not_after.timestamp(),
+        })
+    }
+}
+
 /// The user of a request over the network; one without credentials is `system:anonymous`.
 ///
 /// # Errors
-/// 401 when there is a token and it does not hold.
+/// 401 when there is a token and it does not hold, or when the certificate's time is over by now (seconds since 1970).
 pub fn authenticate(
     server: &ApiServer,
-    certificate: Option<&UserInfo>,
+    certificate: Option<&Certified>,
     headers: &HeaderMap,
+    now: i64,
 ) -> Result<UserInfo, ApiError> {
-    if let Some(user) = certificate {
-        return Ok(user.clone());
+    if let Some(certified) = certificate {
+        return match now <= certified.not_after {
+            true => Ok(certified.user.clone()),
+            false => Err(ApiError::unauthorized()),
+        };
     }
     let token = headers
         .get(header::AUTHORIZATION)
@@ -188,18 +205,26 @@ fn bound<'a>(server: &ApiServer, claims: &'a TokenClaims) -> Result<(&'a str, &'
     Ok((namespace, name, uid, extra))
 }
 
-/// Whether an object of the core group is there, and is the one that was meant.
+/// How long tokens outlive what is being deleted, in seconds; as kube-apiserver has it.
+const LEEWAY: i64 = 60;
+
+/// Whether an object of the core group is there, is the one that was meant, and is not held by a finalizer alone.
 fn lives(server: &ApiServer, resource: &str, namespace: &str, name: &str, uid: &str) -> bool {
     let found = server
         .store()
         .get(&CollectionKey::new("", resource).object(namespace, name));
-    found.is_some_and(|object| !uid.is_empty() && meta::text(&object, "uid") == uid)
+    found.is_some_and(|object| !uid.is_empty() && meta::text(&object, "uid") == uid && !is_over(&object))
+}
+
+fn is_over(object: &Value) -> bool {
+    let deleted = meta::text(object, "deletionTimestamp").parse::<jiff::Timestamp>();
+    deleted.is_ok_and(|deleted| deleted.as_second() < jiff::Timestamp::now().as_second() - LEEWAY)
 }
 
 /// A token in a Secret holds as long as the Secret has it.
 fn lives_in_secret(server: &ApiServer, claims: &LegacyClaims, token: &str) -> Result<(), ApiError> {
     let key = CollectionKey::new("", "secrets").object(&claims.namespace, &claims.secret);
-    let held = server.store().get(&key);
+    let held = server.store().get(&key).filter(|secret| !is_over(secret));
     let held = held.as_ref().and_then(|secret| secret.pointer("/data/token")?.as_str());
     let held = held.and_then(|text| STANDARD.decode(text).ok());
     match held {
@@ -220,14 +245,11 @@ fn service_account_groups(namespace: &str) -> [String; 2] {
 /// # Errors
 /// 403 when they may not impersonate, 400 when the headers make no sense.
 pub fn impersonate(server: &ApiServer, user: UserInfo, headers: &HeaderMap) -> Result<UserInfo, ApiError> {
-    let values = |name: &str| -> Vec<String> {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.map(str::to_owned).collect()
-    };
-    let mut groups = values("impersonate-group");
-    let uid = values("impersonate-uid").pop();
-    let extra = extra_headers(headers);
-    let Some(name) = values("impersonate-user").into_iter().find(|name| !name.is_empty()) else {
+    let values = |name: &str| -> Result<Vec<String>, ApiError> { headers.get_all(name).iter().map(readable).collect() };
+    let mut groups = values("impersonate-group")?;
+    let uid = values("impersonate-uid")?.pop();
+    let extra = extra_headers(headers)?;
+    let Some(name) = values("impersonate-user")?.into_iter().find(|name| !name.is_empty()) else {
         return match groups.is_empty() && uid.is_none() && extra.is_empty() {
             true => Ok(user),
             false => Err(ApiError::bad_request(
@@ -285,17 +307,69 @@ pub fn impersonate(server: &ApiServer, user: UserInfo, headers: &HeaderMap) -> R
     })
 }
 
+/// A header of an impersonation. One that was left out because it cannot be read would leave the request its own user's rights.
+fn readable(value: &http::HeaderValue) -> Result<String, ApiError> {
+    let text = std::str::from_utf8(value.as_bytes());
+    text.map(str::to_owned)
+        .map_err(|_| ApiError::bad_request("an Impersonate header is no UTF-8"))
+}
+
 /// `Impersonate-Extra-<key>`, the key percent-encoded.
-fn extra_headers(headers: &HeaderMap) -> Extra {
+fn extra_headers(headers: &HeaderMap) -> Result<Extra, ApiError> {
     let mut extra = Extra::new();
     for (name, value) in headers {
-        let key = name
-            .as_str()
-            .strip_prefix("impersonate-extra-")
-            .and_then(request::unescape);
-        if let (Some(key), Ok(value)) = (key, value.to_str()) {
-            extra.entry(key).or_default().push(value.to_owned());
-        }
+        let Some(escaped) = name.as_str().strip_prefix("impersonate-extra-") else {
+            continue;
+        };
+        let key = request::unescape(escaped)
+            .ok_or_else(|| ApiError::bad_request(format!("{name}: not valid percent-encoded UTF-8")))?;
+        extra.entry(key).or_default().push(readable(value)?);
     }
-    extra
+    Ok(extra)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embedded::control_plane::pki::Pki;
+
+    #[test]
+    fn a_certificate_ends_in_the_middle_of_a_connection() {
+        let server = super::super::tests::server();
+        let identity = Pki::create().unwrap().client("jane", &["devs"]).unwrap();
+        let (_, pem) = x509_parser::pem::parse_x509_pem(identity.certificate.as_bytes()).unwrap();
+        let certified = Certified::of(&pem.contents).unwrap();
+        let headers = HeaderMap::new();
+        let end = certified.not_after;
+        let jane = authenticate(&server, Some(&certified), &headers, end).unwrap();
+        assert_eq!(jane, UserInfo::new("jane", &["devs"]));
+        assert_eq!(
+            authenticate(&server, Some(&certified), &headers, end + 1)
+                .unwrap_err()
+                .code(),
+            401
+        );
+    }
+
+    #[test]
+    fn an_impersonation_that_cannot_be_read_is_none_of_ones_own_requests() {
+        let server = super::super::tests::server();
+        let admin = UserInfo::component("admin");
+        for (name, value) in [
+            ("impersonate-user", &b"\xff"[..]),
+            ("impersonate-group", b"\xff"),
+            ("impersonate-extra-%zz", b"x"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, http::HeaderValue::from_bytes(value).unwrap());
+            let refused = impersonate(&server, admin.clone(), &headers).unwrap_err();
+            assert_eq!(refused.code(), 400, "{name}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            "impersonate-user",
+            http::HeaderValue::from_bytes("zoë".as_bytes()).unwrap(),
+        );
+        assert_eq!(impersonate(&server, admin, &headers).unwrap().name, "zoë");
+    }
 }

@@ -14,9 +14,11 @@ mod definitions;
 mod discovery;
 mod dispatch;
 mod events;
+mod flow;
 mod managed_fields;
 mod meta;
 mod negotiate;
+mod patience;
 mod pods;
 mod reply;
 mod request;
@@ -58,6 +60,9 @@ pub const MAX_BODY: usize = 3 * 1024 * 1024;
 /// Exec, attach and port-forward connections served at once; they have left the HTTP server, which bounds the others.
 const MAX_STREAMS: usize = 256;
 
+/// One of all places for streaming connections, and one of its user's.
+type StreamSlot = (OwnedSemaphorePermit, Option<flow::Share<String>>);
+
 /// What the API server is made of.
 pub struct ApiServerConfig {
     /// Where objects are kept.
@@ -94,6 +99,8 @@ struct Inner {
     allocating: Mutex<()>,
     /// One for every exec, attach and port-forward that is open.
     stream_slots: Arc<Semaphore>,
+    /// Who has how much under way.
+    flow: flow::Flow,
     /// When old events were last looked for.
     events_swept: Mutex<Option<std::time::Instant>>,
 }
@@ -115,6 +122,7 @@ impl ApiServer {
                 snapshots: config.snapshots,
                 allocating: Mutex::new(()),
                 stream_slots: Arc::new(Semaphore::new(MAX_STREAMS)),
+                flow: flow::Flow::default(),
                 events_swept: Mutex::new(None),
             }),
         };
@@ -134,13 +142,15 @@ impl ApiServer {
             .ok_or_else(|| ApiError::unavailable("the node is not ready to stream yet"))
     }
 
-    /// A place for one more streaming connection.
-    fn stream_slot(&self) -> Result<OwnedSemaphorePermit, ApiError> {
+    /// A place for one more streaming connection of a user.
+    fn stream_slot(&self, user: &UserInfo) -> Result<StreamSlot, ApiError> {
+        let share = self.inner.flow.stream(user)?;
         let slot = self.inner.stream_slots.clone().try_acquire_owned();
-        slot.map_err(|_| {
+        let slot = slot.map_err(|_| {
             let message = format!("{MAX_STREAMS} exec, attach and port-forward connections are open: close some first");
             ApiError::new(http::StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
-        })
+        })?;
+        Ok((slot, share))
     }
 
     fn store(&self) -> &Store {

@@ -29,7 +29,7 @@ impl ApiError {
         Self(Box::new(Status {
             code: Some(i32::from(code.as_u16())),
             status: Some("Failure".to_owned()),
-            reason: Some(reason.to_owned()),
+            reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
             message: Some(message.into()),
             ..Status::default()
         }))
@@ -158,6 +158,17 @@ impl ApiError {
         )
     }
 
+    /// 429: this user, or all together, have as many requests under way as the server takes.
+    pub fn too_many_requests() -> Self {
+        let message = "Too many requests, please try again later.";
+        let mut error = Self::new(StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message);
+        error.0.details = Some(StatusDetails {
+            retry_after_seconds: Some(1),
+            ..StatusDetails::default()
+        });
+        error
+    }
+
     /// 415: the body's format is not served.
     pub fn unsupported_media_type(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
@@ -192,6 +203,8 @@ impl ApiError {
             StoreError::NotFound => Self::not_found(resource, name),
             StoreError::Conflict { .. } => Self::stale(resource, name),
             StoreError::Expired { .. } => Self::expired(error.to_string()),
+            // As kube-apiserver passes on what etcd says.
+            StoreError::NoSpace => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "", error.to_string()),
             StoreError::TooLarge { .. } => {
                 let mut timeout = Self::new(
                     StatusCode::GATEWAY_TIMEOUT,

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::embedded::control_plane::{rbac, storage};
 
-fn server() -> ApiServer {
+pub(super) fn server() -> ApiServer {
     server_of(Store::default())
 }
 
@@ -215,6 +215,7 @@ async fn a_watch_from_a_forgotten_revision_is_told_so() {
         store: Store::new(crate::embedded::control_plane::storage::Limits {
             history: 2,
             watcher_buffer: 16,
+            ..Default::default()
         }),
         token_key: Arc::new(TokenKey::generate().unwrap()),
         ca_certificate: String::new(),
@@ -416,7 +417,9 @@ async fn ask(server: &ApiServer, method: &str, path: &str, media: &str, body: Ve
         .header("content-type", media)
         .body(Full::new(Bytes::from(body)))
         .unwrap();
-    let response = server.handle(request, |_| Ok(UserInfo::component("test"))).await;
+    let patience = patience::Patience::default().body;
+    let enter = |_: &http::request::Parts| Ok((UserInfo::component("test"), None));
+    let response = server.handle(request, patience, enter).await;
     let code = response.status().as_u16();
     (code, response.into_body().collect().await.unwrap().to_bytes().to_vec())
 }
@@ -489,8 +492,10 @@ async fn malformed_requests_get_a_status() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let (code, _) = ask(&server, "POST", configs, json, vec![b' '; MAX_BODY + 1]).await;
-    assert_eq!(code, 413);
+    let (code, answer) = ask(&server, "POST", configs, json, vec![b' '; MAX_BODY + 1]).await;
+    let status: serde_json::Value = serde_json::from_slice(&answer).unwrap();
+    assert_eq!((code, &status["reason"]), (413, &json!("RequestEntityTooLarge")));
+    assert_eq!(status["message"], "Request entity too large: limit is 3145728");
 }
 
 #[tokio::test]
@@ -565,6 +570,7 @@ async fn a_watcher_that_does_not_read_is_ended_with_410() {
     let limits = crate::embedded::control_plane::storage::Limits {
         history: 16,
         watcher_buffer: 16,
+        ..Default::default()
     };
     let server = ApiServer::new(ApiServerConfig {
         store: Store::new(limits),
@@ -619,4 +625,30 @@ async fn a_refusal_names_what_was_asked_as_kubernetes_does() {
         message(pods.logs("x", &kube::api::LogParams::default()).await.unwrap_err()),
         r#"pods "x" is forbidden: User "jane" cannot get resource "pods/log" in API group "" in the namespace "default""#
     );
+}
+
+#[tokio::test]
+async fn a_token_ends_with_an_account_that_only_a_finalizer_holds() {
+    use k8s_openapi::api::core::v1::ServiceAccount;
+    let server = server();
+    let accounts: Api<ServiceAccount> = Api::default_namespaced(client(&server));
+    let account = json!({"metadata": {"name": "robot", "finalizers": ["example.com/hold"]}});
+    let account = serde_json::from_value(account).unwrap();
+    let account = accounts.create(&PostParams::default(), &account).await.unwrap();
+    let asked = serde_json::from_value(json!({"spec": {"audiences": []}})).unwrap();
+    let answer = accounts
+        .create_token_request("robot", &PostParams::default(), &asked)
+        .await
+        .unwrap();
+    let token = answer.status.unwrap().token;
+    let who = || authn::service_account(&server, &token, &[authn::ISSUER]);
+    assert_eq!(who().unwrap().0.uid, account.uid());
+    accounts.delete("robot", &DeleteParams::default()).await.unwrap();
+    // For as long as a clock may be wrong.
+    assert!(who().is_ok());
+    let key = storage::CollectionKey::new("", "serviceaccounts").object("default", "robot");
+    let mut held = (*server.store().get(&key).unwrap()).clone();
+    held["metadata"]["deletionTimestamp"] = json!("2020-01-01T00:00:00Z");
+    server.store().update(&key, None, held).unwrap();
+    assert_eq!(who().unwrap_err().code(), 401);
 }

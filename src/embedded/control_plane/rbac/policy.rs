@@ -17,8 +17,10 @@ use crate::embedded::control_plane::{
     storage::{CollectionKey, Key},
 };
 
+pub mod controllers;
 mod table;
 
+use controllers::{CONTROLLERS, NAMESPACE, PREFIX};
 use table::{BINDINGS, CLUSTER_ROLES, LOCAL_BINDINGS, LOCAL_ROLES, RoleRow};
 
 /// Says that a role or binding is one of these.
@@ -39,6 +41,11 @@ pub struct Wanted {
 /// All of them. Aggregated roles have their rules.
 pub fn objects() -> Vec<Wanted> {
     let mut roles: Vec<ClusterRole> = CLUSTER_ROLES.iter().map(cluster_role).collect();
+    roles.extend(CONTROLLERS.iter().map(|(name, rules)| ClusterRole {
+        metadata: metadata(&format!("{PREFIX}{name}"), ""),
+        aggregation_rule: None,
+        rules: Some(rules.iter().map(|row| rule(row)).collect()),
+    }));
     // `edit` gathers `view`, and `admin` gathers `edit`: one round for each step.
     for name in ["view", "edit", "admin"] {
         let rules = aggregated(name, &roles);
@@ -59,11 +66,18 @@ pub fn objects() -> Vec<Wanted> {
         .iter()
         .map(|role| wanted("clusterroles", "", serde_json::to_value(role)))
         .collect();
-    all.extend(BINDINGS.iter().map(|(role, subjects)| {
+    let controllers = CONTROLLERS.iter().map(|(name, _)| {
+        let subject = format!("ServiceAccount:{NAMESPACE}/{name}");
+        (format!("{PREFIX}{name}"), subject)
+    });
+    let bindings = BINDINGS
+        .iter()
+        .map(|(role, subjects)| ((*role).to_owned(), (*subjects).to_owned()));
+    all.extend(bindings.chain(controllers).map(|(role, subjects)| {
         let binding = ClusterRoleBinding {
-            metadata: metadata(role, ""),
-            role_ref: role_ref("ClusterRole", role),
-            subjects: self::subjects(subjects),
+            metadata: metadata(&role, ""),
+            role_ref: role_ref("ClusterRole", &role),
+            subjects: self::subjects(&subjects),
         };
         wanted("clusterrolebindings", "", serde_json::to_value(binding))
     }));
@@ -265,8 +279,8 @@ fn subjects(text: &str) -> Option<Vec<Subject>> {
     (!subjects.is_empty()).then_some(subjects)
 }
 
-/// A row of the table: `verbs | groups | resources | names`, or `verbs | paths`. `core` is the group without a name; `read` and
-/// `write` stand for their verbs.
+/// A row of the table: `verbs | groups | resources | names`, or `verbs | paths`. `core` is the group without a name; `read`,
+/// `write` and `change` stand for their verbs.
 fn rule(row: &str) -> PolicyRule {
     let mut columns = row
         .split('|')
@@ -275,6 +289,7 @@ fn rule(row: &str) -> PolicyRule {
     let verbs = verbs.iter().flat_map(|verb| match verb.as_str() {
         "read" => vec!["get", "list", "watch"],
         "write" => vec!["create", "delete", "deletecollection", "patch", "update"],
+        "change" => vec!["patch", "update"],
         other => vec![other],
     });
     let verbs = verbs.map(str::to_owned).collect();
@@ -306,10 +321,12 @@ mod tests {
         "create",
         "delete",
         "deletecollection",
+        "escalate",
         "get",
         "impersonate",
         "list",
         "patch",
+        "sign",
         "update",
         "watch",
     ];

@@ -9,6 +9,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 use super::journal::{Pending, is_kept};
+use super::watch::Backlog;
+use super::weight::weight;
 use super::{Change, ChangeKind, CollectionKey, Key, Limits, Listed, StoreError, WatchItem, revision_of};
 
 #[derive(Debug)]
@@ -23,12 +25,16 @@ pub(super) struct Collections {
     floor: u64,
     /// What is to be written to disk, where the store is kept.
     pending: Option<Pending>,
+    /// Bytes that all objects take.
+    weight: usize,
 }
 
 #[derive(Debug, Default)]
 struct Collection {
     objects: BTreeMap<String, BTreeMap<String, Arc<Value>>>,
     history: VecDeque<Change>,
+    /// Bytes that the objects in `history` take.
+    history_weight: usize,
     /// Revision of the newest change that is no longer in `history`.
     forgotten: u64,
     watchers: Vec<Watcher>,
@@ -39,6 +45,14 @@ struct Watcher {
     id: u64,
     namespace: Option<String>,
     changes: mpsc::Sender<WatchItem>,
+    backlog: Backlog,
+}
+
+/// A watcher's end of its channel.
+pub(super) struct Subscription {
+    pub(super) watcher: u64,
+    pub(super) changes: mpsc::Receiver<WatchItem>,
+    pub(super) backlog: Backlog,
 }
 
 impl Collections {
@@ -52,6 +66,7 @@ impl Collections {
             collections: HashMap::new(),
             floor: 0,
             pending: None,
+            weight: 0,
         }
     }
 
@@ -69,8 +84,8 @@ impl Collections {
         self.revision = self.revision.max(revision_of(&object));
         let collection = self.collections.entry(key.collection.clone()).or_default();
         collection.forgotten = collection.forgotten.max(revision_of(&object));
-        let names = collection.objects.entry(key.namespace.clone()).or_default();
-        names.insert(key.name.clone(), object);
+        self.weight += weight(&object);
+        self.weight -= collection.put(key, object);
     }
 
     /// Takes an object away that went in an earlier life.
@@ -78,7 +93,7 @@ impl Collections {
         self.revision = self.revision.max(revision);
         if let Some(collection) = self.collections.get_mut(&key.collection) {
             collection.forgotten = collection.forgotten.max(revision);
-            collection.take(key);
+            self.weight -= collection.take(key);
         }
     }
 
@@ -127,6 +142,7 @@ impl Collections {
         if self.get(key).is_some() {
             return Err(StoreError::AlreadyExists);
         }
+        self.check_space(weight(&object), 0)?;
         Ok(self.write(key, object, ChangeKind::Added, None))
     }
 
@@ -141,6 +157,7 @@ impl Collections {
         if object == *current {
             return Ok(current);
         }
+        self.check_space(weight(&object), weight(&current))?;
         Ok(self.write(key, object, ChangeKind::Modified, Some(current)))
     }
 
@@ -148,6 +165,19 @@ impl Collections {
         let current = self.expect(key, expected)?;
         let last = (*current).clone();
         Ok(self.write(key, last, ChangeKind::Deleted, Some(current)))
+    }
+
+    /// Sets how much all objects may take; gives what it was.
+    pub(super) fn replace_space(&mut self, space: usize) -> usize {
+        std::mem::replace(&mut self.limits.space, space)
+    }
+
+    /// Refuses what would make a full store grow. What shrinks it always finds room.
+    fn check_space(&self, new: usize, old: usize) -> Result<(), StoreError> {
+        match new > old && self.weight + new - old > self.limits.space {
+            true => Err(StoreError::NoSpace),
+            false => Ok(()),
+        }
     }
 
     fn expect(&self, key: &Key, expected: Option<u64>) -> Result<Arc<Value>, StoreError> {
@@ -164,12 +194,13 @@ impl Collections {
         set_revision(&mut object, self.revision);
         let object = Arc::new(object);
         let collection = entry(&mut self.collections, self.dropped, &key.collection);
-        if kind == ChangeKind::Deleted {
-            collection.take(key);
-        } else {
-            let names = collection.objects.entry(key.namespace.clone()).or_default();
-            names.insert(key.name.clone(), object.clone());
-        }
+        self.weight -= match kind {
+            ChangeKind::Deleted => collection.take(key),
+            _ => {
+                self.weight += weight(&object);
+                collection.put(key, object.clone())
+            }
+        };
         collection.publish(
             Change {
                 revision: self.revision,
@@ -178,7 +209,7 @@ impl Collections {
                 previous,
                 namespace: key.namespace.as_str().into(),
             },
-            self.limits.history,
+            &self.limits,
         );
         if let Some(pending) = &mut self.pending {
             pending.add(key, (kind != ChangeKind::Deleted).then_some(&object), self.revision);
@@ -228,6 +259,7 @@ impl Collections {
         }
         if forget {
             known.history.clear();
+            known.history_weight = 0;
             known.forgotten = self.revision;
             self.dropped = self.revision;
             if known.objects.is_empty() {
@@ -252,7 +284,7 @@ impl Collections {
         collection: &CollectionKey,
         namespace: Option<&str>,
         from: u64,
-    ) -> Result<(u64, Vec<Change>, mpsc::Receiver<WatchItem>), StoreError> {
+    ) -> Result<(Subscription, Vec<Change>), StoreError> {
         if from > self.revision {
             return Err(StoreError::TooLarge {
                 requested: from,
@@ -273,24 +305,25 @@ impl Collections {
             .filter(|change| change.revision > from && in_namespace(namespace, &change.namespace))
             .cloned()
             .collect();
-        let (watcher, changes) = self.subscribe(collection, namespace);
-        Ok((watcher, backlog, changes))
+        Ok((self.subscribe(collection, namespace), backlog))
     }
 
-    pub(super) fn subscribe(
-        &mut self,
-        collection: &CollectionKey,
-        namespace: Option<&str>,
-    ) -> (u64, mpsc::Receiver<WatchItem>) {
+    pub(super) fn subscribe(&mut self, collection: &CollectionKey, namespace: Option<&str>) -> Subscription {
         self.next_watcher += 1;
-        let (sender, receiver) = mpsc::channel(self.limits.watcher_buffer);
+        let (sender, changes) = mpsc::channel(self.limits.watcher_buffer);
+        let backlog = Backlog::default();
         let entry = entry(&mut self.collections, self.dropped, collection);
         entry.watchers.push(Watcher {
             id: self.next_watcher,
             namespace: namespace.map(str::to_owned),
             changes: sender,
+            backlog: backlog.clone(),
         });
-        (self.next_watcher, receiver)
+        Subscription {
+            watcher: self.next_watcher,
+            changes,
+            backlog,
+        }
     }
 
     pub(super) fn unsubscribe(&mut self, collection: &CollectionKey, id: u64) {
@@ -323,24 +356,41 @@ fn entry<'a>(
 }
 
 impl Collection {
-    fn take(&mut self, key: &Key) {
-        if let Some(names) = self.objects.get_mut(&key.namespace) {
-            names.remove(&key.name);
-            if names.is_empty() {
-                self.objects.remove(&key.namespace);
-            }
-        }
+    /// Stores an object; gives the weight of the one before.
+    fn put(&mut self, key: &Key, object: Arc<Value>) -> usize {
+        let names = self.objects.entry(key.namespace.clone()).or_default();
+        names
+            .insert(key.name.clone(), object)
+            .map_or(0, |before| weight(&before))
     }
 
-    fn publish(&mut self, change: Change, history: usize) {
+    /// Removes an object; gives its weight.
+    fn take(&mut self, key: &Key) -> usize {
+        let Some(names) = self.objects.get_mut(&key.namespace) else {
+            return 0;
+        };
+        let taken = names.remove(&key.name);
+        if names.is_empty() {
+            self.objects.remove(&key.namespace);
+        }
+        taken.map_or(0, |object| weight(&object))
+    }
+
+    fn publish(&mut self, change: Change, limits: &Limits) {
+        let change_weight = weight(&change.object);
         // Dropping the sender of a watcher whose buffer is full ends its stream once it has read the rest.
         self.watchers.retain(|watcher| {
             !in_namespace(watcher.namespace.as_deref(), &change.namespace)
-                || watcher.changes.try_send(WatchItem::Change(change.clone())).is_ok()
+                || watcher.backlog.add(change_weight, limits.watcher_bytes)
+                    && watcher.changes.try_send(WatchItem::Change(change.clone())).is_ok()
         });
         self.history.push_back(change);
-        while self.history.len() > history {
+        self.history_weight += change_weight;
+        while self.history.len() > limits.history
+            || self.history_weight > limits.history_bytes && self.history.len() > 1
+        {
             if let Some(oldest) = self.history.pop_front() {
+                self.history_weight -= weight(&oldest.object);
                 self.forgotten = oldest.revision;
             }
         }

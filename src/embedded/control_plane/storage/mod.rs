@@ -11,6 +11,7 @@ mod journal;
 mod record;
 pub mod snapshots;
 mod watch;
+mod weight;
 
 use std::{
     io,
@@ -97,22 +98,34 @@ pub enum StoreError {
         /// The newest revision there is.
         current: u64,
     },
+    /// All objects together take as much memory as they may.
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
 }
 
-/// How much the store keeps for its watchers.
+/// How much the store keeps, of its objects and for its watchers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Changes of each collection that a late watcher can still be given.
     pub history: usize,
+    /// Bytes of their objects; the newest change is kept whatever its size.
+    pub history_bytes: usize,
     /// Changes a watcher may be behind before it is ended.
     pub watcher_buffer: usize,
+    /// Bytes of their objects.
+    pub watcher_bytes: usize,
+    /// Bytes of memory that all objects may take; then nothing grows until something is deleted, as in etcd.
+    pub space: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             history: 1024,
+            history_bytes: 16 << 20,
             watcher_buffer: 1024,
+            watcher_bytes: 16 << 20,
+            space: 512 << 20,
         }
     }
 }
@@ -235,7 +248,7 @@ impl Store {
     /// Stores a new object and returns it with its `metadata.resourceVersion`.
     ///
     /// # Errors
-    /// [`StoreError::AlreadyExists`].
+    /// [`StoreError::AlreadyExists`], [`StoreError::NoSpace`].
     pub fn create(&self, key: &Key, object: Value) -> Result<Arc<Value>, StoreError> {
         let result = self.lock().create(key, object);
         self.wrote(result)
@@ -245,7 +258,7 @@ impl Store {
     /// still its revision (compare and swap). An object that does not differ is left at its revision.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Conflict`].
+    /// [`StoreError::NotFound`], [`StoreError::Conflict`], [`StoreError::NoSpace`].
     pub fn update(&self, key: &Key, expected: Option<u64>, object: Value) -> Result<Arc<Value>, StoreError> {
         let result = self.lock().update(key, expected, object);
         self.wrote(result)
@@ -270,6 +283,8 @@ impl Store {
     pub fn rewrite(&self, plan: impl FnOnce(&[(Key, Arc<Value>)]) -> Vec<Write>) -> Vec<(Key, ChangeKind, Arc<Value>)> {
         let mut state = self.lock();
         let writes = plan(&state.everything());
+        // A plan is carried out whole: what it deletes may come after what it creates.
+        let space = state.replace_space(usize::MAX);
         let mut done = Vec::with_capacity(writes.len());
         for write in writes {
             let (key, kind, result) = match write {
@@ -291,6 +306,7 @@ impl Store {
                 Err(error) => tracing::error!(?key, %error, "a write of a plan does not fit what it was planned for"),
             }
         }
+        state.replace_space(space);
         drop(state);
         self.wrote(done)
     }
@@ -331,17 +347,17 @@ impl Store {
     /// # Errors
     /// [`StoreError::Expired`], [`StoreError::TooLarge`].
     pub fn watch(&self, collection: &CollectionKey, namespace: Option<&str>, from: u64) -> Result<Watch, StoreError> {
-        let (watcher, backlog, changes) = self.lock().watch(collection, namespace, from)?;
-        Ok(Watch::new(self.clone(), collection.clone(), watcher, backlog, changes))
+        let (subscription, past) = self.lock().watch(collection, namespace, from)?;
+        Ok(Watch::new(self.clone(), collection.clone(), subscription, past))
     }
 
     /// A reading and the changes after it, with nothing between.
     pub fn list_and_watch(&self, collection: &CollectionKey, namespace: Option<&str>) -> (Listed, Watch) {
         let mut inner = self.lock();
         let listed = inner.list(collection, namespace);
-        let (watcher, changes) = inner.subscribe(collection, namespace);
+        let subscription = inner.subscribe(collection, namespace);
         drop(inner);
-        let watch = Watch::new(self.clone(), collection.clone(), watcher, Vec::new(), changes);
+        let watch = Watch::new(self.clone(), collection.clone(), subscription, Vec::new());
         (listed, watch)
     }
 

@@ -85,6 +85,7 @@ fn a_forgotten_revision_has_expired_and_a_future_one_is_too_large() {
     let store = Store::new(Limits {
         history: 2,
         watcher_buffer: 8,
+        ..Limits::default()
     });
     let start = store.revision();
     for name in ["x", "y", "z"] {
@@ -113,6 +114,7 @@ fn one_collection_does_not_push_out_anothers_history() {
     let store = Store::new(Limits {
         history: 2,
         watcher_buffer: 8,
+        ..Limits::default()
     });
     let start = store.revision();
     let events = CollectionKey::new("", "events");
@@ -127,6 +129,7 @@ async fn a_slow_watcher_is_ended_and_others_go_on() {
     let store = Store::new(Limits {
         history: 100,
         watcher_buffer: 2,
+        ..Limits::default()
     });
     let mut slow = store.watch(&pods(), None, store.revision()).unwrap();
     let mut quick = store.watch(&pods(), None, store.revision()).unwrap();
@@ -210,4 +213,82 @@ fn concurrent_compare_and_swap_loses_no_increment() {
         }
     });
     assert_eq!(store.get(&key).unwrap()["spec"]["value"], 400);
+}
+
+fn fat(name: &str, bytes: usize) -> Value {
+    json!({"metadata": {"name": name, "namespace": "a"}, "data": "x".repeat(bytes)})
+}
+
+#[test]
+fn history_is_bounded_by_bytes_too() {
+    let store = Store::new(Limits {
+        history_bytes: 10_000,
+        ..Limits::default()
+    });
+    let start = store.revision();
+    for n in 0..4 {
+        store
+            .create(&pods().object("a", &n.to_string()), fat("x", 4_000))
+            .unwrap();
+    }
+    assert!(matches!(
+        store.watch(&pods(), None, start),
+        Err(StoreError::Expired { oldest, .. }) if oldest == start + 2
+    ));
+    assert!(store.watch(&pods(), None, start + 2).is_ok());
+    // One that is larger than all history may be is there for who follows closely.
+    store.create(&pods().object("a", "large"), fat("x", 20_000)).unwrap();
+    assert!(store.watch(&pods(), None, start + 4).is_ok());
+    assert!(store.watch(&pods(), None, start + 3).is_err());
+    // Small ones push it out.
+    store.create(&pods().object("a", "small"), fat("x", 1)).unwrap();
+    store.create(&pods().object("a", "smaller"), fat("x", 1)).unwrap();
+    assert!(store.watch(&pods(), None, start + 5).is_ok());
+    assert!(store.watch(&pods(), None, start + 4).is_err());
+}
+
+#[tokio::test]
+async fn a_watcher_that_is_bytes_behind_is_ended_and_one_that_reads_is_not() {
+    let store = Store::new(Limits {
+        watcher_bytes: 10_000,
+        ..Limits::default()
+    });
+    let mut slow = store.watch(&pods(), None, store.revision()).unwrap();
+    let mut quick = store.watch(&pods(), None, store.revision()).unwrap();
+    for n in 0..5 {
+        store
+            .create(&pods().object("a", &n.to_string()), fat("x", 4_000))
+            .unwrap();
+        change(&mut quick).await;
+    }
+    store.create(&pods().object("a", "large"), fat("x", 20_000)).unwrap();
+    change(&mut quick).await;
+    for _ in 0..2 {
+        change(&mut slow).await;
+    }
+    assert!(slow.next().await.is_none());
+}
+
+#[test]
+fn a_full_store_takes_nothing_that_makes_it_grow() {
+    let store = Store::new(Limits {
+        space: 10_000,
+        ..Limits::default()
+    });
+    let key = |name: &str| pods().object("a", name);
+    store.create(&key("x"), fat("x", 4_000)).unwrap();
+    store.create(&key("y"), fat("y", 4_000)).unwrap();
+    assert_eq!(store.create(&key("z"), fat("z", 4_000)), Err(StoreError::NoSpace));
+    assert_eq!(store.update(&key("x"), None, fat("x", 8_000)), Err(StoreError::NoSpace));
+    store.update(&key("x"), None, fat("x", 5_000)).unwrap();
+    // What was taken is given back, as often as one likes.
+    for _ in 0..10 {
+        store.delete(&key("y"), None).unwrap();
+        store.create(&key("y"), fat("y", 4_000)).unwrap();
+        store.update(&key("x"), None, fat("x", 1)).unwrap();
+        store.update(&key("x"), None, fat("x", 5_000)).unwrap();
+    }
+    assert_eq!(store.create(&key("z"), fat("z", 4_000)), Err(StoreError::NoSpace));
+    store.delete(&key("x"), None).unwrap();
+    store.create(&key("z"), fat("z", 4_000)).unwrap();
 }

@@ -18,7 +18,6 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::{Value, json};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -27,7 +26,7 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Body, dispatch::Call, reply, spdy, status::ApiError};
+use super::{Body, StreamSlot, dispatch::Call, reply, spdy, status::ApiError};
 use crate::embedded::kubelet_api::{ExecOptions, Exit, Streams};
 
 pub use forward::Forwarder;
@@ -82,7 +81,7 @@ pub struct Upgrade {
     connection: OnUpgrade,
     wire: Wire,
     protocol: &'static str,
-    slot: OwnedSemaphorePermit,
+    slot: StreamSlot,
 }
 
 impl Upgrade {
@@ -112,7 +111,7 @@ impl Upgrade {
             connection,
             wire,
             protocol,
-            slot: call.server.stream_slot()?,
+            slot: call.server.stream_slot(&call.user)?,
         })
     }
 
