@@ -4,23 +4,18 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
-use http_body_util::{BodyExt, Empty};
-use hyper::{Request, header::HeaderValue};
-use hyper_util::rt::TokioIo;
-use k8s_openapi::{
-    api::core::v1::{Container, HTTPGetAction, Probe},
-    apimachinery::pkg::util::intstr::IntOrString,
-};
-use tokio::{io::AsyncReadExt, net::TcpStream};
+use k8s_openapi::api::core::v1::{Container, Probe};
 
-use crate::embedded::node::runtime::{ExecConfig, Runtime};
+use super::{
+    exchange::{self, Get},
+    health, program,
+};
+use crate::embedded::node::runtime::Runtime;
 
 /// The first look at a container that has just started; the next ones follow at half again the distance.
 const FIRST_LOOK: Duration = Duration::from_millis(2);
 /// The longest distance of two looks in a probe's first period.
 const EARLY_LOOK: Duration = Duration::from_millis(20);
-/// The most that is read of an answer for a message, bytes.
-const MOST_SHOWN: usize = 256;
 
 /// Which probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,131 +160,45 @@ pub async fn run(which: Which, probe: &Probe, target: &Target, tell: impl Fn(Fin
 
 async fn attempt(probe: &Probe, target: &Target) -> Result<(), String> {
     let limit = seconds(probe.timeout_seconds, 1).max(Duration::from_secs(1));
-    let attempt = async {
-        if let Some(exec) = &probe.exec {
-            return run_program(exec.command.clone().unwrap_or_default(), target).await;
-        }
-        if let Some(http) = &probe.http_get {
-            return get(http, target).await;
-        }
-        if let Some(tcp) = &probe.tcp_socket {
-            let port = port(&tcp.port, &target.container)?;
-            let address = format!("{}:{port}", tcp.host.clone().unwrap_or_else(|| target.ip.to_string()));
-            return TcpStream::connect(&address)
-                .await
-                .map(drop)
-                .map_err(|error| format!("dial tcp {address}: {error}"));
-        }
-        Err("the probe has no handler that this node knows".to_owned())
-    };
-    tokio::time::timeout(limit, attempt)
-        .await
-        .unwrap_or_else(|_| Err(format!("command timed out: probe took more than {} s", limit.as_secs())))
-}
-
-async fn run_program(argv: Vec<String>, target: &Target) -> Result<(), String> {
-    let config = ExecConfig {
-        container: target.instance.clone(),
-        argv,
-        ..ExecConfig::default()
-    };
-    let mut process = target.runtime.exec(config).await.map_err(|error| error.to_string())?;
-    let mut said = Vec::new();
-    let mut buffer = vec![0; 4096];
-    // Read to the end, or the program blocks; keep the beginning.
-    while let Ok(count @ 1..) = process.stdout.read(&mut buffer).await {
-        let room = MOST_SHOWN.saturating_sub(said.len()).min(count);
-        said.extend_from_slice(&buffer[..room]);
-    }
-    let exit = process.exited.wait().await;
-    if exit.code == 0 {
-        Ok(())
-    } else {
-        Err(String::from_utf8_lossy(&said).into_owned())
-    }
-}
-
-fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
-    let number = match port {
-        IntOrString::Int(number) => Some(*number),
-        IntOrString::String(name) => container
-            .ports
-            .iter()
-            .flatten()
-            .find(|port| port.name.as_ref() == Some(name))
-            .map(|port| port.container_port)
-            .or_else(|| name.parse().ok()),
-    };
-    number
-        .and_then(|number| u16::try_from(number).ok())
-        .ok_or_else(|| format!("no such port: {port:?}"))
-}
-
-async fn get(action: &HTTPGetAction, target: &Target) -> Result<(), String> {
-    if action.scheme.as_deref() == Some("HTTPS") {
-        return Err("HTTPS probes are not supported by this node: use TCP, or a health port without TLS".to_owned());
-    }
-    let port = port(&action.port, &target.container)?;
-    let host = action
-        .host
-        .clone()
-        .filter(|host| !host.is_empty())
-        .unwrap_or_else(|| target.ip.to_string());
-    let path = action
-        .path
-        .clone()
-        .filter(|path| path.starts_with('/'))
-        .unwrap_or_else(|| "/".to_owned());
-    let url = format!("http://{host}:{port}{path}");
-    let failed = |error: &dyn std::fmt::Display| format!("Get \"{url}\": {error}");
-    let stream = TcpStream::connect((host.as_str(), port))
-        .await
-        .map_err(|error| failed(&error))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| failed(&error))?;
-    let _driver = Aborting(tokio::spawn(async move {
-        // The exchange itself says what went wrong.
-        let _ = connection.await;
-    }));
-    let mut request = Request::get(&path)
-        .header("host", format!("{host}:{port}"))
-        .header("user-agent", "kube-probe/1.33")
-        .header("accept", "*/*")
-        .header("connection", "close");
-    for header in action.http_headers.iter().flatten() {
-        if let Ok(value) = HeaderValue::from_str(&header.value) {
-            request = request.header(&header.name, value);
-        }
-    }
-    let request = request
-        .body(Empty::<bytes::Bytes>::new())
-        .map_err(|error| failed(&error))?;
-    let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
-    let status = response.status();
-    if status.is_success() || status.is_redirection() {
-        // The rest is read so that the program does not see its answer cut short.
-        let mut body = response.into_body();
-        let mut left = 64 << 10;
-        while let Some(Ok(frame)) = body.frame().await {
-            let size = frame.data_ref().map_or(0, bytes::Bytes::len);
-            if size >= left {
-                break;
+    if let Some(exec) = &probe.exec {
+        let argv = exec.command.clone().unwrap_or_default();
+        let words = argv.join(" ");
+        return match tokio::time::timeout(limit, program::run(&target.runtime, &target.instance, argv)).await {
+            Ok(Ok(ended)) if ended.code == 0 => Ok(()),
+            Ok(Ok(ended)) => Err(ended.said),
+            Ok(Err(why)) => Err(why),
+            Err(_) => {
+                let limit = limit.as_secs();
+                Err(format!("command timed out: {words:?} timed out after {limit}s"))
             }
-            left -= size;
-        }
-        return Ok(());
+        };
     }
-    Err(format!("HTTP probe failed with statuscode: {}", status.as_u16()))
-}
-
-/// A task that ends with its holder.
-struct Aborting(tokio::task::JoinHandle<()>);
-
-impl Drop for Aborting {
-    fn drop(&mut self) {
-        self.0.abort();
+    if let Some(action) = &probe.http_get {
+        let get = Get::new(action, target.ip, &target.container, "kube-probe")?;
+        let Ok(status) = tokio::time::timeout(limit, get.send()).await else {
+            let late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+            return Err(format!("Get \"{}\": {late}", get.url()));
+        };
+        return match status? {
+            status if status.is_success() || status.is_redirection() => Ok(()),
+            status => Err(format!("HTTP probe failed with statuscode: {}", status.as_u16())),
+        };
     }
+    if let Some(tcp) = &probe.tcp_socket {
+        let port = exchange::port(&tcp.port, &target.container)?;
+        let named = tcp.host.clone().filter(|host| !host.is_empty());
+        let host = named.unwrap_or_else(|| target.ip.to_string());
+        return match tokio::time::timeout(limit, exchange::dial(&host, port)).await {
+            Ok(connected) => connected.map(drop),
+            Err(_) => Err(format!("dial tcp {host}:{port}: i/o timeout")),
+        };
+    }
+    if let Some(grpc) = &probe.grpc {
+        let port = u16::try_from(grpc.port).map_err(|_| format!("invalid port number: {}", grpc.port))?;
+        let service = grpc.service.as_deref().unwrap_or_default();
+        return health::check(target.ip, port, service, limit).await;
+    }
+    Err("missing probe handler".to_owned())
 }
 
 #[cfg(test)]
@@ -312,22 +221,5 @@ mod tests {
         assert_eq!(counter.count(&bad), Some(Finding::Failed("x".into())));
         assert_eq!(counter.count(&good), None);
         assert_eq!(counter.count(&good), Some(Finding::Passed));
-    }
-
-    #[test]
-    fn ports_are_found_by_name_or_number() {
-        let container: Container = serde_json::from_value(
-            serde_json::json!({"name": "c", "ports": [{"name": "http", "containerPort": 8080}]}),
-        )
-        .unwrap();
-        for (wanted, expected) in [
-            (IntOrString::Int(80), Some(80)),
-            (IntOrString::String("http".into()), Some(8080)),
-            (IntOrString::String("9090".into()), Some(9090)),
-            (IntOrString::String("nope".into()), None),
-            (IntOrString::Int(70000), None),
-        ] {
-            assert_eq!(port(&wanted, &container).ok(), expected, "{wanted:?}");
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Starting a container: image, environment, program, probes.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::{Container, LifecycleHandler},
@@ -10,16 +10,16 @@ use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Instance, NamespaceSources, disk, env, lock,
+    Instance, NamespaceSources, disk, env, hooks, lock,
     probes::{self, Finding, Target, Which},
     state::{self, Ended, Kind, Phase},
     translate::{self, Parts},
-    worker::{Event, Live, SIGKILL, SIGTERM, TRY_AGAIN, Worker, held_waiting},
+    worker::{Event, Live, TRY_AGAIN, Worker, held_waiting},
 };
 use crate::embedded::{
     events::Happening,
     image::StandIn,
-    node::runtime::{self, ExecConfig, RuntimeError, Started},
+    node::runtime::{self, RuntimeError, Started},
 };
 
 /// A name for a directory: volume names are not trusted to be one.
@@ -79,7 +79,7 @@ impl Worker {
                     Some(name),
                     Happening::normal("Started", format!("Started container {name}")),
                 );
-                self.started(kind, &container, id, started).await;
+                self.started(kind, &container, id, started);
             }
             Err(RuntimeError::Stopped) => {}
             Err(error) => {
@@ -107,7 +107,7 @@ impl Worker {
             .insert(name.to_owned(), instance);
     }
 
-    fn pause(&mut self, name: &str, pause: std::time::Duration) {
+    fn pause(&mut self, name: &str, pause: Duration) {
         if let (Some(held), Ok(at)) = (self.state.containers.get_mut(name), Timestamp::now().checked_add(pause)) {
             held.not_before = Some(at);
         }
@@ -238,7 +238,7 @@ impl Worker {
         Ok(config)
     }
 
-    async fn started(&mut self, kind: Kind, container: &Container, id: String, started: Started) {
+    fn started(&mut self, kind: Kind, container: &Container, id: String, started: Started) {
         let name = container.name.clone();
         let probes_apply = kind == Kind::Main || (kind == Kind::Init && state::sidecar(container));
         if let Some(held) = self.state.containers.get_mut(&name) {
@@ -267,23 +267,66 @@ impl Worker {
                 id,
                 started,
                 probes: Vec::new(),
-                asked: false,
+                hook: None,
+                deadline: None,
             },
         );
-        if let Some(hook) = container
-            .lifecycle
-            .as_ref()
-            .and_then(|lifecycle| lifecycle.post_start.as_ref())
-            && let Err(error) = self.hook(&name, hook).await
-        {
-            self.happened(
-                Some(&name),
-                Happening::warning("FailedPostStartHook", format!("PostStartHook failed: {error}")),
-            );
-            self.kill(&name, "FailedPostStartHook").await;
+        let lifecycle = container.lifecycle.as_ref().filter(|_| kind != Kind::Ephemeral);
+        match lifecycle.and_then(|lifecycle| lifecycle.post_start.clone()) {
+            Some(hook) => self.post_start(container, hook),
+            None => self.probe_all(kind, container),
+        }
+    }
+
+    /// Sets a container's `postStart` hook to work.
+    fn post_start(&mut self, container: &Container, hook: LifecycleHandler) {
+        let name = container.name.clone();
+        let Some(target) = self.target(container) else { return };
+        if let Some(held) = self.state.containers.get_mut(&name) {
+            held.hook = true;
+        }
+        let tell = self.tell.clone();
+        let (about, id) = (name.clone(), target.instance.clone());
+        let task = tokio::spawn(async move {
+            let result = hooks::run(&hook, &target).await;
+            // The pod's task may have ended before its hooks.
+            let _ = tell.send(Event::Begun {
+                name: about,
+                id,
+                result,
+            });
+        });
+        if let Some(live) = self.live.get_mut(&name) {
+            live.hook = Some(task.abort_handle());
+        }
+    }
+
+    /// A `postStart` hook is done.
+    pub(super) fn begun(&mut self, name: &str, result: Result<(), String>) {
+        let Some(held) = self.state.containers.get_mut(name) else {
+            return;
+        };
+        held.hook = false;
+        if let Err(why) = result {
+            held.ready = false;
+            tracing::debug!(container = name, why, "postStart hook failed");
+            // Its words stay here: they may tell what an event must not.
+            let text = "PostStartHook failed";
+            self.happened(Some(name), Happening::warning("FailedPostStartHook", text));
+            let grace = self.pod_grace();
+            self.stop(name, "FailedPostStartHook", grace, Vec::new());
             return;
         }
-        if !probes_apply {
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        for kind in [Kind::Main, Kind::Init] {
+            if let Some(container) = translate::find(&spec, kind, name) {
+                self.probe_all(kind, &container);
+            }
+        }
+    }
+
+    fn probe_all(&mut self, kind: Kind, container: &Container) {
+        if kind == Kind::Ephemeral || (kind == Kind::Init && !state::sidecar(container)) {
             return;
         }
         if container.startup_probe.is_some() {
@@ -294,38 +337,14 @@ impl Worker {
         }
     }
 
-    /// Runs a lifecycle hook's program.
-    pub(super) async fn hook(&self, name: &str, hook: &LifecycleHandler) -> Result<(), String> {
-        if let Some(sleep) = &hook.sleep {
-            tokio::time::sleep(std::time::Duration::from_secs(
-                u64::try_from(sleep.seconds).unwrap_or(0),
-            ))
-            .await;
-            return Ok(());
-        }
-        let Some(exec) = &hook.exec else {
-            return Err("only exec and sleep hooks are supported by this node".to_owned());
-        };
-        let live = self.live.get(name).ok_or("container is not running")?;
-        let config = ExecConfig {
-            container: live.id.clone(),
-            argv: exec.command.clone().unwrap_or_default(),
-            ..ExecConfig::default()
-        };
-        let mut process = self
-            .inner
-            .runtime
-            .exec(config)
-            .await
-            .map_err(|error| error.to_string())?;
-        // Read to the end, or the program blocks.
-        let _ = tokio::io::copy(&mut process.stdout, &mut tokio::io::sink()).await;
-        let exit = process.exited.wait().await;
-        if exit.code == 0 {
-            Ok(())
-        } else {
-            Err(format!("exited with code {}", exit.code))
-        }
+    /// Where probes and hooks of a running container go.
+    pub(super) fn target(&self, container: &Container) -> Option<Target> {
+        Some(Target {
+            runtime: self.inner.runtime.clone(),
+            instance: self.live.get(&container.name)?.id.clone(),
+            ip: self.state.ip?,
+            container: Arc::new(container.clone()),
+        })
     }
 
     fn probe(&mut self, container: &Container, which: Which) {
@@ -334,15 +353,11 @@ impl Worker {
             Which::Liveness => &container.liveness_probe,
             Which::Readiness => &container.readiness_probe,
         };
-        let (Some(probe), Some(live), Some(ip)) = (probe.clone(), self.live.get_mut(&container.name), self.state.ip)
-        else {
+        let (Some(probe), Some(target)) = (probe.clone(), self.target(container)) else {
             return;
         };
-        let target = Target {
-            runtime: self.inner.runtime.clone(),
-            instance: live.id.clone(),
-            ip,
-            container: Arc::new(container.clone()),
+        let Some(live) = self.live.get_mut(&container.name) else {
+            return;
         };
         let (tell, name, id) = (self.tell.clone(), container.name.clone(), live.id.clone());
         let task = tokio::spawn(async move {
@@ -357,10 +372,10 @@ impl Worker {
             })
             .await;
         });
-        live.probes.push(task.abort_handle());
+        live.probes.push((which, task.abort_handle()));
     }
 
-    pub(super) async fn probed(&mut self, name: &str, which: Which, finding: Finding) {
+    pub(super) fn probed(&mut self, name: &str, which: Which, finding: Finding) {
         if let Finding::Failure(text) | Finding::Failed(text) = &finding {
             let text = format!("{} probe failed: {text}", which.word());
             self.happened(Some(name), Happening::warning("Unhealthy", text));
@@ -389,36 +404,27 @@ impl Worker {
                     "Container {name} failed {} probe, will be restarted",
                     which.word().to_lowercase()
                 );
-                self.happened(Some(name), Happening::normal("Killing", text));
-                self.kill(name, "probe").await;
+                let grace = self.probe_grace(name, which);
+                self.stop(name, &text, grace, Vec::new());
             }
         }
     }
 
-    /// Ends one container: asks it first, then makes it.
-    pub(super) async fn kill(&mut self, name: &str, why: &str) {
-        let Some(live) = self.live.get_mut(name) else { return };
-        if std::mem::replace(&mut live.asked, true) {
-            return;
-        }
-        for probe in live.probes.drain(..) {
-            probe.abort();
-        }
-        let grace = self
-            .pod
-            .spec
-            .as_ref()
-            .and_then(|spec| spec.termination_grace_period_seconds)
-            .unwrap_or(30);
-        let (runtime, id, mut exited) = (self.inner.runtime.clone(), live.id.clone(), live.started.exited.clone());
-        tracing::debug!(container = name, why, "killing");
-        tokio::spawn(async move {
-            // A container that has just ended by itself needs no signal.
-            let _ = runtime.signal_container(&id, SIGTERM).await;
-            let grace = std::time::Duration::from_secs(u64::try_from(grace).unwrap_or(0));
-            if tokio::time::timeout(grace, exited.wait()).await.is_err() {
-                let _ = runtime.signal_container(&id, SIGKILL).await;
-            }
+    /// The grace of a container whose probe failed: the probe's own, or else the pod's.
+    fn probe_grace(&self, name: &str, which: Which) -> Duration {
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let container = [Kind::Main, Kind::Init]
+            .into_iter()
+            .find_map(|kind| translate::find(&spec, kind, name));
+        let probe = container.and_then(|container| match which {
+            Which::Startup => container.startup_probe,
+            Which::Liveness => container.liveness_probe,
+            Which::Readiness => container.readiness_probe,
         });
+        let own = probe.and_then(|probe| probe.termination_grace_period_seconds);
+        own.map_or_else(
+            || self.pod_grace(),
+            |seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+        )
     }
 }

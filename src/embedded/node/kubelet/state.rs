@@ -216,6 +216,21 @@ pub fn sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
+/// The containers that are to end before this one: before a sidecar, all but those that were started before it. Ephemeral
+/// containers are not waited for.
+///
+/// Source: KEP-753, "Sidecar Containers", termination.
+pub fn ends_after<'a>(spec: &'a PodSpec, name: &str) -> Vec<&'a str> {
+    let inits = || spec.init_containers.iter().flatten();
+    let Some(at) = inits().position(|container| container.name == name && sidecar(container)) else {
+        return Vec::new();
+    };
+    let plain = inits().take(at).filter(|container| !sidecar(container));
+    let later = inits().skip(at + 1);
+    let all = plain.chain(later).chain(&spec.containers);
+    all.map(|container| container.name.as_str()).collect()
+}
+
 /// The pod's restart policy.
 pub fn restart_policy(spec: &PodSpec) -> &str {
     spec.restart_policy.as_deref().unwrap_or("Always")

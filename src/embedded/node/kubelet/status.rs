@@ -142,7 +142,7 @@ fn containers_ready(spec: &PodSpec, held: &PodState, phase: &str) -> Holds<'stat
         .map(|c| c.name.as_str())
         .filter(|name| !ready(name))
         .collect();
-    if unready.is_empty() && !held.stopping {
+    if unready.is_empty() {
         return Ok(());
     }
     let text = format!("containers with unready status: [{}]", unready.join(" "));

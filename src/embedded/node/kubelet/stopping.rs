@@ -10,56 +10,63 @@ use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Preconditions},
 };
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 
 use super::{
-    admission, lock, mounting,
+    admission,
+    hooks::Ending,
+    lock, mounting,
+    probes::Which,
     state::{self, Ended, Failed, Kind, Phase},
     translate,
-    worker::{Message, SIGKILL, SIGTERM, Worker},
+    worker::{Event, GRACE, Message, SIGKILL, Worker},
 };
-use crate::embedded::{events::Happening, write::unless_gone};
+use crate::embedded::{events::Happening, node::runtime::Exited, write::unless_gone};
 
 impl Worker {
     fn grace(&self) -> Duration {
-        let seconds = self.pod.metadata.deletion_grace_period_seconds.unwrap_or(30);
+        let seconds = self.pod.metadata.deletion_grace_period_seconds.unwrap_or(GRACE);
         Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
     }
 
-    /// Ends the pod within its grace.
+    /// The grace that the pod itself asks for.
+    pub(super) fn pod_grace(&self) -> Duration {
+        let seconds = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.termination_grace_period_seconds);
+        Duration::from_secs(u64::try_from(seconds.unwrap_or(GRACE)).unwrap_or(0))
+    }
+
+    /// Ends the pod within its grace, which may be made shorter meanwhile.
     pub(super) async fn terminate(&mut self, inbox: &mut mpsc::UnboundedReceiver<Message>) {
         self.state.stopping = true;
-        let began = Instant::now();
-        let mut deadline = began + self.grace();
-        let names: Vec<String> = self.live.keys().cloned().collect();
-        for name in &names {
-            self.happened(
-                Some(name),
-                Happening::normal("Killing", format!("Stopping container {name}")),
-            );
-            if let Some(live) = self.live.get_mut(name) {
-                live.probes.drain(..).for_each(|probe| probe.abort());
-            }
-        }
-        if !self.grace().is_zero() {
-            for name in &names {
-                self.ask_to_end(name, deadline).await;
-            }
-            self.publish().await;
-        }
+        self.stop_all(self.grace());
+        self.publish().await;
         let mut gone = false;
         while !self.live.is_empty() && !gone {
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(Message::Pod(pod)) => {
+                        let before = self.grace();
                         self.accept(pod);
-                        deadline = deadline.min(began + self.grace());
+                        if self.grace() < before {
+                            self.stop_all(self.grace());
+                        }
                     }
                     Some(Message::Sources) => {}
                     Some(Message::Gone) | None => gone = true,
                 },
-                Some(event) = self.events.recv() => self.take(event).await,
-                () = tokio::time::sleep_until(deadline) => break,
+                Some(event) = self.events.recv() => {
+                    self.take(event).await;
+                    if !self.live.is_empty() {
+                        self.publish().await;
+                    }
+                }
             }
         }
         self.end_rest();
@@ -71,6 +78,70 @@ impl Worker {
             self.take_from_api().await;
         }
         self.remove().await;
+    }
+
+    /// Asks everything to end: all at once, but the sidecars after the containers, the one that was started last first.
+    pub(super) fn stop_all(&mut self, grace: Duration) {
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let names: Vec<String> = self.live.keys().cloned().collect();
+        for name in names {
+            let after = state::ends_after(&spec, &name);
+            let after = after.into_iter().filter_map(|other| self.live.get(other));
+            let after = after.map(|live| live.started.exited.clone()).collect();
+            self.stop(&name, &format!("Stopping container {name}"), grace, after);
+        }
+    }
+
+    /// Asks one container to end, once those in `after` have, and sees to it that it does within this grace. One that was
+    /// asked before keeps its grace, where that is not longer.
+    pub(super) fn stop(&mut self, name: &str, text: &str, grace: Duration, after: Vec<Exited>) {
+        let deadline = Instant::now() + grace;
+        let spec = self.pod.spec.clone().unwrap_or_default();
+        let container = [Kind::Main, Kind::Init]
+            .into_iter()
+            .find_map(|kind| translate::find(&spec, kind, name));
+        let target = container.as_ref().and_then(|container| self.target(container));
+        let Some(live) = self.live.get_mut(name) else { return };
+        if let Some(asked) = &live.deadline {
+            asked.send_if_modified(|held| {
+                let sooner = deadline < *held;
+                if sooner {
+                    *held = deadline;
+                }
+                sooner
+            });
+            return;
+        }
+        // Whether it takes requests may still change.
+        live.probes.retain(|(which, probe)| {
+            if *which != Which::Readiness {
+                probe.abort();
+            }
+            *which == Which::Readiness
+        });
+        if let Some(hook) = live.hook.take() {
+            hook.abort();
+        }
+        let (sender, receiver) = watch::channel(deadline);
+        live.deadline = Some(sender);
+        let hook = container
+            .and_then(|container| container.lifecycle?.pre_stop)
+            .zip(target)
+            .filter(|_| !grace.is_zero());
+        let ending = Ending {
+            runtime: self.inner.runtime.clone(),
+            instance: live.id.clone(),
+            exited: live.started.exited.clone(),
+            deadline: receiver,
+            hook,
+            after,
+        };
+        self.happened(Some(name), Happening::normal("Killing", text));
+        let (tell, name) = (self.tell.clone(), name.to_owned());
+        tokio::spawn(ending.run(move |why| {
+            // The pod's task may have ended before its hooks.
+            let _ = tell.send(Event::Unwell { name, why });
+        }));
     }
 
     /// Fails the pod once it was active for `activeDeadlineSeconds`.
@@ -99,65 +170,6 @@ impl Worker {
             reason: "DeadlineExceeded",
             message: message.to_owned(),
         });
-    }
-
-    /// Asks what runs on to end: the containers at once, then the sidecars, the one that was started last first.
-    pub(super) async fn end_what_is_left(&mut self, spec: &PodSpec) {
-        let sidecars: Vec<&str> = spec
-            .init_containers
-            .iter()
-            .flatten()
-            .filter(|container| state::sidecar(container))
-            .map(|container| container.name.as_str())
-            .collect();
-        let others: Vec<String> = self
-            .live
-            .keys()
-            .filter(|name| !sidecars.contains(&name.as_str()))
-            .cloned()
-            .collect();
-        let names = if others.is_empty() {
-            let last = sidecars.into_iter().rev().find(|name| self.live.contains_key(*name));
-            last.map(str::to_owned).into_iter().collect()
-        } else {
-            others
-        };
-        for name in names {
-            if self.live.get(&name).is_some_and(|live| !live.asked) {
-                let text = format!("Stopping container {name}");
-                self.happened(Some(&name), Happening::normal("Killing", text));
-                self.kill(&name, "the pod is done").await;
-            }
-        }
-    }
-
-    async fn ask_to_end(&self, name: &str, deadline: Instant) {
-        let spec = self.pod.spec.clone().unwrap_or_default();
-        let container = [Kind::Main, Kind::Init]
-            .into_iter()
-            .find_map(|kind| translate::find(&spec, kind, name));
-        let hook = container
-            .and_then(|container| container.lifecycle)
-            .and_then(|lifecycle| lifecycle.pre_stop);
-        if let Some(hook) = hook {
-            match tokio::time::timeout_at(deadline, self.hook(name, &hook)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    self.happened(
-                        Some(name),
-                        Happening::warning("FailedPreStopHook", format!("PreStopHook failed: {error}")),
-                    );
-                }
-                Err(_) => self.happened(
-                    Some(name),
-                    Happening::warning("FailedPreStopHook", "PreStopHook took longer than the grace"),
-                ),
-            }
-        }
-        if let Some(live) = self.live.get(name) {
-            // It may have ended by itself just now.
-            let _ = self.inner.runtime.signal_container(&live.id, SIGTERM).await;
-        }
     }
 
     /// What runs on is killed with the sandbox.

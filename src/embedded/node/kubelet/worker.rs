@@ -11,7 +11,11 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::{sync::mpsc, task::AbortHandle};
+use tokio::{
+    sync::{mpsc, watch},
+    task::AbortHandle,
+    time::Instant,
+};
 
 use super::{
     Inner,
@@ -34,6 +38,8 @@ use crate::embedded::{
 pub const STAND_IN: &str = "ztlab.dev/stand-in";
 /// When to try again what failed without a sign of when it may work.
 pub(super) const TRY_AGAIN: Duration = Duration::from_secs(2);
+/// The grace of a pod that names none, seconds.
+pub(super) const GRACE: i64 = 30;
 /// Signals by number, as POSIX fixes them.
 pub(super) const SIGKILL: i32 = 9;
 pub(super) const SIGTERM: i32 = 15;
@@ -63,21 +69,34 @@ pub(super) enum Event {
         which: Which,
         finding: Finding,
     },
+    /// A `postStart` hook is done.
+    Begun {
+        name: String,
+        id: String,
+        result: Result<(), String>,
+    },
+    /// A `preStop` hook failed.
+    Unwell { name: String, why: String },
 }
 
 /// A running instance.
 pub(super) struct Live {
     pub(super) id: String,
     pub(super) started: Started,
-    pub(super) probes: Vec<AbortHandle>,
-    /// Whether it was asked to end.
-    pub(super) asked: bool,
+    pub(super) probes: Vec<(Which, AbortHandle)>,
+    /// Its `postStart` hook, while that is at work.
+    pub(super) hook: Option<AbortHandle>,
+    /// When it will have ended, once it was asked to.
+    pub(super) deadline: Option<watch::Sender<Instant>>,
 }
 
 impl Drop for Live {
     fn drop(&mut self) {
-        for probe in &self.probes {
+        for (_, probe) in &self.probes {
             probe.abort();
+        }
+        if let Some(hook) = &self.hook {
+            hook.abort();
         }
     }
 }
@@ -233,7 +252,7 @@ impl Worker {
             return;
         }
         if state::ending(&spec, &self.state) {
-            self.end_what_is_left(&spec).await;
+            self.stop_all(self.pod_grace());
             return;
         }
         if !self.state.sandbox && !self.prepare().await {
@@ -252,7 +271,13 @@ impl Worker {
             }
             for step in next.steps {
                 match step {
-                    Step::Start(kind, name) => self.start(kind, &name).await,
+                    Step::Start(kind, name) => {
+                        self.start(kind, &name).await;
+                        // Its hook holds up those after it.
+                        if self.state.containers.get(&name).is_some_and(|held| held.hook) {
+                            break;
+                        }
+                    }
                     Step::BackOff(_, name) => self.back_off(&name),
                 }
             }
@@ -333,8 +358,18 @@ impl Worker {
                 finding,
             } => {
                 if self.live.get(&name).is_some_and(|live| live.id == id) {
-                    self.probed(&name, which, finding).await;
+                    self.probed(&name, which, finding);
                 }
+            }
+            Event::Begun { name, id, result } => {
+                if self.live.get(&name).is_some_and(|live| live.id == id) {
+                    self.begun(&name, result);
+                }
+            }
+            Event::Unwell { name, why } => {
+                tracing::debug!(container = name, why, "preStop hook failed");
+                let text = "PreStopHook failed";
+                self.happened(Some(&name), Happening::warning("FailedPreStopHook", text));
             }
         }
     }
@@ -350,6 +385,7 @@ impl Worker {
         let reason = if exit.code == 0 { "Completed" } else { "Error" };
         held.ready = exit.code == 0;
         held.started = false;
+        held.hook = false;
         held.phase = Phase::Ended(Ended {
             id: id.to_owned(),
             code: exit.code,

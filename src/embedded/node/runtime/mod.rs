@@ -201,7 +201,7 @@ impl Runtime {
         let child = on(&self.jobs, move |node| node.spawn_exec(&entry, program)).await??;
         let (pid, pidfd, terminal) = executed(child, &name).await?;
         let hangup = CancellationToken::new();
-        let exited = exec_reaper(pidfd, pid, started_at, hangup.clone());
+        let exited = exec_reaper(pidfd, pid, started_at, hangup.clone(), config.killed);
         let hangup = hangup.drop_guard();
         let pid = number(pid);
         let Some(terminal) = terminal else {

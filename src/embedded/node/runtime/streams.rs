@@ -308,8 +308,14 @@ pub(super) fn reaper(pidfd: OwnedFd, started_at: jiff::Timestamp, output: Vec<Jo
     Exited(receiver)
 }
 
-/// As [`reaper`], for a program of `exec`: hangs it up when `hangup` is cancelled.
-pub(super) fn exec_reaper(pidfd: OwnedFd, pid: Pid, started_at: jiff::Timestamp, hangup: CancellationToken) -> Exited {
+/// As [`reaper`], for a program of `exec`: hangs it up, or kills it, when `hangup` is cancelled.
+pub(super) fn exec_reaper(
+    pidfd: OwnedFd,
+    pid: Pid,
+    started_at: jiff::Timestamp,
+    hangup: CancellationToken,
+    killed: bool,
+) -> Exited {
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
         let end = end(pidfd);
@@ -318,14 +324,21 @@ pub(super) fn exec_reaper(pidfd: OwnedFd, pid: Pid, started_at: jiff::Timestamp,
             ended = &mut end => Some(ended),
             () = async {
                 hangup.cancelled().await;
-                tokio::time::sleep(HANGUP).await;
+                if !killed {
+                    tokio::time::sleep(HANGUP).await;
+                }
             } => None,
         };
         let (code, signal) = match ended {
             Some(ended) => ended,
             None => {
                 // Not reaped yet, so the number still means this program, which leads its session and group.
-                for signal in [Signal::HUP, Signal::CONT] {
+                let signals: &[Signal] = if killed {
+                    &[Signal::KILL]
+                } else {
+                    &[Signal::HUP, Signal::CONT]
+                };
+                for &signal in signals {
                     let _ = rustix::process::kill_process_group(pid, signal);
                 }
                 end.await

@@ -166,6 +166,8 @@ pub struct ExecConfig {
     pub stdin: bool,
     /// The terminal's first size as (columns, rows).
     pub size: Option<(u16, u16)>,
+    /// Whether it is killed at once with its process group, not hung up, when its client is gone.
+    pub killed: bool,
 }
 
 /// How a program ended.
@@ -281,7 +283,7 @@ pub struct Process {
     /// Its end.
     pub exited: Exited,
     /// Dropped while it runs: it may end by itself for a moment, then it and its process group get SIGHUP. `nohup` is what
-    /// keeps a program.
+    /// keeps a program, but for one that was started to be `killed`.
     pub hangup: DropGuard,
 }
 

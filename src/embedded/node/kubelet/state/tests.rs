@@ -146,6 +146,24 @@ fn a_pod_that_stops_starts_nothing() {
 }
 
 #[test]
+fn sidecars_end_last_in_reverse() {
+    let pod = pod(
+        json!({"initContainers": [{"name": "s", "restartPolicy": "Always"}, {"name": "i"},
+        {"name": "t", "restartPolicy": "Always"}], "containers": [{"name": "c"}], "ephemeralContainers": [{"name": "e"}]}),
+    );
+    let spec = pod.spec.unwrap();
+    for (name, before) in [
+        ("c", &[][..]),
+        ("i", &[]),
+        ("e", &[]),
+        ("t", &["i", "c"]),
+        ("s", &["i", "t", "c"]),
+    ] {
+        assert_eq!(ends_after(&spec, name), before, "{name}");
+    }
+}
+
+#[test]
 fn ephemeral_containers_run_once_and_do_not_count() {
     let pod = pod(json!({"containers": [{"name": "c"}], "ephemeralContainers": [{"name": "e"}]}));
     let steps = next(&pod, &state(&[("c", running())]), at(9)).steps;

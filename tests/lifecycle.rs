@@ -1,0 +1,314 @@
+//! How containers begin and end: hooks, probes, graces, orders. Real pods, as whoever runs the tests and, where that is root, as an
+//! ordinary user.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "common/lab.rs"]
+mod lab;
+
+use lab::{Lab, everywhere, pod};
+use serde_json::{Value, json};
+
+const IMAGE: &str = "ztlab.dev/toolbox:1";
+
+/// A program that writes to `/s/log` when it is asked to end, does `last`, and ends.
+fn asked(name: &str, last: &str) -> Value {
+    let script =
+        format!("trap 'echo {name}-term >> /s/log; {last}' TERM; touch /s/{name}-up; while :; do sleep 0.05; done");
+    json!(["sh", "-c", script])
+}
+
+/// A program that does not end when it is asked to.
+fn deaf() -> Value {
+    json!([
+        "sh",
+        "-c",
+        "trap '' TERM; touch /tmp/deaf; while :; do sleep 0.05; done"
+    ])
+}
+
+fn container(name: &str, command: Value, rest: Value) -> Value {
+    let mut made = json!({"name": name, "image": IMAGE, "command": command,
+        "volumeMounts": [{"name": "s", "mountPath": "/s"}]});
+    made.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+    made
+}
+
+/// A pod of these containers, which share `/s` with each other and with [`reader`].
+fn sharing(name: &str, containers: Value, rest: Value) -> Value {
+    let mut spec = json!({"containers": containers,
+        "volumes": [{"name": "s", "hostPath": {"path": format!("/run/{name}"), "type": "DirectoryOrCreate"}}]});
+    spec.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec})
+}
+
+/// A pod that sees what pod `of` shares, after its end too.
+fn reader(lab: &Lab, of: &str) -> String {
+    let name = format!("{of}-reader");
+    let volume = json!({"name": "s", "hostPath": {"path": format!("/run/{of}"), "type": "DirectoryOrCreate"}});
+    let mounts = json!({"volumeMounts": [{"name": "s", "mountPath": "/s"}]});
+    lab.apply(&[pod(&name, mounts, json!({"volumes": [volume]}))]);
+    lab.ready(&name);
+    name
+}
+
+fn gone(lab: &Lab, name: &str) -> bool {
+    !lab.try_kubectl(&["get", "pod", name]).status.success()
+}
+
+fn status(lab: &Lab, pod: &str, container: &str) -> Value {
+    let all = lab.get(&["pod", pod])["status"]["containerStatuses"].clone();
+    let all = all.as_array().cloned().unwrap_or_default();
+    all.into_iter().find(|one| one["name"] == container).unwrap_or_default()
+}
+
+#[test]
+fn a_pod_ends_side_by_side_and_its_sidecars_last() {
+    everywhere(|lab| {
+        // Each waits for the other's signal: one after the other, neither would end within its grace.
+        let waits = |name: &str, other: &str| {
+            let last =
+                format!("until grep -q {other}-term /s/log; do sleep 0.05; done; echo {name}-end >> /s/log; exit 0");
+            let hook = json!({"preStop": {"exec": {"command": ["sh", "-c", format!("echo {name}-pre >> /s/log")]}}});
+            container(name, asked(name, &last), json!({"lifecycle": hook}))
+        };
+        let sidecar = |name: &str| container(name, asked(name, "exit 0"), json!({"restartPolicy": "Always"}));
+        lab.apply(&[sharing(
+            "order",
+            json!([waits("a", "b"), waits("b", "a")]),
+            json!({"terminationGracePeriodSeconds": 300, "initContainers": [sidecar("first"), sidecar("second")]}),
+        )]);
+        lab.ready("order");
+        let reader = reader(lab, "order");
+        lab.until("all have set their traps", || {
+            lab.try_sh(
+                &reader,
+                "test -e /s/a-up -a -e /s/b-up -a -e /s/first-up -a -e /s/second-up",
+            )
+            .status
+            .success()
+        });
+        lab.kubectl(&["delete", "pod", "order", "--timeout=60s"]);
+        let log = lab.sh(&reader, "cat /s/log");
+        let at = |what: &str| {
+            let found = log.lines().position(|line| line == what);
+            found.unwrap_or_else(|| panic!("no {what} in\n{log}"))
+        };
+        for (before, after) in [
+            ("a-pre", "a-term"),
+            ("b-pre", "b-term"),
+            ("a-end", "second-term"),
+            ("b-end", "second-term"),
+            ("second-term", "first-term"),
+        ] {
+            assert!(at(before) < at(after), "{before} before {after}:\n{log}");
+        }
+    });
+}
+
+#[test]
+fn a_grace_can_be_made_shorter() {
+    everywhere(|lab| {
+        let slow = json!({"lifecycle": {"preStop": {"sleep": {"seconds": 500}}}});
+        let never = json!({"lifecycle": {"postStart": {"exec": {"command": ["sleep", "1000"]}}}});
+        let grace = json!({"terminationGracePeriodSeconds": 600});
+        lab.apply(&[
+            pod("deaf", json!({"command": deaf()}), grace.clone()),
+            pod("forced", slow.clone(), grace.clone()),
+            pod("slow", slow, grace.clone()),
+            pod("never", never, grace),
+        ]);
+        for name in ["deaf", "slow", "forced"] {
+            lab.ready(name);
+        }
+        lab.until("it hears nothing", || {
+            lab.try_sh("deaf", "test -e /tmp/deaf").status.success()
+        });
+        lab.event("never", "Started container c");
+        let waiting = status(lab, "never", "c")["state"]["waiting"]["reason"].clone();
+        assert_eq!(waiting, "ContainerCreating");
+        lab.kubectl(&["delete", "pod", "deaf", "slow", "forced", "never", "--wait=false"]);
+        for name in ["deaf", "slow", "forced", "never"] {
+            lab.event(name, "Killing: Stopping container c");
+        }
+        assert!(!gone(lab, "deaf") && !gone(lab, "slow") && !gone(lab, "forced"));
+        lab.until("a hook after the start holds up no end", || gone(lab, "never"));
+        lab.kubectl(&["delete", "pod", "deaf", "slow", "--grace-period=1", "--timeout=60s"]);
+        lab.kubectl(&[
+            "delete",
+            "pod",
+            "forced",
+            "--force",
+            "--grace-period=0",
+            "--timeout=60s",
+        ]);
+        // Nothing of it is left on the node either: its name is free.
+        lab.apply(&[pod("forced", json!({}), json!({}))]);
+        lab.ready("forced");
+    });
+}
+
+#[test]
+fn a_hook_after_the_start_holds_up_what_follows() {
+    everywhere(|lab| {
+        let idle = json!(["sleep", "1000"]);
+        let hook = |script: &str| json!({"lifecycle": {"postStart": {"exec": {"command": ["sh", "-c", script]}}}});
+        lab.apply(&[
+            sharing(
+                "held",
+                json!([
+                    container("one", idle.clone(), hook("until test -e /s/go; do sleep 0.05; done")),
+                    container("two", idle.clone(), json!({})),
+                ]),
+                json!({"terminationGracePeriodSeconds": 0}),
+            ),
+            sharing(
+                "fails",
+                json!([container(
+                    "one",
+                    deaf(),
+                    hook("until test -e /tmp/deaf; do sleep 0.05; done; exit 3")
+                )]),
+                json!({"terminationGracePeriodSeconds": 1, "restartPolicy": "Never"}),
+            ),
+        ]);
+        lab.event("held", "Started container one");
+        for name in ["one", "two"] {
+            let reason = status(lab, "held", name)["state"]["waiting"]["reason"].clone();
+            assert_eq!(reason, "ContainerCreating", "{name}");
+        }
+        lab.kubectl(&["exec", "held", "-c", "one", "--", "touch", "/s/go"]);
+        lab.ready("held");
+        lab.event("fails", "FailedPostStartHook: PostStartHook failed");
+        lab.event("fails", "Killing: FailedPostStartHook");
+        lab.until("the container is killed", || {
+            let ended = status(lab, "fails", "one")["state"]["terminated"].clone();
+            ended["exitCode"] == 137 && ended["reason"] == "Error"
+        });
+        assert_eq!(lab.get(&["pod", "fails"])["status"]["phase"], "Failed");
+    });
+}
+
+#[test]
+fn a_failed_probe_ends_a_container_as_a_deletion_does() {
+    everywhere(|lab| {
+        let liveness = |rest: Value| {
+            let mut probe = json!({"exec": {"command": ["test", "!", "-e", "/s/sick"]}, "periodSeconds": 1,
+                "failureThreshold": 1});
+            probe.as_object_mut().unwrap().extend(rest.as_object().unwrap().clone());
+            probe
+        };
+        let hook = json!({"preStop": {"exec": {"command": ["sh", "-c", "rm /s/sick; echo pre >> /s/log"]}}});
+        let kind = json!({"lifecycle": hook, "livenessProbe": liveness(json!({}))});
+        let deaf = json!([
+            "sh",
+            "-c",
+            "trap '' TERM; rm -f /s/sick; touch /tmp/deaf; while :; do sleep 0.05; done"
+        ]);
+        let own = json!({"livenessProbe": liveness(json!({"terminationGracePeriodSeconds": 1}))});
+        let long = json!({"terminationGracePeriodSeconds": 600});
+        lab.apply(&[
+            sharing(
+                "kind",
+                json!([container("c", asked("c", "exit 7"), kind)]),
+                long.clone(),
+            ),
+            sharing("deaf", json!([container("c", deaf, own)]), long),
+        ]);
+        for name in ["kind", "deaf"] {
+            lab.ready(name);
+        }
+        for (name, sign) in [("kind", "/s/c-up"), ("deaf", "/tmp/deaf")] {
+            lab.until("the trap is set", || {
+                lab.try_sh(name, &format!("test -e {sign}")).status.success()
+            });
+        }
+        for name in ["kind", "deaf"] {
+            lab.sh(name, "touch /s/sick");
+            lab.event(name, "Container c failed liveness probe, will be restarted");
+        }
+        for (name, code) in [("kind", 7), ("deaf", 137)] {
+            lab.until("it is started again", || {
+                let status = status(lab, name, "c");
+                status["restartCount"] == 1 && status["lastState"]["terminated"]["exitCode"] == code
+            });
+        }
+        lab.ready("kind");
+        assert_eq!(lab.sh("kind", "cat /s/log"), "pre\nc-term\n");
+        lab.kubectl(&["delete", "pod", "kind", "deaf", "--force", "--grace-period=0"]);
+    });
+}
+
+#[test]
+fn probes_ask_as_they_are_told_and_say_what_they_found() {
+    everywhere(|lab| {
+        let server = |probe: Value| {
+            json!({"image": "registry.k8s.io/e2e-test-images/agnhost:2.53", "command": null, "args": ["netexec"],
+                "ports": [{"name": "web", "containerPort": 8080}], "readinessProbe": probe})
+        };
+        let every = |mut probe: Value| {
+            probe["periodSeconds"] = json!(1);
+            probe
+        };
+        let told = json!({"postStart": {"httpGet": {"port": "web", "path": "/shell?cmd=touch%20/tmp/told"}}});
+        let mut named = server(every(json!({"httpGet": {"port": "web", "path": "/hostname"}})));
+        named["lifecycle"] = told;
+        let endless = json!(["sh", "-c", "trap '' HUP TERM; while :; do sleep 0.1; done; : probing"]);
+        lab.apply(&[
+            pod("named", named, json!({})),
+            pod(
+                "refuses",
+                server(every(
+                    json!({"httpGet": {"port": "web", "path": "/echo?msg=no&code=503"}}),
+                )),
+                json!({}),
+            ),
+            pod("closed", server(every(json!({"tcpSocket": {"port": 9}}))), json!({})),
+            pod("grpc", server(every(json!({"grpc": {"port": 9}}))), json!({})),
+            pod(
+                "https",
+                server(every(json!({"httpGet": {"port": "web", "scheme": "HTTPS"}}))),
+                json!({}),
+            ),
+            pod(
+                "loud",
+                json!({"readinessProbe": {"exec": {"command": ["sh", "-c", "head -c 300000 /dev/zero >&2"]}}}),
+                json!({}),
+            ),
+            pod(
+                "late",
+                json!({"livenessProbe": {"exec": {"command": endless}, "periodSeconds": 1, "failureThreshold": 1000}}),
+                json!({}),
+            ),
+        ]);
+        for name in ["named", "loud"] {
+            lab.ready(name);
+        }
+        lab.sh("named", "test -e /tmp/told");
+        lab.event(
+            "refuses",
+            "Unhealthy: Readiness probe failed: HTTP probe failed with statuscode: 503",
+        );
+        lab.event("closed", ":9: connect: connection refused");
+        lab.event("grpc", "Readiness probe failed: timeout: failed to connect service \"");
+        lab.event("https", "Readiness probe failed: Get \"https://");
+        lab.event("late", "timed out after 1s");
+        let about = "involvedObject.name=late,reason=Unhealthy";
+        lab.until("it was late three times", || {
+            lab.get(&["events", "--field-selector", about])["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|event| event["count"].as_u64() >= Some(3))
+        });
+        // Each was killed: at most the latest one runs.
+        lab.until("probes are killed", || {
+            lab.sh("late", "grep -l '[p]robing' /proc/[0-9]*/cmdline 2>/dev/null | wc -l")
+                .trim()
+                .parse::<u32>()
+                .unwrap()
+                <= 1
+        });
+        assert_eq!(status(lab, "late", "c")["restartCount"], 0);
+    });
+}
