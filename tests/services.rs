@@ -3,6 +3,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "services/endpoints.rs"]
+mod endpoints;
 #[path = "common/lab.rs"]
 mod lab;
 #[path = "services/names.rs"]

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
     batch::v1::{CronJob, Job},
-    core::v1::{ConfigMap, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
+    core::v1::{ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
     rbac::v1::ClusterRole,
@@ -365,6 +365,8 @@ pub struct Informers {
     pub services: Informer<Service>,
     /// EndpointSlices.
     pub endpoint_slices: Informer<EndpointSlice>,
+    /// Endpoints.
+    pub endpoints: Informer<Endpoints>,
     /// ConfigMaps.
     pub config_maps: Informer<ConfigMap>,
     /// Secrets.
@@ -399,6 +401,7 @@ impl Informers {
             persistent_volume_claims: informer!(),
             services: informer!(),
             endpoint_slices: informer!(),
+            endpoints: informer!(),
             config_maps: informer!(),
             secrets: informer!(),
             service_accounts: informer!(),
@@ -423,6 +426,7 @@ impl Informers {
             self.persistent_volume_claims.synced(),
             self.services.synced(),
             self.endpoint_slices.synced(),
+            self.endpoints.synced(),
             self.config_maps.synced(),
             self.secrets.synced(),
             self.service_accounts.synced(),

@@ -5,6 +5,8 @@
 
 use serde_json::{Value, json};
 
+use super::controllers::endpoints;
+
 /// What became of an object over the restart.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Fate {
@@ -22,6 +24,7 @@ pub fn fate(group: &str, resource: &str, object: &Value, now: &str) -> Fate {
         ("", "pods") => pod(object, now),
         // They name addresses that nobody has now.
         ("discovery.k8s.io", "endpointslices") if is_controlled(object) => Fate::Gone,
+        ("", "endpoints") if endpoints::is_managed(object) => Fate::Gone,
         _ => Fate::Same,
     }
 }
@@ -257,6 +260,13 @@ mod tests {
                 json!({"metadata": {}}),
                 Fate::Same,
             ),
+            (
+                "",
+                "endpoints",
+                json!({"metadata": {"labels": {"endpoints.kubernetes.io/managed-by": "endpoint-controller"}}}),
+                Fate::Gone,
+            ),
+            ("", "endpoints", json!({"metadata": {}}), Fate::Same),
         ] {
             assert_eq!(fate(group, resource, &object, NOW), expected, "{resource} {object}");
         }

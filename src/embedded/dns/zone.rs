@@ -23,6 +23,9 @@ const REVERSE: &str = "10.in-addr.arpa";
 /// How long an answer may be kept, in seconds; short, because labs change their Services. CoreDNS's default.
 const TTL: u32 = 5;
 
+/// The most aliases that one answer follows: two that name each other have no end.
+const MOST_ALIASES: usize = 8;
+
 /// What the zone says to a question.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
@@ -226,9 +229,35 @@ impl Zone {
             .cloned()
             .collect();
         if wanted.is_empty() {
-            Answer::NoData(Box::new(self.soa()))
-        } else {
-            self.records_of(&asked, wanted)
+            return Answer::NoData(Box::new(self.soa()));
+        }
+        let mut answer = self.records_of(&asked, wanted);
+        if let Answer::Records { answers, .. } = &mut answer
+            && !matches!(record_type, RecordType::CNAME | RecordType::ANY)
+        {
+            self.follow(record_type, answers);
+        }
+        answer
+    }
+
+    /// Adds what the last record's canonical name has, as long as it is one of this zone's, so that a resolver need not ask
+    /// again (RFC 1034 §4.3.2).
+    fn follow(&self, record_type: RecordType, answers: &mut Vec<Record>) {
+        for _ in 0..MOST_ALIASES {
+            let Some(RData::CNAME(CNAME(target))) = answers.last().map(|record| &record.data) else {
+                return;
+            };
+            let target = target.clone();
+            let key = target.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+            let held = self.records.get(&key).into_iter().flatten();
+            let found: Vec<Record> = held
+                .filter(|data| [record_type, RecordType::CNAME].contains(&data.record_type()))
+                .map(|data| Record::from_rdata(target.clone(), TTL, data.clone()))
+                .collect();
+            if found.is_empty() {
+                return;
+            }
+            answers.extend(found);
         }
     }
 
@@ -321,6 +350,11 @@ mod tests {
         serde_json::from_value(value).unwrap()
     }
 
+    fn alias(name: &str, target: &str) -> Service {
+        service(json!({"metadata": {"name": name, "namespace": "shop"},
+            "spec": {"type": "ExternalName", "externalName": target}}))
+    }
+
     fn zone() -> Zone {
         let services = [
             service(json!({"metadata": {"name": "ledger", "namespace": "shop"}, "spec": {
@@ -331,6 +365,12 @@ mod tests {
             service(
                 json!({"metadata": {"name": "away", "namespace": "shop"}, "spec": {"type": "ExternalName", "externalName": "example.com"}}),
             ),
+            alias("near", "away.shop.svc.cluster.local"),
+            alias("alias", "LEDGER.shop.svc.cluster.local"),
+            alias("again", "alias.shop.svc.cluster.local."),
+            alias("lost", "nobody.shop.svc.cluster.local"),
+            alias("ping", "pong.shop.svc.cluster.local"),
+            alias("pong", "ping.shop.svc.cluster.local"),
             service(
                 json!({"metadata": {"name": "early", "namespace": "shop"}, "spec": {"clusterIP": "None", "publishNotReadyAddresses": true}}),
             ),
@@ -417,6 +457,26 @@ mod tests {
         ] {
             assert_eq!(answer(name, record_type), expected, "{name} {record_type}");
         }
+    }
+
+    #[test]
+    fn aliases_are_followed_within_the_zone() {
+        let shop = |name: &str| format!("{name}.shop.svc.cluster.local.");
+        for (name, record_type, expected) in [
+            ("alias", RecordType::A, vec![shop("LEDGER"), "10.96.3.4".to_owned()]),
+            (
+                "again",
+                RecordType::A,
+                vec![shop("alias"), shop("LEDGER"), "10.96.3.4".to_owned()],
+            ),
+            ("alias", RecordType::AAAA, vec![shop("LEDGER")]),
+            ("alias", RecordType::CNAME, vec![shop("LEDGER")]),
+            ("near", RecordType::A, vec![shop("away"), "example.com.".to_owned()]),
+            ("lost", RecordType::A, vec![shop("nobody")]),
+        ] {
+            assert_eq!(answer(&shop(name), record_type), expected, "{name} {record_type}");
+        }
+        assert_eq!(answer(&shop("ping"), RecordType::A).len(), MOST_ALIASES + 1);
     }
 
     #[test]

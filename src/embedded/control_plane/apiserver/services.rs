@@ -38,6 +38,18 @@ pub fn admit_create<'a>(
 ) -> Result<MutexGuard<'a, ()>, ApiError> {
     let guard = server.inner.allocating.lock().unwrap_or_else(PoisonError::into_inner);
     let taken = Taken::of(server, resource, object);
+    let name = meta::name(object).to_owned();
+    let spec = meta::child(meta::fields(object), "spec");
+    if spec.get("type").and_then(Value::as_str) == Some("ExternalName") {
+        let set = ["ipFamilies", "ipFamilyPolicy"]
+            .into_iter()
+            .filter(|field| spec.contains_key(*field));
+        let refuse = |field| FieldError::forbidden(format!("spec.{field}"), "may not be set for ExternalName services");
+        let refused: Vec<FieldError> = set.map(refuse).collect();
+        if !refused.is_empty() {
+            return Err(ApiError::invalid(resource, &name, &refused));
+        }
+    }
     assign(resource, object, &taken)?;
     Ok(guard)
 }
@@ -196,17 +208,67 @@ fn assign(resource: &Resource, object: &mut Value, taken: &Taken) -> Result<(), 
             wanted.to_owned()
         }
     };
+    let (policy, families) = families(spec).map_err(|errors| ApiError::invalid(resource, &name, &errors))?;
     spec.insert("clusterIP".to_owned(), json!(address));
     spec.insert("clusterIPs".to_owned(), json!([address]));
-    spec.entry("ipFamilies").or_insert_with(|| json!(["IPv4"]));
-    spec.entry("ipFamilyPolicy").or_insert_with(|| json!("SingleStack"));
+    spec.insert("ipFamilies".to_owned(), json!(families));
+    spec.insert("ipFamilyPolicy".to_owned(), json!(policy));
     if wants_node_port(&kind) {
         assign_ports(resource, &name, spec, taken)?;
     }
     Ok(())
 }
 
+/// The policy and the families of a Service's addresses, in a cluster that has IPv4 only. A headless Service without a selector
+/// may have any: who writes its endpoints knows which.
+fn families(spec: &Map<String, Value>) -> Result<(String, Vec<String>), Vec<FieldError>> {
+    let text = |field: &str| spec.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let list = |field: &str| -> Vec<Value> { spec.get(field).and_then(Value::as_array).cloned().unwrap_or_default() };
+    let free = text("clusterIP") == Some("None") && spec.get("selector").is_none_or(|selector| *selector == json!({}));
+    let policy = text("ipFamilyPolicy").unwrap_or(if free { "RequireDualStack" } else { "SingleStack" });
+    let (given, addresses) = (list("ipFamilies"), list("clusterIPs"));
+    let mut errors = Vec::new();
+    let mut wrong = |field: String, value: &Value, why: &str| errors.push(FieldError::invalid(field, value, why));
+    if policy == "SingleStack" {
+        for (list, what) in [(&addresses, "cluster IPs"), (&given, "IP families")] {
+            if list.len() > 1 {
+                let why = format!("must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified");
+                wrong("spec.ipFamilyPolicy".to_owned(), &json!(policy), &why);
+            }
+        }
+    }
+    if !free {
+        if policy == "RequireDualStack" {
+            let why = "this cluster is not configured for dual-stack services";
+            wrong("spec.ipFamilyPolicy".to_owned(), &json!(policy), why);
+        }
+        for (index, _) in given.iter().enumerate().filter(|(_, family)| **family == json!("IPv6")) {
+            let field = format!("spec.ipFamilies[{index}]");
+            wrong(field, &json!("IPv6"), "not configured on this cluster");
+        }
+    }
+    let mut families: Vec<String> = given
+        .iter()
+        .filter_map(|family| family.as_str().map(str::to_owned))
+        .collect();
+    if families.is_empty() {
+        families.push("IPv4".to_owned());
+    }
+    if free && policy != "SingleStack" && families.len() == 1 {
+        let other = if families == ["IPv4"] { "IPv6" } else { "IPv4" };
+        families.push(other.to_owned());
+    }
+    if errors.is_empty() {
+        Ok((policy.to_owned(), families))
+    } else {
+        Err(errors)
+    }
+}
+
 fn check_address(wanted: &str, taken: &Taken) -> Result<(), String> {
+    if wanted.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Err("IPv6 is not configured on this cluster".to_owned());
+    }
     let Ok(address) = wanted.parse::<Ipv4Addr>().map(u32::from) else {
         return Err("must be a valid IPv4 address".to_owned());
     };
@@ -257,4 +319,63 @@ fn assign_ports(resource: &Resource, name: &str, spec: &mut Map<String, Value>, 
         fields.insert("nodePort".to_owned(), json!(chosen));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_are_those_of_a_cluster_with_ipv4() {
+        let field = |field: &str, value: &str, why: &str| format!("spec.{field}: Invalid value: \"{value}\": {why}");
+        let several = "must be 'RequireDualStack' or 'PreferDualStack' when multiple IP families are specified";
+        let addresses = "must be 'RequireDualStack' or 'PreferDualStack' when multiple cluster IPs are specified";
+        let no_dual = "this cluster is not configured for dual-stack services";
+        let not_here = "not configured on this cluster";
+        for (spec, expected) in [
+            (json!({}), Ok(("SingleStack", vec!["IPv4"]))),
+            (
+                json!({"ipFamilyPolicy": "PreferDualStack"}),
+                Ok(("PreferDualStack", vec!["IPv4"])),
+            ),
+            (json!({"ipFamilies": ["IPv4"]}), Ok(("SingleStack", vec!["IPv4"]))),
+            (
+                json!({"clusterIP": "None", "selector": {"app": "a"}}),
+                Ok(("SingleStack", vec!["IPv4"])),
+            ),
+            (
+                json!({"clusterIP": "None"}),
+                Ok(("RequireDualStack", vec!["IPv4", "IPv6"])),
+            ),
+            (
+                json!({"clusterIP": "None", "ipFamilies": ["IPv6"], "ipFamilyPolicy": "SingleStack"}),
+                Ok(("SingleStack", vec!["IPv6"])),
+            ),
+            (
+                json!({"ipFamilies": ["IPv6"]}),
+                Err(vec![field("ipFamilies[0]", "IPv6", not_here)]),
+            ),
+            (
+                json!({"ipFamilyPolicy": "RequireDualStack"}),
+                Err(vec![field("ipFamilyPolicy", "RequireDualStack", no_dual)]),
+            ),
+            (
+                json!({"ipFamilies": ["IPv4", "IPv6"]}),
+                Err(vec![
+                    field("ipFamilyPolicy", "SingleStack", several),
+                    field("ipFamilies[1]", "IPv6", not_here),
+                ]),
+            ),
+            (
+                json!({"clusterIPs": ["10.96.0.7", "fd00::1"]}),
+                Err(vec![field("ipFamilyPolicy", "SingleStack", addresses)]),
+            ),
+        ] {
+            let found = families(spec.as_object().unwrap());
+            let found = found.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>());
+            let expected = expected
+                .map(|(policy, families)| (policy.to_owned(), families.into_iter().map(str::to_owned).collect()));
+            assert_eq!(found, expected, "{spec}");
+        }
+    }
 }

@@ -21,12 +21,12 @@ use crate::embedded::{queue::Queue, write::unless_gone};
 use super::{Context, owner};
 use crate::embedded::informer::{Change, Informers, Key};
 
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-const MANAGER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
+pub(super) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+pub(super) const MANAGER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
-const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
+pub(super) const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
 /// Endpoints in one slice.
-const MOST: usize = 100;
+pub(super) const MOST: usize = 100;
 
 /// Starts the controller.
 pub fn start(context: &Context) {
@@ -74,7 +74,7 @@ fn managed(slice: &EndpointSlice) -> bool {
         .is_some_and(|manager| manager == MANAGER)
 }
 
-fn enqueue_services(queue: &Queue, cache: &Informers, change: &Change<Pod>) {
+pub(super) fn enqueue_services(queue: &Queue, cache: &Informers, change: &Change<Pod>) {
     let (before, now) = match change {
         Change::Applied { old, new } => (old.as_deref(), new.as_ref()),
         Change::Deleted(gone) => (None, gone.as_ref()),
@@ -98,14 +98,14 @@ fn facts(pod: &Pod) -> impl PartialEq {
     (ip, ready(pod), ended(pod), pod.metadata.deletion_timestamp.is_some())
 }
 
-fn selects(service: &Service, pod: &Pod) -> bool {
+pub(super) fn selects(service: &Service, pod: &Pod) -> bool {
     let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     selector.is_some_and(|selector| {
         !selector.is_empty() && selector.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
     })
 }
 
-fn ready(pod: &Pod) -> bool {
+pub(super) fn ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions
         .into_iter()
@@ -113,7 +113,7 @@ fn ready(pod: &Pod) -> bool {
         .any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-fn ended(pod: &Pod) -> bool {
+pub(super) fn ended(pod: &Pod) -> bool {
     matches!(
         pod.status.as_ref().and_then(|status| status.phase.as_deref()),
         Some("Succeeded" | "Failed")
@@ -127,7 +127,6 @@ struct Controller {
 impl Controller {
     async fn reconcile(&self, key: &Key) -> Result<Option<Duration>, kube::Error> {
         let cache = &self.context.informers;
-        let api: Api<EndpointSlice> = Api::namespaced(self.context.client.clone(), &key.namespace);
         let held: Vec<_> = cache
             .endpoint_slices
             .in_namespace(&key.namespace)
@@ -141,36 +140,52 @@ impl Controller {
         let wanted = service
             .map(|service| slices(&service, &cache.pods.in_namespace(&key.namespace)))
             .unwrap_or_default();
-        for slice in &wanted {
-            let name = slice.name_any();
-            match held.iter().find(|held| held.name_any() == name) {
-                Some(held) if same(held, slice) => {}
-                Some(held) => {
-                    let mut next = slice.clone();
-                    next.metadata
-                        .resource_version
-                        .clone_from(&held.metadata.resource_version);
-                    cache
-                        .endpoint_slices
-                        .wrote(api.replace(&name, &PostParams::default(), &next).await?);
-                }
-                None => cache
-                    .endpoint_slices
-                    .wrote(api.create(&PostParams::default(), slice).await?),
-            }
-        }
-        for old in held
-            .iter()
-            .filter(|held| !wanted.iter().any(|slice| slice.name_any() == held.name_any()))
-        {
-            unless_gone(api.delete(&old.name_any(), &DeleteParams::default()).await)?;
-            cache.endpoint_slices.deleted(old);
-        }
+        bring(&self.context, key, &held, &wanted).await?;
         Ok(None)
     }
 }
 
-fn same(held: &EndpointSlice, wanted: &EndpointSlice) -> bool {
+/// Brings the slices of a Service that one controller holds to those that it wants.
+///
+/// # Errors
+/// What the API server refused.
+pub(super) async fn bring(
+    context: &Context,
+    key: &Key,
+    held: &[Arc<EndpointSlice>],
+    wanted: &[EndpointSlice],
+) -> Result<(), kube::Error> {
+    let cache = &context.informers;
+    let api: Api<EndpointSlice> = Api::namespaced(context.client.clone(), &key.namespace);
+    for slice in wanted {
+        let name = slice.name_any();
+        match held.iter().find(|held| held.name_any() == name) {
+            Some(held) if same(held, slice) => {}
+            Some(held) => {
+                let mut next = slice.clone();
+                next.metadata
+                    .resource_version
+                    .clone_from(&held.metadata.resource_version);
+                cache
+                    .endpoint_slices
+                    .wrote(api.replace(&name, &PostParams::default(), &next).await?);
+            }
+            None => cache
+                .endpoint_slices
+                .wrote(api.create(&PostParams::default(), slice).await?),
+        }
+    }
+    for old in held
+        .iter()
+        .filter(|held| !wanted.iter().any(|slice| slice.name_any() == held.name_any()))
+    {
+        unless_gone(api.delete(&old.name_any(), &DeleteParams::default()).await)?;
+        cache.endpoint_slices.deleted(old);
+    }
+    Ok(())
+}
+
+pub(super) fn same(held: &EndpointSlice, wanted: &EndpointSlice) -> bool {
     held.endpoints == wanted.endpoints
         && held.ports.as_deref().unwrap_or_default() == wanted.ports.as_deref().unwrap_or_default()
         && wanted
@@ -234,7 +249,7 @@ fn slice(service: &Service, number: usize, ports: Vec<EndpointPort>, endpoints: 
     EndpointSlice {
         metadata: ObjectMeta {
             // A fixed name per number, so that two rounds cannot make two slices.
-            name: Some(format!("{}-{}", service.name_any(), suffix(service, number))),
+            name: Some(name(service, number)),
             namespace: service.namespace(),
             labels: Some(labels),
             owner_references: Some(vec![owner::controller_reference(service)]),
@@ -246,15 +261,17 @@ fn slice(service: &Service, number: usize, ports: Vec<EndpointPort>, endpoints: 
     }
 }
 
-fn suffix(service: &Service, number: usize) -> String {
+/// The name of a slice: the owner's, and letters that follow from the owner and the slice's number.
+pub(super) fn name<K: kube::Resource>(owner: &K, number: usize) -> String {
     use sha2::{Digest, Sha256};
-    let digest = Sha256::digest(format!("{}/{number}", service.uid().unwrap_or_default()));
+    let digest = Sha256::digest(format!("{}/{number}", owner.meta().uid.as_deref().unwrap_or_default()));
     let letters = b"bcdfghjklmnpqrstvwxz2456789";
-    digest
+    let suffix: String = digest
         .iter()
         .take(5)
         .map(|byte| char::from(letters[usize::from(*byte) % letters.len()]))
-        .collect()
+        .collect();
+    format!("{}-{suffix}", owner.meta().name.as_deref().unwrap_or_default())
 }
 
 fn endpoint(service: &Service, pod: &Pod) -> Option<Endpoint> {
@@ -283,7 +300,7 @@ fn endpoint(service: &Service, pod: &Pod) -> Option<Endpoint> {
     })
 }
 
-fn target(port: &ServicePort, pod: &Pod) -> Option<i32> {
+pub(super) fn target(port: &ServicePort, pod: &Pod) -> Option<i32> {
     match &port.target_port {
         None => Some(port.port),
         Some(IntOrString::Int(0)) => Some(port.port),

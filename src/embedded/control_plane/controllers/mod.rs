@@ -6,6 +6,8 @@ mod cluster_role;
 mod daemon_set;
 mod deployment;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
+pub(crate) mod endpoints;
 mod follow;
 mod garbage;
 mod namespace;
@@ -49,6 +51,8 @@ pub fn start(context: &Context) {
     stateful_set::start(context);
     daemon_set::start(context);
     endpoint_slice::start(context);
+    endpoint_slice_mirroring::start(context);
+    endpoints::start(context);
     namespace::start(context);
     service_account::start(context);
     service_account_token::start(context);

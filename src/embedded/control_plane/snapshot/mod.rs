@@ -12,7 +12,7 @@ pub use plan::plan;
 
 use serde_json::{Map, Value, json};
 
-use super::storage::Key;
+use super::{controllers::endpoints, storage::Key};
 
 /// What a snapshot holds of an object; `None` where it holds nothing of it.
 pub fn desired(key: &Key, object: &Value) -> Option<Value> {
@@ -48,8 +48,8 @@ fn is_of_the_moment(key: &Key) -> bool {
 
 /// Pods and endpoints that a controller makes: it makes them anew.
 fn is_derived(key: &Key, object: &Value) -> bool {
-    (is(key, "", "pods") || is(key, "discovery.k8s.io", "endpointslices") || is(key, "", "endpoints"))
-        && !owners(object).is_empty()
+    let owned = is(key, "", "pods") || is(key, "discovery.k8s.io", "endpointslices");
+    owned && !owners(object).is_empty() || is(key, "", "endpoints") && endpoints::is_managed(object)
 }
 
 fn owners(object: &Value) -> &[Value] {

@@ -40,8 +40,6 @@ fn service_spec(spec: &mut Fields) {
         return;
     }
     pointer(spec, "internalTrafficPolicy", json!("Cluster"));
-    pointer(spec, "ipFamilies", json!(["IPv4"]));
-    pointer(spec, "ipFamilyPolicy", json!("SingleStack"));
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         text(spec, "externalTrafficPolicy", "Cluster");
     }

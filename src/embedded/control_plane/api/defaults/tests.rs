@@ -106,7 +106,7 @@ fn services() {
         json!({"spec": {"ports": [{"port": 80}, {"port": 81, "targetPort": "web"}]}}),
     );
     let expected = json!({"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
-        "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
+        
         "ports": [{"port": 80, "targetPort": 80, "protocol": "TCP"}, {"port": 81, "targetPort": "web", "protocol": "TCP"}]});
     assert_eq!(service["spec"], expected);
     let external = defaulted(

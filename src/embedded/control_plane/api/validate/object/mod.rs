@@ -103,6 +103,7 @@ pub fn object(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<F
         ("", "Pod") => pod::spec(view.at("spec"), "spec", &mut errors),
         ("", "Service") => network::service(view, &mut errors),
         ("", "ConfigMap") => config::config_map(view, &mut errors),
+        ("", "Endpoints") => network::endpoints(view, &mut errors),
         ("", "Secret") => config::secret(view, &mut errors),
         ("", "PersistentVolumeClaim") => config::claim(view, &mut errors),
         ("apps", "Deployment") => workload::deployment(view, &mut errors),

@@ -11,6 +11,9 @@ use super::{super::super::view::Object, Errors, FieldError, meta, names};
 const LONGEST_AFFINITY: i64 = 86_400;
 const BAD_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 
+const LINK_LOCAL: &str = "may not be in the link-local range (169.254.0.0/16, fe80::/10)";
+const LINK_LOCAL_MULTICAST: &str = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";
+
 pub fn service(object: Object<'_>, errors: &mut Errors) {
     let spec = object.at("spec");
     let kind = spec.str("type");
@@ -59,6 +62,19 @@ fn traffic(spec: Object<'_>, errors: &mut Errors) {
     for field in ["internalTrafficPolicy", "externalTrafficPolicy"] {
         if spec.at(field).is_set() {
             errors.one_of(spec, field, "spec", &["Cluster", "Local"]);
+        }
+    }
+    if spec.at("ipFamilyPolicy").is_set() {
+        let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+        errors.one_of(spec, "ipFamilyPolicy", "spec", &policies);
+    }
+    let mut seen = BTreeSet::new();
+    for (index, family) in spec.items("ipFamilies").enumerate() {
+        let field = format!("spec.ipFamilies[{index}]");
+        match family.0.as_str() {
+            Some(name @ ("IPv4" | "IPv6")) if seen.insert(name) => {}
+            Some("IPv4" | "IPv6") => errors.push(FieldError::duplicate(field, family.0)),
+            _ => errors.push(FieldError::not_supported(field, family.0, &["IPv4", "IPv6"])),
         }
     }
     let timeout = spec.at("sessionAffinityConfig").at("clientIP").at("timeoutSeconds");
@@ -110,6 +126,54 @@ fn service_ports(spec: Object<'_>, errors: &mut Errors) {
             let value = json!({"port": port.int("port"), "protocol": port.str("protocol")});
             errors.push(FieldError::duplicate(field, &value));
         }
+    }
+}
+
+pub fn endpoints(object: Object<'_>, errors: &mut Errors) {
+    for (index, subset) in object.items("subsets").enumerate() {
+        let field = format!("subsets[{index}]");
+        if subset.items("addresses").len() + subset.items("notReadyAddresses").len() == 0 {
+            let text = "must specify `addresses` or `notReadyAddresses`";
+            errors.push(FieldError::required(&field, text));
+        }
+        for list in ["addresses", "notReadyAddresses"] {
+            for (index, address) in subset.items(list).enumerate() {
+                endpoint_address(address, &format!("{field}.{list}[{index}]"), errors);
+            }
+        }
+        let several = subset.items("ports").len() > 1;
+        for (index, port) in subset.items("ports").enumerate() {
+            let field = format!("{field}.ports[{index}]");
+            let name = port.str("name");
+            if name.is_empty() && several {
+                errors.push(FieldError::required(format!("{field}.name"), ""));
+            } else if !name.is_empty() {
+                errors.named(&format!("{field}.name"), name, names::dns1123_label(name));
+            }
+            errors.port(port.at("port"), &format!("{field}.port"));
+            errors.one_of(port, "protocol", &field, &["SCTP", "TCP", "UDP"]);
+        }
+    }
+}
+
+fn endpoint_address(address: Object<'_>, field: &str, errors: &mut Errors) {
+    let ip = address.at("ip");
+    let wrong = match ip.0.as_str().unwrap_or_default().parse::<IpAddr>() {
+        Err(_) => Some(BAD_IP),
+        Ok(parsed) if parsed.is_unspecified() => Some("may not be unspecified (0.0.0.0 or ::)"),
+        Ok(parsed) if parsed.is_loopback() => Some("may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+        Ok(IpAddr::V4(v4)) if v4.is_link_local() => Some(LINK_LOCAL),
+        Ok(IpAddr::V6(v6)) if v6.is_unicast_link_local() => Some(LINK_LOCAL),
+        Ok(IpAddr::V4(v4)) if v4.octets().starts_with(&[224, 0, 0]) => Some(LINK_LOCAL_MULTICAST),
+        Ok(IpAddr::V6(v6)) if v6.segments()[0] == 0xff02 => Some(LINK_LOCAL_MULTICAST),
+        Ok(_) => None,
+    };
+    if let Some(why) = wrong {
+        errors.push(FieldError::invalid(format!("{field}.ip"), ip.0, why));
+    }
+    let hostname = address.str("hostname");
+    if !hostname.is_empty() {
+        errors.named(&format!("{field}.hostname"), hostname, names::dns1123_label(hostname));
     }
 }
 
