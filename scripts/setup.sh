@@ -112,3 +112,28 @@ if [ "$what" = test ] && ! command -v kubectl >/dev/null 2>&1 && [ ! -x target/p
         say "there is no kubectl, and no Go to build one: the tests that drive the cluster with it will be skipped"
     fi
 fi
+
+# kubectl 1.20 speaks SPDY only: Debian 12's package of it is an old peer, unpacked where it shadows no other kubectl.
+old=target/peers/kubectl-1.20
+if [ "$what" = test ] && [ ! -x "$old" ]; then
+    distribution=$(. /etc/os-release 2>/dev/null && echo "${ID:-}-${VERSION_ID:-}") || distribution=
+    if [ "$distribution" = debian-12 ] && [ "$manager" = apt-get ]; then
+        say "unpacking Debian's kubectl 1.20 to $old for the tests"
+        dir=$(mktemp -d)
+        log=$dir/log
+        here=$(pwd)
+        mkdir -p target/peers
+        # As a user that may write the directory; apt's own user cannot, which is only worth a warning to it.
+        fetch() { (cd "$dir" && apt-get download -q kubernetes-client >"$log" 2>&1); }
+        { fetch || { ${sudo:-} apt-get update >"$log" 2>&1 && fetch; }; } &&
+            dpkg -x "$dir"/kubernetes-client_*.deb "$dir/root" &&
+            cp "$dir/root/usr/bin/kubectl" "$here/$old.new" && mv "$here/$old.new" "$here/$old" || {
+            tail -n 5 "$log" >&2
+            say "kubectl 1.20 could not be had: the tests with an old kubectl will be skipped"
+            [ "${CI:-}" != true ] || { rm -rf "$dir"; exit 2; }
+        }
+        rm -rf "$dir"
+    else
+        say "no kubectl 1.20 here (it is unpacked on Debian 12 only): the tests with an old kubectl will be skipped"
+    fi
+fi

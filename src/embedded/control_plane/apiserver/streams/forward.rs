@@ -119,13 +119,7 @@ fn pair(halves: &mut HashMap<String, Half>, opened: Opened) -> Option<(u16, Open
 async fn forward(forwarder: Forwarder, port: u16, error: Opened, data: Opened) {
     let Opened { outgoing: error, .. } = error;
     match forwarder.connect(port).await {
-        Ok(connection) => {
-            if let Err(why) = copy(connection, data.incoming, &data.outgoing).await {
-                let sandbox = &forwarder.uid;
-                let text = format!("error forwarding port {port} to pod {sandbox}, uid : {why}");
-                let _ = error.send(text.as_bytes()).await;
-            }
-        }
+        Ok(connection) => copy(connection, data.incoming, &data.outgoing, &error, port, &forwarder.uid).await,
         Err(text) => {
             tracing::debug!(text, "port-forward");
             let _ = error.send(text.as_bytes()).await;
@@ -134,8 +128,16 @@ async fn forward(forwarder: Forwarder, port: u16, error: Opened, data: Opened) {
     // Both streams end as they are dropped.
 }
 
-/// Copies both ways until both have ended, or the client resets the stream.
-async fn copy(connection: TcpStream, mut incoming: Incoming, outgoing: &Outgoing) -> Result<(), String> {
+/// Copies both ways until both have ended, or the client resets the stream. The error stream ends with what comes from
+/// the pod: kubectl 1.20 waits for its end before it closes its side.
+async fn copy(
+    connection: TcpStream,
+    mut incoming: Incoming,
+    outgoing: &Outgoing,
+    error: &Outgoing,
+    port: u16,
+    sandbox: &str,
+) {
     let (mut from_pod, mut to_pod) = connection.into_split();
     let inwards = async {
         while let Ok(Some(bytes)) = incoming.next().await {
@@ -149,23 +151,26 @@ async fn copy(connection: TcpStream, mut incoming: Incoming, outgoing: &Outgoing
     };
     let outwards = async {
         let mut buffer = vec![0; CHUNK];
-        let end = loop {
+        loop {
             match from_pod.read(&mut buffer).await {
-                Ok(0) => break Ok(()),
+                Ok(0) => break,
                 Ok(count) => {
                     if outgoing.send(buffer.get(..count).unwrap_or_default()).await.is_err() {
-                        break Ok(());
+                        break;
                     }
                 }
-                Err(error) => break Err(format!("read from the pod: {error}")),
+                Err(why) => {
+                    let text = format!("error forwarding port {port} to pod {sandbox}, uid : read from the pod: {why}");
+                    let _ = error.send(text.as_bytes()).await;
+                    break;
+                }
             }
-        };
+        }
         outgoing.finish();
-        end
+        error.finish();
     };
-    let both = async { tokio::join!(inwards, outwards).1 };
     tokio::select! {
-        end = both => end,
-        () = outgoing.closed() => Ok(()),
+        _ = async { tokio::join!(inwards, outwards) } => {}
+        () = outgoing.closed() => {}
     }
 }
