@@ -212,52 +212,74 @@ fn ports_are_forwarded_by_every_kubectl() {
     }
 }
 
+/// Begins a program, and ends its client without a word.
+fn vanish(cluster: &Cluster, peer: Peer, args: &[&str], mark: &str, input: Stdio) {
+    let mut client = cluster
+        .kubectl(peer, args)
+        .stdin(input)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the program runs", || !cluster.running(mark).is_empty());
+    client.kill().unwrap();
+    client.wait().unwrap();
+}
+
 #[test]
 fn a_client_that_vanishes_leaves_no_program_behind() {
     let Some(cluster) = Cluster::start("streams-gone") else {
         return;
     };
-    for (number, peer) in Cluster::peers().into_iter().enumerate() {
-        let gone = |args: &[&str], mark: &str, input: Stdio| {
-            let mut client = cluster
-                .kubectl(peer, args)
-                .stdin(input)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            until("the program runs", || cluster.running(mark) > 0);
-            client.kill().unwrap();
-            client.wait().unwrap();
-            until("the program is gone", || cluster.running(mark) == 0);
-        };
-        let mark = format!("{}", 1_357_000_000 + number);
-        gone(&["exec", "box", "--", "sleep", &mark], &mark, Stdio::null());
-        // with its children, and while it waits for input that somebody else holds open
-        let script = format!("sleep {mark} & cat; wait");
-        gone(&["exec", "-i", "box", "--", "sh", "-c", &script], &mark, Stdio::piped());
-        // while there is input that the program does not read
-        let zeros = std::fs::File::open("/dev/zero").unwrap();
-        gone(&["exec", "-i", "box", "--", "sleep", &mark], &mark, zeros.into());
-
-        // and one that reads its input sees its end, and may finish its work
-        let done = format!("/tmp/done-{number}");
-        let script = format!("cat > /dev/null; echo finished > {done}");
-        let mut client = cluster
-            .kubectl(peer, &["exec", "-i", "box", "--", "sh", "-c", &script])
-            .stdin(Stdio::piped())
-            .spawn()
-            .unwrap();
-        until("the program runs", || cluster.running(&done) > 0);
-        client.kill().unwrap();
-        client.wait().unwrap();
-        until("the program has finished", || {
-            cluster
-                .run(Peer::WebSocket, &["exec", "box", "--", "cat", &done], b"")
-                .stdout
-                == b"finished\n"
-        });
-    }
+    let cluster = &cluster;
+    // Each waits until the node has noticed, at the same time as the others.
+    std::thread::scope(|scope| {
+        for (number, peer) in Cluster::peers().into_iter().enumerate() {
+            let mark = move |case: usize| cluster.mark(10 * number + case);
+            scope.spawn(move || {
+                let mark = mark(0);
+                vanish(
+                    cluster,
+                    peer,
+                    &["exec", "box", "--", "sleep", &mark],
+                    &mark,
+                    Stdio::null(),
+                );
+                cluster.until_gone(&mark);
+            });
+            // with its children, and while it waits for input that somebody else holds open
+            scope.spawn(move || {
+                let mark = mark(1);
+                let script = format!("sleep {mark} & cat; wait");
+                let exec = ["exec", "-i", "box", "--", "sh", "-c", &script];
+                vanish(cluster, peer, &exec, &mark, Stdio::piped());
+                cluster.until_gone(&mark);
+            });
+            // while there is input that the program does not read
+            scope.spawn(move || {
+                let mark = mark(2);
+                let zeros = std::fs::File::open("/dev/zero").unwrap();
+                vanish(
+                    cluster,
+                    peer,
+                    &["exec", "-i", "box", "--", "sleep", &mark],
+                    &mark,
+                    zeros.into(),
+                );
+                cluster.until_gone(&mark);
+            });
+            // and one that reads its input sees its end, and may finish its work
+            scope.spawn(move || {
+                let done = format!("/tmp/done-{}", mark(3));
+                let script = format!("cat > /dev/null; echo finished > {done}");
+                let exec = ["exec", "-i", "box", "--", "sh", "-c", &script];
+                vanish(cluster, peer, &exec, &done, Stdio::piped());
+                cluster.until_gone(&done);
+                let said = cluster.text(Peer::WebSocket, &["exec", "box", "--", "cat", &done]);
+                assert_eq!(said, "finished", "{peer:?}");
+            });
+        }
+    });
 }
 
 #[test]
@@ -266,12 +288,13 @@ fn a_slow_reader_does_not_grow_the_node() {
         return;
     };
     for peer in [Peer::WebSocket, Peer::Spdy] {
+        let mark = cluster.mark(0);
         let before = cluster.memory();
         assert!(before > 0);
         let mut clients: Vec<_> = (0..4)
             .map(|_| {
                 cluster
-                    .kubectl(peer, &["exec", "box", "--", "head", "-c", "1000000000", "/dev/zero"])
+                    .kubectl(peer, &["exec", "box", "--", "head", "-c", &mark, "/dev/zero"])
                     .stdout(Stdio::piped())
                     .stderr(Stdio::null())
                     .spawn()
@@ -291,7 +314,7 @@ fn a_slow_reader_does_not_grow_the_node() {
             grown < 64 << 20,
             "{peer:?}: {grown} bytes for four readers that do not read"
         );
-        until("the programs are gone", || cluster.running("1000000000") == 0);
+        cluster.until_gone(&mark);
     }
 }
 

@@ -170,18 +170,40 @@ impl Cluster {
         String::from_utf8_lossy(&output.stderr).trim_end().to_owned()
     }
 
-    /// Processes in the cluster whose command line holds `mark`; clients outside do not count.
-    pub fn running(&self, mark: &str) -> usize {
-        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    /// A number that stands in the command lines of this test only: as seconds for `sleep`, some years.
+    pub fn mark(&self, number: usize) -> String {
+        assert!(number < 100);
+        format!("{}{number:02}", 100_000_000 + std::process::id())
+    }
+
+    /// Processes in the cluster whose command line holds `mark`, with it; clients outside do not count.
+    pub fn running(&self, mark: &str) -> Vec<String> {
+        let namespace = |path: &Path| std::fs::read_link(path.join("ns/pid")).ok();
+        let own = namespace(Path::new("/proc/self"));
+        let entries = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
         entries
-            .filter(|entry| {
-                let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();
-                let line = String::from_utf8_lossy(&read("cmdline")).into_owned();
+            .filter_map(|path| {
+                let line = std::fs::read(path.join("cmdline")).unwrap_or_default();
+                let line = String::from_utf8_lossy(&line).replace('\0', " ");
                 // Programs of pods are in the cluster's namespaces.
-                let namespace = |path: &Path| std::fs::read_link(path.join("ns/pid")).ok();
-                line.contains(mark) && namespace(&entry.path()) != namespace(Path::new("/proc/self"))
+                let theirs = line.contains(mark) && namespace(&path) != own;
+                theirs.then(|| format!("{} {line}", path.display()))
             })
-            .count()
+            .collect()
+    }
+
+    /// Waits until no such process is left.
+    #[track_caller]
+    pub fn until_gone(&self, mark: &str) {
+        let begin = Instant::now();
+        loop {
+            let left = self.running(mark);
+            if left.is_empty() {
+                return;
+            }
+            assert!(begin.elapsed() < LONG, "not gone within {LONG:?}: {left:?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Resident memory of the cluster's node, bytes.

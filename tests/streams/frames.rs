@@ -81,7 +81,8 @@ async fn malformed_frames_end_their_connection_and_nothing_else() {
         return;
     };
     let client = client(&cluster).await;
-    let exec = format!("{POD}/exec?command=sleep&command=1579000000&stdin=true&stdout=true");
+    let mark = cluster.mark(0);
+    let exec = format!("{POD}/exec?command=sleep&command={mark}&stdin=true&stdout=true");
     let forward = format!("{POD}/portforward");
 
     // what cannot be upgraded is refused with a text
@@ -157,7 +158,7 @@ async fn malformed_frames_end_their_connection_and_nothing_else() {
     assert!(answer.windows(16).any(|window| window == goaway), "{answer:?}");
 
     // Nothing of it is left, and the server serves.
-    until("the programs are gone", || cluster.running("1579000000") == 0);
+    cluster.until_gone(&mark);
     assert_eq!(cluster.text(Peer::Spdy, &["exec", "box", "--", "echo", "well"]), "well");
 
     // Channels and sizes that make no sense are let go.

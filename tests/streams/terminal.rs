@@ -147,10 +147,11 @@ fn a_shell_at_a_terminal() {
 
         // A terminal that is gone takes its programs with it.
         let mut shell = Terminal::run(&cluster.kubectl(peer, &["exec", "-it", "box", "--", "sh"]));
-        shell.types("sh -c 'echo run''ning; exec sleep 1468000000'\r");
+        let mark = cluster.mark(0);
+        shell.types(&format!("sh -c 'echo run''ning; exec sleep {mark}'\r"));
         shell.shows("running");
         shell.child.kill().unwrap();
-        until("the shell's program is gone", || cluster.running("1468000000") == 0);
+        cluster.until_gone(&mark);
     }
 }
 

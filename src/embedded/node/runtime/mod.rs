@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::embedded::node::sys::{Child, Failure, Filter, Program, Step};
 
 use log::LogFile;
-use streams::{Ours, Sink, Terminal, exec_reaper, feeder, pipes, reaper, window};
+use streams::{Ours, Sink, Terminal, Unread, exec_reaper, feeder, pipes, reaper, window};
 use thread::{Job, NewEntry, number, on};
 
 /// The `PATH` of a container that sets none.
@@ -201,7 +201,9 @@ impl Runtime {
         let child = on(&self.jobs, move |node| node.spawn_exec(&entry, program)).await??;
         let (pid, pidfd, terminal) = executed(child, &name).await?;
         let hangup = CancellationToken::new();
-        let exited = exec_reaper(pidfd, pid, started_at, hangup.clone(), config.killed);
+        let input = streams.as_ref().and_then(|ours| ours.stdin.as_ref());
+        let unread = input.and_then(Unread::of);
+        let exited = exec_reaper(pidfd, pid, started_at, hangup.clone(), (config.killed, unread));
         let hangup = hangup.drop_guard();
         let pid = number(pid);
         let Some(terminal) = terminal else {

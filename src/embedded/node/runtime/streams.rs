@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
@@ -38,6 +38,10 @@ const FOLLOWED: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a program whose client is gone may take to end by itself.
 const HANGUP: Duration = Duration::from_secs(1);
+/// The same for one that has input: so long after it last took some of it, for it may have work to do once it has all.
+const FINISH: Duration = Duration::from_secs(10);
+/// How often it is looked whether a program still takes its input.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The node's side of a terminal.
 #[derive(Clone)]
@@ -308,13 +312,53 @@ pub(super) fn reaper(pidfd: OwnedFd, started_at: jiff::Timestamp, output: Vec<Jo
     Exited(receiver)
 }
 
-/// As [`reaper`], for a program of `exec`: hangs it up, or kills it, when `hangup` is cancelled.
+/// A look at what a program has not read of its standard input. It holds the pipe open on no side.
+pub(super) struct Unread(OwnedFd);
+
+impl Unread {
+    /// Of the pipe behind `input`; `None` where there is no `/proc` to find it by.
+    pub(super) fn of(input: &pipe::Sender) -> Option<Self> {
+        open_again(input, rustix::fs::OFlags::PATH).map(Self)
+    }
+
+    /// Bytes that wait to be read, once nobody writes any more.
+    fn bytes(&self) -> Option<u64> {
+        // A reader only as long as this takes, so that a writer whose program has closed its input still hears of it.
+        let reader = open_again(&self.0, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::NONBLOCK)?;
+        rustix::io::ioctl_fionread(&reader).ok()
+    }
+}
+
+fn open_again(fd: &impl AsRawFd, flags: rustix::fs::OFlags) -> Option<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let opened = rustix::fs::open(path, flags | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty());
+    opened.ok()
+}
+
+/// Waits as long as a program whose client is gone may take to end by itself.
+async fn patience(unread: Option<Unread>) {
+    let Some(unread) = unread else {
+        return tokio::time::sleep(HANGUP).await;
+    };
+    let mut left = unread.bytes();
+    let mut since = tokio::time::Instant::now();
+    while since.elapsed() < FINISH {
+        tokio::time::sleep(LOOK).await;
+        let now = unread.bytes();
+        if now != left {
+            (left, since) = (now, tokio::time::Instant::now());
+        }
+    }
+}
+
+/// As [`reaper`], for a program of `exec`: hangs it up when `hangup` is cancelled and it has had time to end by itself; one that is to
+/// be killed gets no time, and SIGKILL.
 pub(super) fn exec_reaper(
     pidfd: OwnedFd,
     pid: Pid,
     started_at: jiff::Timestamp,
     hangup: CancellationToken,
-    killed: bool,
+    (killed, unread): (bool, Option<Unread>),
 ) -> Exited {
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
@@ -325,7 +369,7 @@ pub(super) fn exec_reaper(
             () = async {
                 hangup.cancelled().await;
                 if !killed {
-                    tokio::time::sleep(HANGUP).await;
+                    patience(unread).await;
                 }
             } => None,
         };
@@ -377,5 +421,63 @@ pub(super) async fn end(pidfd: OwnedFd) -> (i32, Option<i32>) {
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return (255, None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pipe to a program that is this test.
+    fn input() -> (pipe::Sender, std::fs::File, Unread) {
+        let (Ours { stdin, .. }, Theirs { stdin: theirs, .. }) = pipes(true).unwrap();
+        let stdin = stdin.unwrap();
+        let unread = Unread::of(&stdin).unwrap();
+        (stdin, theirs.into(), unread)
+    }
+
+    #[tokio::test]
+    async fn looking_at_the_input_holds_it_open_on_no_side() {
+        let (mut stdin, mut theirs, unread) = input();
+        stdin.write_all(b"input").await.unwrap();
+        assert_eq!(unread.bytes(), Some(5));
+        drop(stdin);
+        assert_eq!(unread.bytes(), Some(5));
+        let mut all = Vec::new();
+        io::Read::read_to_end(&mut theirs, &mut all).unwrap();
+        assert_eq!((all.as_slice(), unread.bytes()), (&b"input"[..], Some(0)));
+
+        let (mut stdin, theirs, unread) = input();
+        assert_eq!(unread.bytes(), Some(0));
+        drop(theirs);
+        assert!(stdin.write_all(b"input").await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_program_that_takes_its_input_is_left_to_it() {
+        let (mut stdin, mut theirs, unread) = input();
+        stdin.write_all(&[7; 20]).await.unwrap();
+        drop(stdin);
+        let begin = tokio::time::Instant::now();
+        let reads = tokio::spawn(async move {
+            for _ in 0..20 {
+                tokio::time::sleep(FINISH / 2).await;
+                io::Read::read_exact(&mut theirs, &mut [0]).unwrap();
+            }
+            theirs
+        });
+        patience(Some(unread)).await;
+        let waited = begin.elapsed();
+        assert!(waited >= FINISH * 11 && waited <= FINISH * 11 + 2 * LOOK, "{waited:?}");
+        drop(reads.await.unwrap());
+
+        let (mut stdin, _theirs, unread) = input();
+        stdin.write_all(b"never read").await.unwrap();
+        let begin = tokio::time::Instant::now();
+        patience(Some(unread)).await;
+        assert!(begin.elapsed() <= FINISH + LOOK, "{:?}", begin.elapsed());
+        let begin = tokio::time::Instant::now();
+        patience(None).await;
+        assert_eq!(begin.elapsed(), HANGUP);
     }
 }

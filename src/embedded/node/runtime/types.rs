@@ -282,8 +282,8 @@ pub struct Process {
     pub resize: Option<mpsc::Sender<(u16, u16)>>,
     /// Its end.
     pub exited: Exited,
-    /// Dropped while it runs: it may end by itself for a moment, then it and its process group get SIGHUP. `nohup` is what
-    /// keeps a program, but for one that was started to be `killed`.
+    /// Dropped while it runs: it may end by itself for a moment, longer if it takes what is left of its input, then it and
+    /// its process group get SIGHUP. `nohup` is what keeps a program, but for one that was started to be `killed`.
     pub hangup: DropGuard,
 }
 
