@@ -12,7 +12,7 @@ use kube::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::cluster::{Cluster, LONG, Peer, noise, until};
+use crate::cluster::{Cluster, LONG, Peer, noise};
 
 type Raw = TokioIo<hyper::upgrade::Upgraded>;
 

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -335,19 +335,33 @@ fn open_again(fd: &impl AsRawFd, flags: rustix::fs::OFlags) -> Option<OwnedFd> {
     opened.ok()
 }
 
+/// How long a program takes nothing of its input. Pure.
+struct Patience {
+    left: Option<u64>,
+    since: Instant,
+}
+
+impl Patience {
+    /// Takes what is left now; says whether it is the end of the patience.
+    fn ends(&mut self, left: Option<u64>, now: Instant) -> bool {
+        if left != self.left {
+            *self = Self { left, since: now };
+        }
+        now.duration_since(self.since) >= FINISH
+    }
+}
+
 /// Waits as long as a program whose client is gone may take to end by itself.
 async fn patience(unread: Option<Unread>) {
     let Some(unread) = unread else {
         return tokio::time::sleep(HANGUP).await;
     };
-    let mut left = unread.bytes();
-    let mut since = tokio::time::Instant::now();
-    while since.elapsed() < FINISH {
+    let mut patience = Patience {
+        left: unread.bytes(),
+        since: Instant::now(),
+    };
+    while !patience.ends(unread.bytes(), Instant::now()) {
         tokio::time::sleep(LOOK).await;
-        let now = unread.bytes();
-        if now != left {
-            (left, since) = (now, tokio::time::Instant::now());
-        }
     }
 }
 
@@ -453,31 +467,40 @@ mod tests {
         assert!(stdin.write_all(b"input").await.is_err());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_program_that_takes_its_input_is_left_to_it() {
-        let (mut stdin, mut theirs, unread) = input();
-        stdin.write_all(&[7; 20]).await.unwrap();
-        drop(stdin);
-        let begin = tokio::time::Instant::now();
-        let reads = tokio::spawn(async move {
-            for _ in 0..20 {
-                tokio::time::sleep(FINISH / 2).await;
-                io::Read::read_exact(&mut theirs, &mut [0]).unwrap();
-            }
-            theirs
-        });
-        patience(Some(unread)).await;
-        let waited = begin.elapsed();
-        assert!(waited >= FINISH * 11 && waited <= FINISH * 11 + 2 * LOOK, "{waited:?}");
-        drop(reads.await.unwrap());
-
-        let (mut stdin, _theirs, unread) = input();
-        stdin.write_all(b"never read").await.unwrap();
-        let begin = tokio::time::Instant::now();
-        patience(Some(unread)).await;
-        assert!(begin.elapsed() <= FINISH + LOOK, "{:?}", begin.elapsed());
-        let begin = tokio::time::Instant::now();
-        patience(None).await;
-        assert_eq!(begin.elapsed(), HANGUP);
+    #[test]
+    fn a_program_that_takes_its_input_is_left_to_it() {
+        let begin = Instant::now();
+        let at = |tenths: u32| begin + FINISH * tenths / 10;
+        for (looks, ends_at) in [
+            // one that reads nothing, whether or not there is something, or nobody can tell
+            (&[(0, Some(7)), (9, Some(7)), (10, Some(7))][..], 10),
+            (&[(0, Some(0)), (9, Some(0)), (10, Some(0))], 10),
+            (&[(0, None), (9, None), (10, None)], 10),
+            // one that reads slowly, and has its time after the last of it
+            (
+                &[
+                    (0, Some(7)),
+                    (9, Some(6)),
+                    (18, Some(5)),
+                    (19, Some(5)),
+                    (27, Some(5)),
+                    (28, Some(5)),
+                ],
+                28,
+            ),
+            (
+                &[(0, Some(7)), (9, Some(3)), (18, Some(0)), (27, Some(0)), (29, Some(0))],
+                29,
+            ),
+        ] {
+            let (_, left) = looks[0];
+            let mut patience = Patience { left, since: begin };
+            let ended: Vec<_> = looks
+                .iter()
+                .filter(|(when, left)| patience.ends(*left, at(*when)))
+                .map(|(when, _)| *when)
+                .collect();
+            assert_eq!(ended, [ends_at], "{looks:?}");
+        }
     }
 }
