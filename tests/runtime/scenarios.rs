@@ -281,14 +281,17 @@ async fn exec_joins_a_container(cluster: Cluster) {
         ..ExecConfig::default()
     };
     let mut process = cluster.runtime.exec(tty).await.unwrap();
-    let mut text = String::new();
-    process.stdin.as_mut().unwrap().write_all(b"hello\n").await.unwrap();
-    process.stdout.read_to_string(&mut text).await.unwrap();
-    // the terminal's echo of the line may come anywhere before its answer
-    for line in ["/dev/pts/0\r\n", "30 100\r\n", "ask\r\n"] {
-        assert!(text.contains(line), "{text:?}");
+    let mut asked = Vec::new();
+    while !asked.ends_with(b"ask\r\n") {
+        let byte = process.stdout.read_u8().await;
+        asked.push(byte.unwrap_or_else(|_| panic!("{:?}", String::from_utf8_lossy(&asked))));
     }
-    assert!(text.ends_with("got hello\r\n"), "{text:?}");
+    assert_eq!(String::from_utf8_lossy(&asked), "/dev/pts/0\r\n30 100\r\nask\r\n");
+    // Typed at a prompt, it is echoed before it is answered.
+    process.stdin.as_mut().unwrap().write_all(b"hello\n").await.unwrap();
+    let mut answered = String::new();
+    process.stdout.read_to_string(&mut answered).await.unwrap();
+    assert_eq!(answered, "hello\r\ngot hello\r\n");
     cluster.runtime.remove_container("a").await.unwrap();
     assert!(matches!(
         cluster

@@ -203,7 +203,7 @@ impl Runtime {
         let hangup = CancellationToken::new();
         let input = streams.as_ref().and_then(|ours| ours.stdin.as_ref());
         let unread = input.and_then(Unread::of);
-        let exited = exec_reaper(pidfd, pid, started_at, hangup.clone(), (config.killed, unread));
+        let exited = exec_reaper(pidfd, pid, started_at, hangup.clone(), config.killed, unread);
         let hangup = hangup.drop_guard();
         let pid = number(pid);
         let Some(terminal) = terminal else {

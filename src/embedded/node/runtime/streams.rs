@@ -372,7 +372,8 @@ pub(super) fn exec_reaper(
     pid: Pid,
     started_at: jiff::Timestamp,
     hangup: CancellationToken,
-    (killed, unread): (bool, Option<Unread>),
+    killed: bool,
+    unread: Option<Unread>,
 ) -> Exited {
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
