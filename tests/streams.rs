@@ -10,5 +10,7 @@ mod cluster;
 mod common;
 #[path = "streams/frames.rs"]
 mod frames;
+#[path = "streams/proxy.rs"]
+mod proxy;
 #[path = "streams/terminal.rs"]
 mod terminal;

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Response, StatusCode, request::Parts};
 use super::{
     ApiServer, Body, UserInfo, discovery,
     negotiate::{self, Form},
-    pods, reply,
+    pods, proxy, reply,
     request::{Query, ResourcePath, Target},
     rest, reviews, scale, snapshots,
     status::ApiError,
@@ -81,9 +81,18 @@ pub async fn answer(server: &ApiServer, parts: Parts, body: Bytes, user: UserInf
     if !resource.namespaced && path.namespace.is_some() || resource.namespaced && is_unplaced(&path) {
         return Err(ApiError::no_such_path());
     }
+    let mut path = path;
+    let proxied = resource.group.is_empty()
+        && matches!(resource.plural.as_str(), "pods" | "services")
+        && proxy::is_meant(path.subresource.as_deref());
+    if proxied {
+        path.subresource = Some("proxy".to_owned());
+    }
     let query = Query::parse(parts.uri.query())?;
     let verb = verb(&parts.method, &path, &query)?;
     let include = match query.get("includeObject") {
+        // a proxied request's query is the pod's
+        Some(_) if proxied => IncludeObject::default(),
         None => IncludeObject::default(),
         Some(text) => IncludeObject::parse(text)
             .ok_or_else(|| ApiError::bad_request(format!("unrecognized includeObject value: {text:?}")))?,
@@ -106,6 +115,9 @@ pub async fn answer(server: &ApiServer, parts: Parts, body: Bytes, user: UserInf
         include,
         body,
     };
+    if proxied {
+        return proxy::answer(call, parts.uri).await;
+    }
     let warning = call.resource.custom.as_ref().and_then(|custom| custom.warning.clone());
     let mut response = route(call, verb).await?;
     reply::warn(&mut response, &Vec::from_iter(warning));

@@ -20,6 +20,7 @@ mod meta;
 mod negotiate;
 mod patience;
 mod pods;
+mod proxy;
 mod reply;
 mod request;
 mod rest;
@@ -57,7 +58,7 @@ pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// Largest request body, as kube-apiserver has it.
 pub const MAX_BODY: usize = 3 * 1024 * 1024;
 
-/// Exec, attach and port-forward connections served at once; they have left the HTTP server, which bounds the others.
+/// Exec, attach, port-forward and proxy connections served at once; most have left the HTTP server, which bounds the others.
 const MAX_STREAMS: usize = 256;
 
 /// One of all places for streaming connections, and one of its user's.
@@ -147,7 +148,7 @@ impl ApiServer {
         let share = self.inner.flow.stream(user)?;
         let slot = self.inner.stream_slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_| {
-            let message = format!("{MAX_STREAMS} exec, attach and port-forward connections are open: close some first");
+            let message = format!("{MAX_STREAMS} exec, attach, port-forward and proxy connections are open: close some first");
             ApiError::new(http::StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
         })?;
         Ok((slot, share))
