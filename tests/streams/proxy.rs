@@ -40,7 +40,14 @@ fn pods_and_services_are_reached_through_the_api_server() {
     };
     let name = cluster.text(
         Peer::WebSocket,
-        &["get", "pod", "-l", "app=web", "-o", "jsonpath={.items[0].metadata.name}"],
+        &[
+            "get",
+            "pod",
+            "-l",
+            "app=web",
+            "-o",
+            "jsonpath={.items[0].metadata.name}",
+        ],
     );
     let uri = |text: &str| {
         let line = text.lines().find(|line| line.starts_with("URI: "));
@@ -50,7 +57,11 @@ fn pods_and_services_are_reached_through_the_api_server() {
         for (what, path, expected) in [
             ("services/web:8080", "/", "URI: /"),
             ("services/web", "/a", "URI: /a"),
-            ("services/http:web:8080", "/a/b/?c=d&includeObject=x", "URI: /a/b/?c=d&includeObject=x"),
+            (
+                "services/http:web:8080",
+                "/a/b/?c=d&includeObject=x",
+                "URI: /a/b/?c=d&includeObject=x",
+            ),
             ("services/http:web:", "/x%2Fy//z", "URI: /x%2Fy//z"),
             ("pods/NAME:80", "/proxy/proxy", "URI: /proxy/proxy"),
             ("pods/NAME", "/", "URI: /"),
@@ -109,9 +120,16 @@ fn pods_and_services_are_reached_through_the_api_server() {
         let mut line = String::new();
         let mut stdout = BufReader::new(proxy.stdout.take().unwrap());
         stdout.read_line(&mut line).unwrap();
-        let port = line.trim().rsplit(':').next().unwrap().parse().unwrap_or_else(|_| panic!("{line:?}"));
+        let port = line
+            .trim()
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap_or_else(|_| panic!("{line:?}"));
         let ask = |path: &str| {
-            let request = format!("GET {NAMESPACE}/{path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n");
+            let request =
+                format!("GET {NAMESPACE}/{path} HTTP/1.1\r\nHost: localhost:{port}\r\nConnection: close\r\n\r\n");
             String::from_utf8(Forward::ask(port, request.as_bytes()).unwrap()).unwrap()
         };
         let answer = ask("services/web:8080/proxy/page?q=1");

@@ -29,7 +29,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{ApiServer, Body, dispatch::Call, meta, status::ApiError};
+use super::{ApiServer, Body, dispatch::Call, status::ApiError};
 use crate::embedded::control_plane::storage::CollectionKey;
 
 /// How long a pod may take to accept a connection, with TLS, and to begin its answer.
@@ -67,13 +67,14 @@ pub async fn answer(call: Call, uri: Uri) -> Result<Response<Body>, ApiError> {
         // So that what a page names relatively is found below it.
         return Ok(redirect(prefix, uri.query()));
     }
-    let addressee = Addressee::parse(&id)
-        .ok_or_else(|| ApiError::bad_request(format!("invalid {} request {id:?}", call.resource.kind.to_lowercase())))?;
+    let addressee = Addressee::parse(&id).ok_or_else(|| {
+        ApiError::bad_request(format!("invalid {} request {id:?}", call.resource.kind.to_lowercase()))
+    })?;
     let address = location(&call, &addressee, &id)?;
     if !is_proxyable(address.ip()) {
         return Err(ApiError::bad_request("address not allowed"));
     }
-    let slot = call.server.stream_slot()?;
+    let slot = call.server.stream_slot(&call.user)?;
     let host = call.headers.get(header::HOST).cloned();
     let mut request = Request::new(Full::new(call.body));
     *request.method_mut() = call.method;
@@ -208,9 +209,8 @@ fn of_service(
             .into_iter()
             .flatten()
             .find(|port| port.get("port").and_then(Value::as_i64) == Some(number));
-        let found = found.ok_or_else(|| {
-            ApiError::unavailable(format!("no service port {number} found for service {name:?}"))
-        })?;
+        let found = found
+            .ok_or_else(|| ApiError::unavailable(format!("no service port {number} found for service {name:?}")))?;
         wanted = found.get("name").and_then(Value::as_str).unwrap_or_default();
     }
     let ready = |endpoint: &&Value| endpoint.pointer("/conditions/ready").and_then(Value::as_bool) != Some(false);
@@ -264,12 +264,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
 }
 
 /// What a pod hears of a request's headers. Pure.
-fn request_headers(
-    headers: &HeaderMap,
-    address: SocketAddr,
-    host: Option<HeaderValue>,
-    path: &str,
-) -> HeaderMap {
+fn request_headers(headers: &HeaderMap, address: SocketAddr, host: Option<HeaderValue>, path: &str) -> HeaderMap {
     let connection = named_by_connection(headers);
     let mut passed = HeaderMap::new();
     for (name, value) in headers.iter().filter(|(name, _)| !is_kept_back(name, &connection)) {
@@ -325,9 +320,15 @@ fn moved(location: &str, host: &str, prefix: &str) -> Option<String> {
         None if location.starts_with('/') => location,
         None => return None,
     };
-    let already = path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let already = path
+        .strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     let slash = if path.starts_with('/') { "" } else { "/" };
-    Some(if already { path.to_owned() } else { format!("{prefix}{slash}{path}") })
+    Some(if already {
+        path.to_owned()
+    } else {
+        format!("{prefix}{slash}{path}")
+    })
 }
 
 /// A connection to a pod.
@@ -371,7 +372,8 @@ async fn connect(address: SocketAddr, tls: bool) -> Result<Box<dyn Wire>, String
 
 fn client_config() -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let verifier = Arc::new(AnyCertificate(provider));
     Ok(builder
         .dangerous()
@@ -435,7 +437,10 @@ mod tests {
             (&format!("{WEB}/"), Some((WEB, "/"))),
             (&format!("{WEB}/a%2Fb//c/"), Some((WEB, "/a%2Fb//c/"))),
             (&format!("{WEB}/proxy/proxy"), Some((WEB, "/proxy/proxy"))),
-            ("//api/v1//namespaces/a/pods/p/proxy/x", Some(("//api/v1//namespaces/a/pods/p/proxy", "/x"))),
+            (
+                "//api/v1//namespaces/a/pods/p/proxy/x",
+                Some(("//api/v1//namespaces/a/pods/p/proxy", "/x")),
+            ),
             ("/api/v1/nodes/n/proxy", None),
             ("", None),
         ] {
@@ -464,9 +469,7 @@ mod tests {
 
     #[test]
     fn a_pod_is_asked_at_its_address() {
-        let pod = |status: Value| {
-            json!({"status": status, "spec": {"containers": [{}, {"ports": [{"containerPort": 8080}, {"containerPort": 9}]}]}})
-        };
+        let pod = |status: Value| json!({"status": status, "spec": {"containers": [{}, {"ports": [{"containerPort": 8080}, {"containerPort": 9}]}]}});
         for (status, port, expected) in [
             (json!({"podIP": "10.244.0.5"}), "81", Ok("10.244.0.5:81")),
             (json!({"podIP": "10.244.0.5"}), "", Ok("10.244.0.5:8080")),
@@ -477,7 +480,11 @@ mod tests {
             (json!({"podIP": "10.244.0.5"}), "http", Err(400)),
         ] {
             let found = of_pod(&pod(status), port).map(|address| address.to_string());
-            assert_eq!(found.as_deref().map_err(|error| error.code().as_u16()), expected, "{port}");
+            assert_eq!(
+                found.as_deref().map_err(|error| error.code().as_u16()),
+                expected,
+                "{port}"
+            );
         }
         let bare = json!({"status": {"podIP": "10.244.0.5"}, "spec": {"containers": [{}]}});
         assert_eq!(of_pod(&bare, "").unwrap().port(), 80);
@@ -508,7 +515,12 @@ mod tests {
             ("web:https", &some, 2, Ok("10.244.0.5:8443")),
             ("https:web:443", &some, 2, Ok("10.244.0.5:8443")),
             ("web:81", &some, 0, Err("no service port 81 found for service \"web\"")),
-            ("web:other", &some, 0, Err("no endpoints available for service \"web:other\"")),
+            (
+                "web:other",
+                &some,
+                0,
+                Err("no endpoints available for service \"web:other\""),
+            ),
             ("web", &some, 0, Err("no endpoints available for service \"web\"")),
             ("web:80", &[], 0, Err("no endpoints available for service \"web\"")),
         ] {
@@ -538,7 +550,10 @@ mod tests {
     fn headers(of: &[(&str, &str)]) -> HeaderMap {
         let mut map = HeaderMap::new();
         for (name, value) in of {
-            map.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
+            map.append(
+                HeaderName::try_from(*name).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         map
     }
