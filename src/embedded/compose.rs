@@ -98,6 +98,7 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         recorder: recorder.of("controller-manager", None),
         ca_pem: pki.ca_certificate().to_owned(),
         token_key: pki.token_key(),
+        volumes: volumes_dir(&config),
         stop: stop.clone(),
     });
     scheduler::start(
@@ -147,6 +148,11 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         .map_err(failed("the cluster's state"))
 }
 
+/// Where the directories of PersistentVolumes are: they outlive the node.
+fn volumes_dir(config: &NodeConfig) -> PathBuf {
+    config.dir.join("volumes")
+}
+
 fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
     KubeletConfig {
         node_name: config.name.clone(),
@@ -156,7 +162,7 @@ fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
         domain: dns::DOMAIN.to_owned(),
         volumes: run_dir(&config.dir).join("volumes"),
         node_root: run_dir(&config.dir).join("node"),
-        persistent: config.dir.join("volumes"),
+        persistent: volumes_dir(config),
         logs: config.dir.join("pods"),
     }
 }

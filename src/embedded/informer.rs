@@ -13,10 +13,13 @@ use futures::StreamExt;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
     batch::v1::{CronJob, Job},
-    core::v1::{ConfigMap, Endpoints, Namespace, Node, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount},
+    core::v1::{
+        ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+    },
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
     rbac::v1::ClusterRole,
+    storage::v1::StorageClass,
 };
 use kube::{
     Api, Resource, ResourceExt,
@@ -361,6 +364,10 @@ pub struct Informers {
     pub controller_revisions: Informer<ControllerRevision>,
     /// PersistentVolumeClaims.
     pub persistent_volume_claims: Informer<PersistentVolumeClaim>,
+    /// PersistentVolumes.
+    pub persistent_volumes: Informer<PersistentVolume>,
+    /// StorageClasses.
+    pub storage_classes: Informer<StorageClass>,
     /// Services.
     pub services: Informer<Service>,
     /// EndpointSlices.
@@ -399,6 +406,8 @@ impl Informers {
             cron_jobs: informer!(),
             controller_revisions: informer!(),
             persistent_volume_claims: informer!(),
+            persistent_volumes: informer!(),
+            storage_classes: informer!(),
             services: informer!(),
             endpoint_slices: informer!(),
             endpoints: informer!(),
@@ -424,6 +433,8 @@ impl Informers {
             self.cron_jobs.synced(),
             self.controller_revisions.synced(),
             self.persistent_volume_claims.synced(),
+            self.persistent_volumes.synced(),
+            self.storage_classes.synced(),
             self.services.synced(),
             self.endpoint_slices.synced(),
             self.endpoints.synced(),

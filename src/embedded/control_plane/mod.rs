@@ -3,9 +3,11 @@
 pub mod api;
 pub mod apiserver;
 pub mod controllers;
+pub(crate) mod node_selector;
 pub mod pki;
 pub mod rbac;
 pub mod reboot;
 pub mod scheduler;
 pub mod snapshot;
 pub mod storage;
+pub(crate) mod volume_binding;

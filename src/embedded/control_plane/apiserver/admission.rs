@@ -1,6 +1,7 @@
 //! Admission: what the server adds to an object, and when it refuses one.
 //!
-//! Source: Kubernetes' "Admission control" (NamespaceLifecycle, ServiceAccount, DefaultTolerationSeconds).
+//! Source: Kubernetes' "Admission control" (NamespaceLifecycle, ServiceAccount, DefaultTolerationSeconds,
+//! DefaultStorageClass, StorageObjectInUseProtection, PersistentVolumeClaimResize).
 
 use std::sync::MutexGuard;
 
@@ -9,6 +10,7 @@ use serde_json::{Value, json};
 use super::{
     ApiServer, UserInfo, definitions, meta, pods, services,
     status::{ApiError, collection},
+    storage,
 };
 use crate::embedded::control_plane::{
     api::{Resource, custom::definition::CLEANUP},
@@ -59,6 +61,8 @@ impl ApiServer {
             ("", "Service") => return services::admit_create(self, resource, object).map(Some),
             ("", "Secret") => merge_string_data(object),
             ("apps", "DaemonSet") => count_templates(None, object),
+            ("", "PersistentVolumeClaim") => storage::admit_claim(self, object),
+            ("", "PersistentVolume") => storage::admit_volume(object),
             _ => {}
         }
         Ok(None)
@@ -75,6 +79,7 @@ impl ApiServer {
             ("", "Service") => return services::admit_update(self, resource, current, next).map(Some),
             ("", "Secret") => merge_string_data(next),
             ("apps", "DaemonSet") => count_templates(Some(current), next),
+            ("", "PersistentVolumeClaim") => storage::admit_resize(self, resource, current, next)?,
             _ => {}
         }
         Ok(None)

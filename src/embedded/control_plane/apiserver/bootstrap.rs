@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use std::collections::BTreeSet;
 
-use super::{ApiServer, UserInfo, meta, rest::WriteOptions, services};
+use super::{ApiServer, UserInfo, meta, rest::WriteOptions, services, storage};
 use crate::embedded::control_plane::{
     rbac::policy,
     reboot::{self, Fate},
@@ -17,7 +17,7 @@ impl ApiServer {
         self.wake();
         for name in NAMESPACES {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-            self.ensure("namespaces", "", namespace);
+            self.ensure("", "namespaces", "", namespace);
         }
         let api = services::first_address(self.inner.services).to_string();
         let service = json!({
@@ -28,7 +28,8 @@ impl ApiServer {
             "spec": {"clusterIP": api, "clusterIPs": [api], "type": "ClusterIP",
                 "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": 6443}]},
         });
-        self.ensure("services", "default", service);
+        self.ensure("", "services", "default", service);
+        self.ensure("storage.k8s.io", "storageclasses", "", storage::standard_class());
         self.ensure_policy();
     }
 
@@ -70,7 +71,7 @@ impl ApiServer {
         // Where the file was damaged, a namespace may be lost that others are in: nobody could reach them.
         for name in namespaces.iter().filter(|name| !name.is_empty()) {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
-            self.ensure("namespaces", "", namespace);
+            self.ensure("", "namespaces", "", namespace);
         }
     }
 
@@ -78,7 +79,7 @@ impl ApiServer {
     /// kube-controller-manager makes them a moment later; here no pod can come too early.
     pub(super) fn furnish(&self, namespace: &str) {
         let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": namespace}});
-        self.ensure("serviceaccounts", namespace, account);
+        self.ensure("", "serviceaccounts", namespace, account);
         let roots = json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -86,11 +87,11 @@ impl ApiServer {
                 "Contains a CA bundle that can be used to verify the kube-apiserver when using internal endpoints such as the internal service IP or kubernetes.default.svc. No other usage is guaranteed across distributions of Kubernetes clusters."}},
             "data": {"ca.crt": self.inner.ca_certificate},
         });
-        self.ensure("configmaps", namespace, roots);
+        self.ensure("", "configmaps", namespace, roots);
     }
 
-    fn ensure(&self, plural: &str, namespace: &str, object: Value) {
-        let Some(resource) = self.registry().find("", "v1", plural).cloned() else {
+    fn ensure(&self, group: &str, plural: &str, namespace: &str, object: Value) {
+        let Some(resource) = self.registry().find(group, "v1", plural).cloned() else {
             return;
         };
         if self.read(&resource, namespace, meta::name(&object)).is_ok() {

@@ -31,6 +31,7 @@ mod services;
 mod snapshots;
 pub mod spdy;
 mod status;
+mod storage;
 mod streams;
 mod tokens;
 mod watch;

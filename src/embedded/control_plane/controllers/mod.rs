@@ -19,8 +19,9 @@ mod revisions;
 mod service_account;
 mod service_account_token;
 mod stateful_set;
+mod volumes;
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use kube::Client;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +41,8 @@ pub struct Context {
     pub ca_pem: String,
     /// Signs the tokens that stand in Secrets.
     pub token_key: Arc<TokenKey>,
+    /// Where the directories of PersistentVolumes are.
+    pub volumes: PathBuf,
     /// Cancelled when the node stops.
     pub stop: CancellationToken,
 }
@@ -57,5 +60,6 @@ pub fn start(context: &Context) {
     service_account::start(context);
     service_account_token::start(context);
     cluster_role::start(context);
+    volumes::start(context);
     garbage::start(context);
 }

@@ -458,8 +458,12 @@ mod tests {
         assert!(job.get("status").is_none());
         let claim = store.get(&key("", "persistentvolumeclaims", "a", "c")).unwrap();
         let volume = store.get(&key("", "persistentvolumes", "", "v")).unwrap();
-        assert_eq!(volume["spec"]["claimRef"]["uid"], claim["metadata"]["uid"]);
-        assert!(uid(&volume).starts_with("fresh-"));
+        assert_eq!(
+            volume["spec"]["claimRef"],
+            json!({"name": "c"}),
+            "it is bound anew, by name"
+        );
+        assert!(uid(&volume).starts_with("fresh-") && uid(&claim).starts_with("fresh-"));
     }
 
     #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! ConfigMaps, Secrets, claims, RBAC.
+//! ConfigMaps, Secrets, RBAC.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -96,32 +96,6 @@ fn docker_config(object: Object<'_>, errors: &mut Errors) {
             &json!("<secret contents redacted>"),
             text,
         ));
-    }
-}
-
-pub fn claim(object: Object<'_>, errors: &mut Errors) {
-    let spec = object.at("spec");
-    if spec.items("accessModes").len() == 0 {
-        errors.push(FieldError::required(
-            "spec.accessModes",
-            "at least 1 access mode is required",
-        ));
-    }
-    for (index, mode) in spec.items("accessModes").enumerate() {
-        const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
-        if !MODES.contains(&mode.0.as_str().unwrap_or_default()) {
-            errors.push(FieldError::not_supported(
-                format!("spec.accessModes[{index}]"),
-                mode.0,
-                &MODES,
-            ));
-        }
-    }
-    if spec
-        .entries("resources.requests")
-        .is_none_or(|r| !r.contains_key("storage"))
-    {
-        errors.push(FieldError::required("spec.resources[storage]", ""));
     }
 }
 

@@ -7,6 +7,7 @@ mod container;
 mod meta;
 mod network;
 mod pod;
+mod storage;
 mod update;
 mod workload;
 
@@ -105,7 +106,9 @@ pub fn object(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<F
         ("", "ConfigMap") => config::config_map(view, &mut errors),
         ("", "Endpoints") => network::endpoints(view, &mut errors),
         ("", "Secret") => config::secret(view, &mut errors),
-        ("", "PersistentVolumeClaim") => config::claim(view, &mut errors),
+        ("", "PersistentVolumeClaim") => storage::claim(view, &mut errors),
+        ("", "PersistentVolume") => storage::volume(view, &mut errors),
+        ("storage.k8s.io", "StorageClass") => storage::class(view, &mut errors),
         ("apps", "Deployment") => workload::deployment(view, &mut errors),
         ("apps", "ReplicaSet" | "StatefulSet") => workload::replicated(view, &mut errors),
         ("apps", "DaemonSet") => workload::daemon_set(view, &mut errors),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     super::super::{Resource, view::Object},
-    Errors, FieldError,
+    Errors, FieldError, storage,
 };
 
 const IMMUTABLE: &str = "field is immutable";
@@ -31,6 +31,9 @@ pub fn check(resource: &Resource, new: Object<'_>, old: Object<'_>, errors: &mut
         }
         ("", "ConfigMap") => sealed(new, old, &["data", "binaryData"], errors),
         ("", "Service") => service(new, old, errors),
+        ("", "PersistentVolumeClaim") => storage::claim_update(new, old, errors),
+        ("", "PersistentVolume") => storage::volume_update(new, old, errors),
+        ("storage.k8s.io", "StorageClass") => storage::class_update(new, old, errors),
         ("", "Pod") => pod(new, old, errors),
         _ => {}
     }
