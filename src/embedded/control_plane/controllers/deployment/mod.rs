@@ -3,6 +3,7 @@
 //! Source: Kubernetes' Deployment concept and API reference (apps/v1).
 
 mod plan;
+mod proportion;
 mod status;
 mod template;
 

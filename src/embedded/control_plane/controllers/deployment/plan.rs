@@ -11,6 +11,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
+    proportion,
     status::{self, Totals},
     template::{self, HASH_LABEL},
 };
@@ -19,7 +20,8 @@ use crate::embedded::{control_plane::controllers::owner::controller_reference, e
 /// The annotation that numbers the revisions.
 pub const REVISION: &str = "deployment.kubernetes.io/revision";
 const DESIRED: &str = "deployment.kubernetes.io/desired-replicas";
-const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
+/// The annotation of how many pods all ReplicaSets together may have.
+pub const MAXIMUM: &str = "deployment.kubernetes.io/max-replicas";
 /// Annotations of a Deployment that are its own, not its ReplicaSets'.
 const NOT_COPIED: &[&str] = &[
     "kubectl.kubernetes.io/last-applied-configuration",
@@ -118,6 +120,15 @@ pub fn wanted(set: &ReplicaSet) -> i32 {
     set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1)
 }
 
+fn total(sets: &[&ReplicaSet]) -> i32 {
+    sets.iter().fold(0, |all, set| all.saturating_add(wanted(set)))
+}
+
+fn available(set: &ReplicaSet) -> i32 {
+    let status = set.status.as_ref();
+    status.and_then(|status| status.available_replicas).unwrap_or(0)
+}
+
 fn revision(annotations: &BTreeMap<String, String>) -> u64 {
     annotations
         .get(REVISION)
@@ -161,12 +172,16 @@ pub fn plan(deployment: &Deployment, sets: &[ReplicaSet], now: Timestamp) -> Pla
     let number = old.iter().map(|set| revision(set.annotations())).max().unwrap_or(0) + 1;
     let number = number.max(new.map_or(0, |set| revision(set.annotations())));
     let paused = spec.paused == Some(true);
-    let scaling =
-        deployment.metadata.generation != deployment.status.as_ref().and_then(|status| status.observed_generation);
+    if let Some(set) = new {
+        planner.settle(set, number);
+    }
+    let active = || sets.iter().filter(|set| wanted(set) > 0);
+    // Where all are to go before one comes, there is nothing to share.
+    let scaled = active().any(|set| planner.knows_another_number(set)) && !(recreate(spec) && active().count() > 1);
     match new {
-        Some(set) => planner.roll(set, &old, number, paused, scaling),
-        None if !paused => planner.begin(&old, number),
-        None => {}
+        _ if paused || scaled => planner.resize(sets, new),
+        Some(set) => planner.roll(set, &old),
+        None => planner.begin(&old, number),
     }
     if (new.is_some() || !paused) && revision(deployment.annotations()) != number {
         planner.plan.revision = Some(number.to_string());
@@ -198,6 +213,11 @@ impl Planner<'_> {
         self.spec.replicas.unwrap_or(1)
     }
 
+    /// How many pods all ReplicaSets together may have.
+    fn most(&self) -> i32 {
+        self.replicas().saturating_add(self.limits.surge)
+    }
+
     fn annotations(&self, number: u64) -> BTreeMap<String, String> {
         let mut annotations: BTreeMap<String, String> = self
             .deployment
@@ -207,8 +227,7 @@ impl Planner<'_> {
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect();
         annotations.insert(REVISION.to_owned(), number.to_string());
-        annotations.insert(DESIRED.to_owned(), self.replicas().to_string());
-        annotations.insert(MAXIMUM.to_owned(), (self.replicas() + self.limits.surge).to_string());
+        annotations.extend(self.numbers());
         annotations
     }
 
@@ -217,7 +236,7 @@ impl Planner<'_> {
         if recreate(self.spec) {
             return self.replicas();
         }
-        let most = self.replicas() + self.limits.surge;
+        let most = self.most();
         if all >= most {
             held
         } else {
@@ -231,7 +250,7 @@ impl Planner<'_> {
             let mut busy = false;
             for set in old {
                 if wanted(set) > 0 {
-                    self.scale(set, 0, None);
+                    self.scale(set, 0);
                 }
                 busy |= wanted(set) > 0 || set.status.as_ref().is_some_and(|status| status.replicas > 0);
             }
@@ -239,7 +258,7 @@ impl Planner<'_> {
                 return;
             }
         }
-        let all: i32 = old.iter().map(|set| wanted(set)).sum();
+        let all = total(old);
         let collisions = self
             .deployment
             .status
@@ -281,39 +300,113 @@ impl Planner<'_> {
         self.plan.create = Some(set);
     }
 
-    fn roll(&mut self, new: &ReplicaSet, old: &[&ReplicaSet], number: u64, paused: bool, scaling: bool) {
-        let annotations = self.annotations(number);
-        let stale = annotations
-            .iter()
-            .any(|(key, value)| new.annotations().get(key) != Some(value));
+    /// Brings what the current ReplicaSet says of its Deployment up to date.
+    fn settle(&mut self, new: &ReplicaSet, number: u64) {
+        let mut annotations = self.annotations(number);
+        // These change with the number of pods.
+        annotations.remove(DESIRED);
+        annotations.remove(MAXIMUM);
+        annotations.retain(|key, value| new.annotations().get(key) != Some(value));
+        let held = new.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
+        let seconds = self.spec.min_ready_seconds.unwrap_or(0);
+        let mut patch = json!({});
+        if !annotations.is_empty() {
+            patch["metadata"] = json!({"annotations": annotations});
+        }
+        if held != seconds {
+            patch["spec"] = json!({"minReadySeconds": seconds});
+        }
+        if patch != json!({}) {
+            let name = new.name_any();
+            self.plan.changes.push(SetChange { name, patch });
+        }
+    }
+
+    /// Whether a ReplicaSet was last scaled for another number of pods.
+    fn knows_another_number(&self, set: &ReplicaSet) -> bool {
+        let known = set.annotations().get(DESIRED).and_then(|text| text.parse::<i32>().ok());
+        known.is_some_and(|known| known != self.replicas())
+    }
+
+    /// Gives the ReplicaSets, oldest first, their part of a number that was changed; no template is rolled out meanwhile.
+    fn resize(&mut self, sets: &[ReplicaSet], new: Option<&ReplicaSet>) {
+        let active: Vec<&ReplicaSet> = sets.iter().filter(|set| wanted(set) > 0).collect();
+        let sizes = match active.as_slice() {
+            [] => {
+                let Some(latest) = new.or(sets.last()) else { return };
+                return self.resize_one(latest, self.replicas());
+            }
+            [only] => return self.resize_one(only, self.replicas()),
+            several => {
+                let all = total(several);
+                let done = new.is_some_and(|new| wanted(new) == self.replicas() && available(new) == wanted(new));
+                if done {
+                    several
+                        .iter()
+                        .map(|set| {
+                            if new.is_some_and(|new| std::ptr::eq(*set, new)) {
+                                wanted(set)
+                            } else {
+                                0
+                            }
+                        })
+                        .collect()
+                } else if recreate(self.spec) {
+                    return;
+                } else {
+                    let most = if self.replicas() == 0 { 0 } else { self.most() };
+                    proportion::sizes(several, most, all)
+                }
+            }
+        };
+        for (set, size) in active.iter().zip(sizes) {
+            self.resize_one(set, size);
+        }
+    }
+
+    fn resize_one(&mut self, set: &ReplicaSet, to: i32) {
+        if to != wanted(set) {
+            self.scale(set, to);
+        } else if self.knows_another_number(set) {
+            let annotations = self.numbers();
+            self.plan.changes.push(SetChange {
+                name: set.name_any(),
+                patch: json!({"metadata": {"annotations": annotations}}),
+            });
+        }
+    }
+
+    fn numbers(&self) -> BTreeMap<String, String> {
+        let most = self.most();
+        BTreeMap::from([
+            (DESIRED.to_owned(), self.replicas().to_string()),
+            (MAXIMUM.to_owned(), most.to_string()),
+        ])
+    }
+
+    fn roll(&mut self, new: &ReplicaSet, old: &[&ReplicaSet]) {
         let active: Vec<_> = old.iter().copied().filter(|set| wanted(set) > 0).collect();
         let replicas = self.replicas();
-        let all: i32 = wanted(new) + active.iter().map(|set| wanted(set)).sum::<i32>();
-        let held = paused && !(scaling && active.is_empty());
+        let all = total(&active).saturating_add(wanted(new));
         let old_pods = |set: &&ReplicaSet| set.status.as_ref().is_some_and(|status| status.replicas > 0);
         let waits = recreate(self.spec) && old.iter().any(old_pods);
         let target = if wanted(new) > replicas {
             replicas
-        } else if held || waits {
+        } else if waits {
             wanted(new)
         } else {
             self.room(wanted(new), all)
         };
         if target != wanted(new) {
-            self.scale(new, target, Some(&annotations));
-        } else if stale {
-            self.plan.changes.push(SetChange {
-                name: new.name_any(),
-                patch: json!({"metadata": {"annotations": annotations}}),
-            });
+            self.scale(new, target);
         }
         // One step at a time: the old ones shrink by what the new one has, not by what it was just promised.
-        if target > wanted(new) || paused || active.is_empty() {
+        if target > wanted(new) || active.is_empty() {
             return;
         }
         if recreate(self.spec) {
             for set in active {
-                self.scale(set, 0, None);
+                self.scale(set, 0);
             }
             return;
         }
@@ -321,12 +414,6 @@ impl Planner<'_> {
     }
 
     fn shrink(&mut self, new: &ReplicaSet, active: &[&ReplicaSet], all: i32) {
-        let available = |set: &ReplicaSet| {
-            set.status
-                .as_ref()
-                .and_then(|status| status.available_replicas)
-                .unwrap_or(0)
-        };
         let least = self.replicas() - self.limits.unavailable;
         let mut room = all - least - (wanted(new) - available(new)).max(0);
         let mut left: Vec<i32> = active.iter().map(|set| wanted(set)).collect();
@@ -351,16 +438,14 @@ impl Planner<'_> {
         }
         for (set, left) in active.iter().zip(left) {
             if left != wanted(set) {
-                self.scale(set, left, None);
+                self.scale(set, left);
             }
         }
     }
 
-    fn scale(&mut self, set: &ReplicaSet, to: i32, annotations: Option<&BTreeMap<String, String>>) {
+    fn scale(&mut self, set: &ReplicaSet, to: i32) {
         let from = wanted(set);
-        let mut annotations = annotations.cloned().unwrap_or_default();
-        annotations.insert(DESIRED.to_owned(), self.replicas().to_string());
-        annotations.insert(MAXIMUM.to_owned(), (self.replicas() + self.limits.surge).to_string());
+        let annotations = self.numbers();
         let direction = if to > from { "up" } else { "down" };
         self.plan.events.push(Happening::normal(
             "ScalingReplicaSet",

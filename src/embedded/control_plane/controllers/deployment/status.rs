@@ -95,6 +95,9 @@ pub fn status(
     status
 }
 
+const PAUSED: &str = "DeploymentPaused";
+const TIMED_OUT: &str = "ProgressDeadlineExceeded";
+
 fn progressing(
     conditions: &mut Vec<DeploymentCondition>,
     spec: &DeploymentSpec,
@@ -109,16 +112,30 @@ fn progressing(
         let message = format!("Created new replica set \"{name}\"");
         return set(conditions, kind, "True", "NewReplicaSetCreated", message, now, true);
     }
+    let reason = |conditions: &[DeploymentCondition]| {
+        let current = conditions.iter().find(|condition| condition.type_ == kind);
+        current
+            .and_then(|condition| condition.reason.clone())
+            .unwrap_or_default()
+    };
     if spec.paused == Some(true) {
+        if reason(conditions) == TIMED_OUT {
+            return;
+        }
         return set(
             conditions,
             kind,
             "Unknown",
-            "DeploymentPaused",
+            PAUSED,
             "Deployment is paused".to_owned(),
             now,
             false,
         );
+    }
+    if reason(conditions) == PAUSED {
+        // The deadline begins anew.
+        let message = "Deployment is resumed".to_owned();
+        return set(conditions, kind, "Unknown", "DeploymentResumed", message, now, true);
     }
     let Some(new) = new else { return };
     let name = new.name_any();
@@ -139,15 +156,7 @@ fn progressing(
     }
     if !was_done && deadline_of(spec, current).is_some_and(|deadline| now >= deadline) {
         let message = format!("ReplicaSet \"{name}\" has timed out progressing.");
-        set(
-            conditions,
-            kind,
-            "False",
-            "ProgressDeadlineExceeded",
-            message,
-            now,
-            false,
-        );
+        set(conditions, kind, "False", TIMED_OUT, message, now, false);
     }
 }
 
@@ -170,7 +179,7 @@ pub fn deadline(deployment: &Deployment, status: &DeploymentStatus, now: Timesta
         .iter()
         .flatten()
         .find(|condition| condition.type_ == "Progressing")?;
-    if condition.status != "True" {
+    if condition.status == "False" {
         return None;
     }
     let deadline = deadline_of(spec, Some(condition))?;

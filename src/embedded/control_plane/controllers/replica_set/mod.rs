@@ -20,7 +20,7 @@ use crate::embedded::{
     write::{unless_gone, write_status},
 };
 
-use super::{Context, owner};
+use super::{Context, owner, pods};
 use crate::embedded::{
     events::{Happening, reference},
     informer::{Change, Informers, Key},
@@ -103,15 +103,21 @@ impl Controller {
         let recorder = self.context.recorder.of("replicaset-controller", None);
         for change in plan.references {
             let patched = pods
-                .patch(&change.pod, &PatchParams::default(), &Patch::Merge(&change.patch))
+                .patch(&change.name, &PatchParams::default(), &Patch::Merge(&change.patch))
                 .await;
             if let Some(pod) = unless_gone(patched)? {
                 cache.pods.wrote(pod);
             }
         }
         let mut failure = None;
+        let template = set
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.template.clone())
+            .unwrap_or_default();
+        let fresh = pods::from_template(set, &template);
         for _ in 0..plan.create {
-            match pods.create(&PostParams::default(), &plan::pod(set)).await {
+            match pods.create(&PostParams::default(), &fresh).await {
                 Ok(pod) => {
                     let message = format!("Created pod: {}", pod.name_any());
                     recorder.tell(reference(set), Happening::normal("SuccessfulCreate", message));

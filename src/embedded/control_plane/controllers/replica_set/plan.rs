@@ -1,35 +1,24 @@
 //! Which pods a ReplicaSet makes, takes, lets go and removes, and its status: pure.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use k8s_openapi::{
     api::{
         apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus},
         core::v1::Pod,
     },
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
+    apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
 use kube::ResourceExt;
-use serde_json::json;
 
-use crate::embedded::control_plane::controllers::owner;
+use crate::embedded::control_plane::controllers::{
+    owner,
+    pods::{self, ReferenceChange, active, available, phase, ready_since},
+};
 
 /// The most pods made in one go.
 const BURST: usize = 500;
-
-/// A patch of a pod's owner references.
-#[derive(Debug, PartialEq)]
-pub struct ReferenceChange {
-    /// The pod.
-    pub pod: String,
-    /// A merge patch.
-    pub patch: serde_json::Value,
-}
-
-fn owned_by(uid: &str, references: &[OwnerReference]) -> serde_json::Value {
-    json!({"metadata": {"uid": uid, "ownerReferences": references}})
-}
 
 /// What to do.
 #[derive(Debug, Default, PartialEq)]
@@ -44,67 +33,16 @@ pub struct Plan {
     pub again: Option<Duration>,
 }
 
-/// Whether a pod counts: neither ended nor being deleted.
-fn active(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
-}
-
-fn ready_since(pod: &Pod) -> Option<Timestamp> {
-    let condition = pod
-        .status
-        .as_ref()?
-        .conditions
-        .as_ref()?
-        .iter()
-        .find(|condition| condition.type_ == "Ready")?;
-    (condition.status == "True").then(|| {
-        condition
-            .last_transition_time
-            .as_ref()
-            .map_or(Timestamp::UNIX_EPOCH, |time| time.0)
-    })
-}
-
-fn available_in(pod: &Pod, set: &ReplicaSet, now: Timestamp) -> Option<Duration> {
-    let seconds = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds).unwrap_or(0);
-    let wait = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
-    let at = ready_since(pod)?.checked_add(wait).ok()?;
-    Some(Duration::try_from(at.duration_since(now)).unwrap_or_default())
-}
-
 /// What to do for a ReplicaSet among the pods of its namespace.
 pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     let Some(spec) = &set.spec else { return plan };
-    let deleting = set.metadata.deletion_timestamp.is_some();
-    let mut held: Vec<&Pod> = Vec::new();
-    for pod in pods {
-        let ours = owner::controls(set, &pod.metadata);
-        let selected = owner::selects(&spec.selector, pod.metadata.labels.as_ref());
-        let references = || pod.metadata.owner_references.clone().unwrap_or_default();
-        if ours && !selected && pod.metadata.deletion_timestamp.is_none() {
-            let mut left = references();
-            left.retain(|reference| Some(&reference.uid) != set.metadata.uid.as_ref());
-            plan.references.push(ReferenceChange {
-                pod: pod.name_any(),
-                patch: owned_by(&pod.uid().unwrap_or_default(), &left),
-            });
-        } else if selected && owner::controller_of(&pod.metadata).is_none() && active(pod) && !deleting {
-            let mut more = references();
-            more.push(owner::controller_reference(set));
-            plan.references.push(ReferenceChange {
-                pod: pod.name_any(),
-                patch: owned_by(&pod.uid().unwrap_or_default(), &more),
-            });
-            held.push(pod);
-        } else if ours && active(pod) {
-            held.push(pod);
-        }
+    if set.metadata.deletion_timestamp.is_some() {
+        return plan;
     }
-    if deleting {
-        return Plan::default();
-    }
+    let (held, references) = pods::claim(set, &spec.selector, pods);
+    plan.references = references;
+    let mut held: Vec<_> = held.into_iter().filter(|pod| active(pod)).collect();
     let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
     if held.len() < wanted {
         plan.create = (wanted - held.len()).min(BURST);
@@ -113,61 +51,41 @@ pub fn plan(set: &ReplicaSet, pods: &[Arc<Pod>], now: Timestamp) -> Plan {
         held.sort_by_key(|pod| worth(pod));
         plan.delete = held.iter().take(excess).map(|pod| pod.name_any()).collect();
     }
-    plan.again = held
-        .iter()
-        .filter_map(|pod| available_in(pod, set, now))
-        .filter(|left| !left.is_zero())
-        .min();
+    plan.again = pods::next_available(held.iter().map(AsRef::as_ref), spec.min_ready_seconds, now);
     plan
 }
 
-/// The order in which pods are removed: unscheduled, then not running, then not ready, then often restarted, then the youngest.
+/// What a pod says it costs to remove it.
+const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// The order in which pods are removed: unscheduled, then not running, then not ready, then cheap, then ready for a short time,
+/// then often restarted, then the youngest.
 fn worth(pod: &Pod) -> impl Ord + use<> {
     let status = pod.status.as_ref();
     let scheduled = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-    let running = status.and_then(|status| status.phase.as_deref()) == Some("Running");
     let restarts: i32 = status
         .and_then(|status| status.container_statuses.as_ref())
         .into_iter()
         .flatten()
         .map(|c| c.restart_count)
         .sum();
-    let age = pod
-        .metadata
-        .creation_timestamp
-        .as_ref()
-        .map(|time| std::cmp::Reverse(time.0));
+    let ready = ready_since(pod);
+    let cost: i32 = pod
+        .annotations()
+        .get(COST)
+        .and_then(|cost| cost.parse().ok())
+        .unwrap_or(0);
+    let age = pod.metadata.creation_timestamp.as_ref().map(|time| Reverse(time.0));
     (
         scheduled,
-        running,
-        ready_since(pod).is_some(),
-        std::cmp::Reverse(restarts),
+        phase(pod) == "Running",
+        ready.is_some(),
+        cost,
+        ready.map(Reverse),
+        Reverse(restarts),
         age,
         pod.name_any(),
     )
-}
-
-/// A pod from the template.
-pub fn pod(set: &ReplicaSet) -> Pod {
-    let template = set
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.template.clone())
-        .unwrap_or_default();
-    let meta = template.metadata.unwrap_or_default();
-    Pod {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{}-", set.name_any())),
-            namespace: set.namespace(),
-            labels: meta.labels,
-            annotations: meta.annotations,
-            finalizers: meta.finalizers,
-            owner_references: Some(vec![owner::controller_reference(set)]),
-            ..ObjectMeta::default()
-        },
-        spec: template.spec,
-        status: None,
-    }
 }
 
 /// The status to write.
@@ -177,6 +95,7 @@ pub fn status(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<String>, now:
         .as_ref()
         .and_then(|spec| spec.template.as_ref()?.metadata.as_ref()?.labels.clone())
         .unwrap_or_default();
+    let seconds = set.spec.as_ref().and_then(|spec| spec.min_ready_seconds);
     let held: Vec<_> = pods
         .iter()
         .filter(|pod| owner::controls(set, &pod.metadata) && active(pod))
@@ -210,9 +129,7 @@ pub fn status(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<String>, now:
             labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
         })),
         ready_replicas: some(count(&|pod| ready_since(pod).is_some())),
-        available_replicas: some(count(&|pod| {
-            available_in(pod, set, now).is_some_and(|left| left.is_zero())
-        })),
+        available_replicas: some(count(&|pod| available(pod, seconds, now))),
         observed_generation: set.metadata.generation,
         conditions,
         ..ReplicaSetStatus::default()
@@ -221,6 +138,8 @@ pub fn status(set: &ReplicaSet, pods: &[Arc<Pod>], failure: Option<String>, now:
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn set(replicas: i32) -> ReplicaSet {
@@ -265,10 +184,15 @@ mod tests {
                 json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}),
             ),
             pod_named("pending", json!({"status": {"phase": "Pending", "conditions": []}})),
+            pod_named("cheap", json!({"metadata": {"annotations": {COST: "-1"}}})),
+            pod_named(
+                "fresh",
+                json!({"status": {"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "1970-01-01T00:00:01Z"}]}}),
+            ),
         ];
         assert_eq!(
             plan(&set(1), &pods, Timestamp::UNIX_EPOCH).delete,
-            ["pending", "unready"]
+            ["pending", "unready", "cheap", "fresh"]
         );
     }
 

@@ -209,3 +209,105 @@ fn history_beyond_the_limit_goes() {
     let step = plan(&d, &sets, now());
     assert_eq!(step.delete, [sets[0].name_any(), sets[1].name_any()]);
 }
+
+/// The number that a plan gives a ReplicaSet, and what else it changes there.
+fn change_of<'a>(plan: &'a Plan, set: &ReplicaSet) -> Vec<&'a serde_json::Value> {
+    let of = plan.changes.iter().filter(|change| change.name == set.name_any());
+    of.map(|change| &change.patch).collect()
+}
+
+/// What the API holds after a plan's changes.
+fn changed(plan: &Plan, set: &ReplicaSet) -> ReplicaSet {
+    let mut object = serde_json::to_value(set).unwrap();
+    for patch in change_of(plan, set) {
+        json_patch::merge(&mut object, patch);
+    }
+    serde_json::from_value(object).unwrap()
+}
+
+fn replicas(deployment: &mut Deployment, replicas: i32) {
+    deployment.spec.as_mut().unwrap().replicas = Some(replicas);
+}
+
+#[test]
+fn scaled_in_the_middle_of_a_rollout_each_keeps_its_part() {
+    let strategy = json!({"rollingUpdate": {"maxSurge": 3, "maxUnavailable": 2}});
+    let mut d = deployment(json!({"spec": {"replicas": 10, "strategy": strategy}}));
+    let old = created(&plan(&d, &[], now()), 10);
+    image(&mut d, "nobody/has:it");
+    let first = plan(&d, std::slice::from_ref(&old), now());
+    let new = created(&first, 0);
+    assert_eq!(wanted(&new), 3);
+    let step = plan(&d, &[old.clone(), new.clone()], now());
+    let (old, new) = (with(changed(&step, &old), 8), with(changed(&step, &new), 0));
+    let step = plan(&d, &[old.clone(), new.clone()], now());
+    let (old, new) = (with(changed(&step, &old), 8), with(changed(&step, &new), 0));
+    assert_eq!((wanted(&old), wanted(&new)), (8, 5));
+    replicas(&mut d, 15);
+    let step = plan(&d, &[old.clone(), new.clone()], now());
+    let (old, new) = (with(changed(&step, &old), 8), with(changed(&step, &new), 0));
+    assert_eq!((wanted(&old), wanted(&new)), (11, 7));
+    let again = plan(&d, &[old, new], now());
+    assert!(again.changes.is_empty(), "{:?}", again.changes);
+}
+
+#[test]
+fn a_paused_deployment_is_scaled_and_not_rolled_out() {
+    let mut d = deployment(json!({"spec": {"replicas": 2, "paused": true}}));
+    assert!(plan(&d, &[], now()).create.is_none());
+    d.spec.as_mut().unwrap().paused = None;
+    let old = created(&plan(&d, &[], now()), 2);
+    d.spec.as_mut().unwrap().paused = Some(true);
+    image(&mut d, "web:2");
+    replicas(&mut d, 5);
+    let step = plan(&d, std::slice::from_ref(&old), now());
+    assert!(step.create.is_none());
+    assert_eq!(step.revision, None);
+    let old = with(changed(&step, &old), 5);
+    assert_eq!(wanted(&old), 5);
+    d.spec.as_mut().unwrap().paused = None;
+    assert!(plan(&d, &[old], now()).create.is_some());
+}
+
+#[test]
+fn the_deadline_begins_anew_when_resumed() {
+    let mut d = deployment(json!({"spec": {"replicas": 1}}));
+    let first = plan(&d, &[], now());
+    let mut set = created(&first, 0);
+    set.status.as_mut().unwrap().replicas = 0;
+    let later = |seconds| now().checked_add(Duration::from_secs(seconds)).unwrap();
+    let reason = |plan: &Plan| {
+        let conditions = plan.status.conditions.clone().unwrap();
+        conditions
+            .into_iter()
+            .find(|c| c.type_ == "Progressing")
+            .unwrap()
+            .reason
+            .unwrap()
+    };
+    let mut step = first;
+    for (paused, at, expected) in [
+        (true, 100, "DeploymentPaused"),
+        (false, 1000, "DeploymentResumed"),
+        (false, 1599, "DeploymentResumed"),
+        (false, 1601, "ProgressDeadlineExceeded"),
+        // what has timed out stays so when it is paused
+        (true, 1700, "ProgressDeadlineExceeded"),
+    ] {
+        d.status = Some(step.status.clone());
+        d.spec.as_mut().unwrap().paused = Some(paused);
+        step = plan(&d, std::slice::from_ref(&set), later(at));
+        assert_eq!(reason(&step), expected, "at {at}");
+    }
+}
+
+#[test]
+fn min_ready_seconds_reach_the_replica_set_that_is_there() {
+    let mut d = deployment(json!({"spec": {"replicas": 1}}));
+    let set = created(&plan(&d, &[], now()), 1);
+    d.spec.as_mut().unwrap().min_ready_seconds = Some(30);
+    let step = plan(&d, std::slice::from_ref(&set), now());
+    let set = with(changed(&step, &set), 1);
+    assert_eq!(set.spec.as_ref().unwrap().min_ready_seconds, Some(30));
+    assert!(plan(&d, &[set], now()).changes.is_empty());
+}
