@@ -1,6 +1,6 @@
 //! What makes pods: deployments and the like.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     super::super::{selector::LabelSelector, view::Object},
@@ -133,7 +133,31 @@ pub fn replicated(object: Object<'_>, errors: &mut Errors) {
             errors.push(FieldError::invalid("spec.template.metadata.labels", value, text));
         }
     }
-    self::template(template, &["Always"], errors);
+    match with_claims(spec) {
+        Some(whole) => self::template(Object(&whole), &["Always"], errors),
+        None => self::template(template, &["Always"], errors),
+    }
+}
+
+/// A StatefulSet's template with the volumes that its claims become in its pods: its containers mount them.
+fn with_claims(spec: Object<'_>) -> Option<Value> {
+    let claims = spec.items("volumeClaimTemplates");
+    if claims.len() == 0 {
+        return None;
+    }
+    let mut template = spec.at("template").0.clone();
+    let pod = template.get_mut("spec")?.as_object_mut()?;
+    let volumes = pod.entry("volumes").or_insert_with(|| json!([]));
+    if volumes.is_null() {
+        *volumes = json!([]);
+    }
+    let volumes = volumes.as_array_mut()?;
+    for claim in claims {
+        let name = claim.str("metadata.name");
+        volumes.retain(|volume| volume.get("name") != Some(&json!(name)));
+        volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+    }
+    Some(template)
 }
 
 fn template(template: Object<'_>, restart: &[&str], errors: &mut Errors) {
