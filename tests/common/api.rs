@@ -95,6 +95,8 @@ impl Cluster {
                 recorder: Recorder::start(client),
                 ca_pem: self.pki.ca_certificate().to_owned(),
                 token_key: self.pki.token_key(),
+                // No volume is made here: there is no node for a pod.
+                volumes: std::env::temp_dir().join("no-volumes"),
                 stop,
             });
         });

@@ -1,8 +1,8 @@
-//! Node selectors: which nodes a pod's affinity or a volume's takes. Pure.
+//! Node selectors and tolerations: which nodes a pod's affinity or a volume's takes, and which taints a pod bears. Pure.
 //!
-//! Source: Kubernetes' `NodeSelector` (core/v1) and "Assigning Pods to Nodes".
+//! Source: Kubernetes' `NodeSelector` (core/v1), "Assigning Pods to Nodes", "Taints and Tolerations".
 
-use k8s_openapi::api::core::v1::{Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
+use k8s_openapi::api::core::v1::{Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Taint, Toleration};
 use kube::ResourceExt;
 
 /// Whether one of the terms takes the node.
@@ -40,6 +40,19 @@ fn holds(requirement: &NodeSelectorRequirement, value: Option<&str>) -> bool {
         "Gt" => compared().is_some_and(std::cmp::Ordering::is_gt),
         "Lt" => compared().is_some_and(std::cmp::Ordering::is_lt),
         _ => false,
+    }
+}
+
+/// Whether a toleration answers a taint.
+pub fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
+    let effect = toleration.effect.as_deref().unwrap_or("");
+    if !effect.is_empty() && effect != taint.effect {
+        return false;
+    }
+    let key = toleration.key.as_deref().unwrap_or("");
+    match toleration.operator.as_deref() {
+        Some("Exists") => key.is_empty() || key == taint.key,
+        _ => key == taint.key && toleration.value.as_deref().unwrap_or("") == taint.value.as_deref().unwrap_or(""),
     }
 }
 

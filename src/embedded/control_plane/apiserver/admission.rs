@@ -1,14 +1,14 @@
 //! Admission: what the server adds to an object, and when it refuses one.
 //!
 //! Source: Kubernetes' "Admission control" (NamespaceLifecycle, ServiceAccount, DefaultTolerationSeconds,
-//! DefaultStorageClass, StorageObjectInUseProtection, PersistentVolumeClaimResize).
+//! DefaultStorageClass, StorageObjectInUseProtection, PersistentVolumeClaimResize, Priority).
 
 use std::sync::MutexGuard;
 
 use serde_json::{Value, json};
 
 use super::{
-    ApiServer, UserInfo, definitions, meta, pods, services,
+    ApiServer, UserInfo, definitions, meta, pods, priority, services,
     status::{ApiError, collection},
     storage,
 };
@@ -63,6 +63,7 @@ impl ApiServer {
             ("apps", "DaemonSet") => count_templates(None, object),
             ("", "PersistentVolumeClaim") => storage::admit_claim(self, object),
             ("", "PersistentVolume") => storage::admit_volume(object),
+            ("scheduling.k8s.io", "PriorityClass") => priority::admit_class(self, resource, object)?,
             _ => {}
         }
         Ok(None)
@@ -80,6 +81,7 @@ impl ApiServer {
             ("", "Secret") => merge_string_data(next),
             ("apps", "DaemonSet") => count_templates(Some(current), next),
             ("", "PersistentVolumeClaim") => storage::admit_resize(self, resource, current, next)?,
+            ("scheduling.k8s.io", "PriorityClass") => priority::admit_class(self, resource, next)?,
             _ => {}
         }
         Ok(None)

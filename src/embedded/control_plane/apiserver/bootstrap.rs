@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use std::collections::BTreeSet;
 
-use super::{ApiServer, UserInfo, meta, rest::WriteOptions, services, storage};
+use super::{ApiServer, UserInfo, meta, priority, rest::WriteOptions, services, storage};
 use crate::embedded::control_plane::{
     rbac::policy,
     reboot::{self, Fate},
@@ -30,6 +30,9 @@ impl ApiServer {
         });
         self.ensure("", "services", "default", service);
         self.ensure("storage.k8s.io", "storageclasses", "", storage::standard_class());
+        for class in priority::system_classes() {
+            self.ensure("scheduling.k8s.io", "priorityclasses", "", class);
+        }
         self.ensure_policy();
     }
 

@@ -20,6 +20,7 @@ mod meta;
 mod negotiate;
 mod patience;
 mod pods;
+mod priority;
 mod proxy;
 mod reply;
 mod request;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     ApiServer, Body,
     dispatch::Call,
-    meta, reply,
+    meta, priority, reply,
     rest::{DeleteOptions, Part, WriteOptions, decode_as},
     status::ApiError,
     streams,
@@ -23,7 +23,7 @@ const TOKEN_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Completes a new pod: its service account and that account's token, tolerations, quality of service, phase.
 ///
 /// # Errors
-/// 403 when the service account is not there.
+/// 403 when the service account or the priority class is not there.
 pub fn admit(server: &ApiServer, resource: &Resource, namespace: &str, object: &mut Value) -> Result<(), ApiError> {
     let name = meta::name(object).to_owned();
     let fields = meta::fields(object);
@@ -52,6 +52,7 @@ pub fn admit(server: &ApiServer, resource: &Resource, namespace: &str, object: &
         meta::set(spec, "imagePullSecrets", found.get("imagePullSecrets").cloned());
     }
     tolerate_short_outages(spec);
+    priority::admit_pod(server, resource, &name, spec)?;
     begin(object);
     Ok(())
 }

@@ -19,6 +19,7 @@ mod revisions;
 mod service_account;
 mod service_account_token;
 mod stateful_set;
+mod taint_eviction;
 mod volumes;
 
 use std::{path::PathBuf, sync::Arc};
@@ -61,5 +62,6 @@ pub fn start(context: &Context) {
     service_account_token::start(context);
     cluster_role::start(context);
     volumes::start(context);
+    taint_eviction::start(context);
     garbage::start(context);
 }

@@ -2,7 +2,9 @@
 //!
 //! Source: Kubernetes' kube-scheduler: its default plugins, their order and their texts, and the `binding` subresource.
 
+mod affinity;
 mod decide;
+mod resources;
 mod volumes;
 
 use std::{
@@ -12,7 +14,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{Binding, Node, ObjectReference, PersistentVolumeClaim, Pod, PodCondition},
+    api::core::v1::{Binding, Namespace, Node, ObjectReference, PersistentVolumeClaim, Pod, PodCondition},
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
     jiff::Timestamp,
 };
@@ -28,7 +30,10 @@ use crate::embedded::{
     events::{Happening, Recorder, reference},
     informer::{Change, Informer, Informers, Key},
 };
-use crate::embedded::{queue::Queue, write::unless_gone};
+use crate::embedded::{
+    queue::Queue,
+    write::{delete_this, unless_gone},
+};
 use decide::{Cluster, Decision, decide};
 use volumes::Volumes;
 
@@ -42,6 +47,7 @@ pub fn start(client: Client, informers: Informers, recorder: &Recorder, stop: Ca
     again_when_changed(&informers.nodes, &informers, &queue, changes_node);
     again_when_changed(&informers.persistent_volumes, &informers, &queue, |_| true);
     again_when_changed(&informers.storage_classes, &informers, &queue, |_| true);
+    again_when_changed(&informers.namespaces, &informers, &queue, relabels);
     let scheduler = Arc::new(Scheduler {
         client,
         informers,
@@ -131,6 +137,14 @@ fn changes_node(change: &Change<Node>) -> bool {
     }
 }
 
+/// Whether a namespace's change may be what an affinity waits for.
+fn relabels(change: &Change<Namespace>) -> bool {
+    match change {
+        Change::Applied { old: Some(old), new } => old.metadata.labels != new.metadata.labels,
+        _ => true,
+    }
+}
+
 /// Whether a pod's change may let another be scheduled: it went, it ended, or it is where others want to be.
 fn makes_room(change: &Change<Pod>) -> bool {
     match change {
@@ -153,6 +167,15 @@ fn unbound(pod: &Pod) -> bool {
     }) && pod.metadata.deletion_timestamp.is_none()
 }
 
+/// Whether somebody holds the pod back.
+fn gated(pod: &Pod) -> bool {
+    let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
+    gates.is_some_and(|gates| !gates.is_empty())
+}
+
+/// Why a pod is not scheduled that somebody holds back.
+const GATED: &str = "SchedulingGated";
+
 struct Scheduler {
     client: Client,
     informers: Informers,
@@ -172,12 +195,21 @@ impl Scheduler {
         {
             return Ok(None);
         }
+        if gated(&pod) {
+            let message = "Scheduling is blocked due to non-empty scheduling gates";
+            self.refuse(&pod, GATED, message.to_owned(), None).await?;
+            return Ok(None);
+        }
         match decide(&pod, &self.cluster(&pod)) {
             Decision::Bind(node) => self.bind(&pod, node).await?,
             Decision::Choose(node, claims) => self.choose(&node, &claims).await?,
             // What completes its claims queues it again.
             Decision::Wait => {}
-            Decision::Nowhere(message) => self.refuse(&pod, message).await?,
+            Decision::Nowhere(message) => self.refuse(&pod, "Unschedulable", message, None).await?,
+            Decision::Preempt(node, message, victims) => {
+                self.refuse(&pod, "Unschedulable", message, Some(&node)).await?;
+                self.preempt(&pod, &node, &victims).await?;
+            }
         }
         Ok(None)
     }
@@ -205,6 +237,7 @@ impl Scheduler {
         Cluster {
             nodes: cache.nodes.all(),
             pods,
+            namespaces: cache.namespaces.all(),
             volumes: if claims {
                 Volumes {
                     claims: cache
@@ -265,39 +298,91 @@ impl Scheduler {
         Ok(())
     }
 
-    async fn refuse(&self, pod: &Pod, message: String) -> Result<(), kube::Error> {
-        let held = pod
-            .status
-            .as_ref()
-            .and_then(|status| status.conditions.clone())
-            .unwrap_or_default();
-        let told = held
-            .iter()
-            .any(|c| c.type_ == "PodScheduled" && c.status == "False" && c.message.as_ref() == Some(&message));
-        if told {
+    /// Writes why a pod is not scheduled, and the node that is to have room for it soon.
+    async fn refuse(
+        &self,
+        pod: &Pod,
+        reason: &'static str,
+        message: String,
+        node: Option<&str>,
+    ) -> Result<(), kube::Error> {
+        let status = pod.status.clone().unwrap_or_default();
+        let held = status.conditions.unwrap_or_default();
+        let before = held.iter().find(|condition| condition.type_ == "PodScheduled");
+        let told = before.is_some_and(|c| {
+            c.status == "False" && c.reason.as_deref() == Some(reason) && c.message.as_ref() == Some(&message)
+        });
+        if told && (node.is_none() || status.nominated_node_name.as_deref() == node) {
             return Ok(());
         }
-        self.recorder
-            .tell(reference(pod), Happening::warning("FailedScheduling", message.clone()));
+        if reason != GATED && !told {
+            self.recorder
+                .tell(reference(pod), Happening::warning("FailedScheduling", message.clone()));
+        }
+        let since = before
+            .filter(|c| c.status == "False")
+            .and_then(|c| c.last_transition_time.clone());
         let mut conditions: Vec<_> = held
-            .into_iter()
+            .iter()
             .filter(|condition| condition.type_ != "PodScheduled")
+            .cloned()
             .collect();
         conditions.push(PodCondition {
             type_: "PodScheduled".into(),
             status: "False".into(),
-            reason: Some("Unschedulable".into()),
+            reason: Some(reason.into()),
             message: Some(message),
-            last_transition_time: Some(Time(Timestamp::now())),
+            last_transition_time: since.or_else(|| Some(Time(Timestamp::now()))),
             ..PodCondition::default()
         });
+        let mut patch = json!({"metadata": {"uid": pod.uid()}, "status": {"conditions": conditions}});
+        if let Some(node) = node {
+            patch["status"]["nominatedNodeName"] = json!(node);
+        }
+        self.patch_status(pod, &patch).await
+    }
+
+    async fn patch_status(&self, pod: &Pod, patch: &serde_json::Value) -> Result<(), kube::Error> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
-        let patch = json!({"status": {"conditions": conditions}});
         let written = pods
-            .patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+            .patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch))
             .await;
         if let Some(pod) = unless_gone(written)? {
             self.informers.pods.wrote(pod);
+        }
+        Ok(())
+    }
+
+    /// Asks pods that matter less to go.
+    async fn preempt(&self, pod: &Pod, node: &str, victims: &[Arc<Pod>]) -> Result<(), kube::Error> {
+        for victim in victims {
+            if victim.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let mut conditions = victim
+                .status
+                .clone()
+                .and_then(|status| status.conditions)
+                .unwrap_or_default();
+            conditions.retain(|condition| condition.type_ != "DisruptionTarget");
+            conditions.push(PodCondition {
+                type_: "DisruptionTarget".into(),
+                status: "True".into(),
+                reason: Some("PreemptionByScheduler".into()),
+                message: Some(format!("{NAME}: preempting to accommodate a higher priority pod")),
+                last_transition_time: Some(Time(Timestamp::now())),
+                ..PodCondition::default()
+            });
+            let patch = json!({"metadata": {"uid": victim.uid()}, "status": {"conditions": conditions}});
+            self.patch_status(victim, &patch).await?;
+            let pods: Api<Pod> = Api::namespaced(self.client.clone(), &victim.namespace().unwrap_or_default());
+            let gone = delete_this(&pods, &victim.name_any(), &victim.uid().unwrap_or_default()).await?;
+            if let Some(going) = gone {
+                self.informers.pods.wrote(going);
+            }
+            let message = format!("Preempted by pod {} on node {node}", pod.uid().unwrap_or_default());
+            self.recorder
+                .tell(reference(victim.as_ref()), Happening::normal("Preempted", message));
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::embedded::control_plane::volume_binding::{
 };
 
 /// The claims, volumes and classes of a cluster.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub struct Volumes {
     /// The claims of the pod's namespace.
     pub claims: Vec<Arc<PersistentVolumeClaim>>,
@@ -133,14 +133,18 @@ pub fn untold<'a>(waiting: &'a Waiting, node: &str) -> Vec<&'a Arc<PersistentVol
 }
 
 /// Whether another pod has a claim that only one may have.
-pub fn is_taken(pod: &Pod, pods: &[Arc<Pod>], claims: &[Arc<PersistentVolumeClaim>]) -> bool {
+pub fn is_taken<'a>(
+    pod: &Pod,
+    pods: impl Iterator<Item = &'a Arc<Pod>> + Clone,
+    claims: &[Arc<PersistentVolumeClaim>],
+) -> bool {
     let once = |name: &str| {
         let claim = claims.iter().find(|claim| claim.metadata.name.as_deref() == Some(name));
         let modes = claim.and_then(|claim| claim.spec.as_ref()?.access_modes.as_ref());
         modes.is_some_and(|modes| modes.iter().any(|mode| mode == "ReadWriteOncePod"))
     };
     claims_of(pod).filter(|(_, name)| once(name)).any(|(_, name)| {
-        pods.iter().any(|other| {
+        pods.clone().any(|other| {
             other.metadata.namespace == pod.metadata.namespace
                 && other.metadata.uid != pod.metadata.uid
                 && claims_of(other).any(|(_, held)| held == name)
@@ -278,8 +282,8 @@ mod tests {
     fn one_pod_at_a_time_where_the_claim_says_so() {
         let all = volumes("Bound", "now", json!({}));
         let others = [Arc::new(pod("other", "c"))];
-        assert!(is_taken(&pod("p", "c"), &others, &all.claims));
-        assert!(!is_taken(&pod("p", "d"), &others, &all.claims));
-        assert!(!is_taken(&pod("other", "c"), &others, &all.claims));
+        assert!(is_taken(&pod("p", "c"), others.iter(), &all.claims));
+        assert!(!is_taken(&pod("p", "d"), others.iter(), &all.claims));
+        assert!(!is_taken(&pod("other", "c"), others.iter(), &all.claims));
     }
 }

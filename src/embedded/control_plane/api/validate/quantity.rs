@@ -31,6 +31,11 @@ const BINARY: [(&str, i128); 6] = [
 ];
 
 impl Quantity {
+    /// The whole of it, in billionths.
+    pub fn nanos(self) -> i128 {
+        self.nanos
+    }
+
     /// Whole units, rounded up; what is negative counts as nothing.
     pub fn value(self) -> u64 {
         self.in_units_of(Quantity { nanos: NANO })

@@ -1,4 +1,4 @@
-//! ConfigMaps, Secrets, RBAC.
+//! ConfigMaps, Secrets, RBAC, priorities.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -183,5 +183,32 @@ pub fn binding(object: Object<'_>, errors: &mut Errors) {
                 ));
             }
         }
+    }
+}
+
+/// The most that a class of a user's may be worth.
+const MOST_PRIORITY: i64 = 1_000_000_000;
+
+pub fn priority_class(object: Object<'_>, errors: &mut Errors) {
+    let name = object.str("metadata.name");
+    if name.starts_with("system-") {
+        // The two that every cluster has.
+        let own = [
+            ("system-node-critical", 2_000_001_000),
+            ("system-cluster-critical", 2_000_000_000),
+        ];
+        if !own.contains(&(name, object.int("value"))) {
+            let text = "priority class names with 'system-' prefix are reserved for system use only. error: \
+                priority class is not one of the known system priority classes";
+            errors.push(FieldError::forbidden("metadata.name", text));
+        }
+    } else if object.int("value") > MOST_PRIORITY {
+        let text = format!("maximum allowed value of a user defined priority is {MOST_PRIORITY}");
+        errors.push(FieldError::forbidden("value", text));
+    }
+    let policies = ["Never", "PreemptLowerPriority"];
+    let policy = object.str("preemptionPolicy");
+    if !policy.is_empty() && !policies.contains(&policy) {
+        errors.push(FieldError::not_supported("preemptionPolicy", &json!(policy), &policies));
     }
 }

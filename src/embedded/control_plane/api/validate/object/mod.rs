@@ -88,7 +88,7 @@ impl Errors {
 
 /// What is wrong with an object after defaulting; with `old`, also with the change.
 ///
-/// Kinds that no component acts on (quotas, priority classes, …) are checked for their metadata only.
+/// Kinds that no component acts on (quotas, ranges, …) are checked for their metadata only.
 pub fn object(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     let view = Object(object);
@@ -108,6 +108,7 @@ pub fn object(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<F
         ("", "Secret") => config::secret(view, &mut errors),
         ("", "PersistentVolumeClaim") => storage::claim(view, &mut errors),
         ("", "PersistentVolume") => storage::volume(view, &mut errors),
+        ("scheduling.k8s.io", "PriorityClass") => config::priority_class(view, &mut errors),
         ("storage.k8s.io", "StorageClass") => storage::class(view, &mut errors),
         ("apps", "Deployment") => workload::deployment(view, &mut errors),
         ("apps", "ReplicaSet" | "StatefulSet") => workload::replicated(view, &mut errors),

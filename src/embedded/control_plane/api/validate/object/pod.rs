@@ -46,6 +46,10 @@ pub fn spec(spec: Object<'_>, field: &str, errors: &mut Errors) {
             errors.named(&format!("{field}.{name}"), value, check(value));
         }
     }
+    if spec.items("schedulingGates").len() > 0 && !spec.str("nodeName").is_empty() {
+        let text = "cannot be set until all schedulingGates have been cleared";
+        errors.push(FieldError::forbidden(format!("{field}.nodeName"), text));
+    }
     for (index, alias) in spec.items("hostAliases").enumerate() {
         let ip = alias.str("ip");
         if ip.parse::<std::net::IpAddr>().is_err() {

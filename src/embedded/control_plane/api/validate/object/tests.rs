@@ -350,3 +350,182 @@ fn what_a_service_cannot_ask_for() {
         assert_eq!(texts("v1", "Service", &json!({"spec": good})), [""; 0], "{good}");
     }
 }
+
+#[test]
+fn volumes_claims_and_classes() {
+    let volume = |more: Value| {
+        let mut spec =
+            json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "hostPath": {"path": "/mnt/a"}});
+        json_patch::merge(&mut spec, &more);
+        json!({"spec": spec})
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(texts("v1", "PersistentVolume", &volume(json!({}))), none);
+    for (more, expected) in [
+        (json!({"accessModes": null}), "spec.accessModes: Required value"),
+        (json!({"capacity": null}), "spec.capacity: Required value"),
+        (
+            json!({"hostPath": null}),
+            "spec: Required value: must specify a volume type",
+        ),
+        (
+            json!({"nfs": {"server": "s", "path": "/"}}),
+            "spec.nfs: Forbidden: may not specify more than 1 volume type",
+        ),
+        (
+            json!({"hostPath": {"path": "/mnt/../etc"}}),
+            "spec.hostPath.path: Invalid value: \"/mnt/../etc\": must not contain '..'",
+        ),
+        (
+            json!({"persistentVolumeReclaimPolicy": "Burn"}),
+            "spec.persistentVolumeReclaimPolicy: Unsupported value: \"Burn\": supported values: \"Delete\", \"Recycle\", \"Retain\"",
+        ),
+    ] {
+        assert_eq!(
+            texts("v1", "PersistentVolume", &volume(more.clone())),
+            [expected],
+            "{more}"
+        );
+    }
+    assert_eq!(
+        changed(
+            "v1",
+            "PersistentVolume",
+            &volume(json!({})),
+            &volume(json!({"hostPath": {"path": "/mnt/b"}}))
+        ),
+        ["spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation"]
+    );
+    let class = |more: Value| {
+        let mut class = json!({"provisioner": "p"});
+        json_patch::merge(&mut class, &more);
+        class
+    };
+    let of = |kind: &str, more: Value| texts("storage.k8s.io/v1", kind, &class(more));
+    assert_eq!(of("StorageClass", json!({})), none);
+    assert_eq!(
+        of("StorageClass", json!({"provisioner": null})),
+        ["provisioner: Required value"]
+    );
+    assert_eq!(
+        of("StorageClass", json!({"volumeBindingMode": "Later"})),
+        ["volumeBindingMode: Unsupported value: \"Later\": supported values: \"Immediate\", \"WaitForFirstConsumer\""]
+    );
+    assert_eq!(
+        changed(
+            "storage.k8s.io/v1",
+            "StorageClass",
+            &class(json!({})),
+            &class(json!({"provisioner": "q"}))
+        ),
+        ["provisioner: Forbidden: updates to provisioner are forbidden."]
+    );
+}
+
+#[test]
+fn a_claim_is_given_its_volume_once() {
+    let claim = |more: Value| {
+        let mut spec = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+        json_patch::merge(&mut spec, &more);
+        json!({"spec": spec})
+    };
+    let change = |from: Value, to: Value| changed("v1", "PersistentVolumeClaim", &claim(from), &claim(to));
+    let none: [&str; 0] = [];
+    let frozen = "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+    assert_eq!(change(json!({}), json!({"volumeName": "v"})), none);
+    assert_eq!(change(json!({}), json!({"storageClassName": "standard"})), none);
+    assert_eq!(change(json!({"volumeName": "v"}), json!({"volumeName": "w"})), [frozen]);
+    assert_eq!(
+        change(json!({"storageClassName": ""}), json!({"storageClassName": "standard"})),
+        [frozen]
+    );
+    assert_eq!(change(json!({}), json!({"accessModes": ["ReadWriteMany"]})), [frozen]);
+    assert_eq!(
+        change(json!({}), json!({"resources": {"requests": {"storage": "2Gi"}}})),
+        none
+    );
+    assert_eq!(
+        change(json!({}), json!({"resources": {"requests": {"storage": "1Mi"}}})),
+        ["spec.resources.requests.storage: Forbidden: field can not be less than status.capacity"]
+    );
+}
+
+#[test]
+fn a_stateful_set_mounts_what_it_claims() {
+    let set = |mounted: &str| {
+        let container = json!({"name": "c", "image": "i:1", "volumeMounts": [{"name": mounted, "mountPath": "/data"}]});
+        json!({"spec": {"selector": {"matchLabels": {"app": "a"}}, "volumeClaimTemplates": [{"metadata": {"name": "data"}}],
+            "template": {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [container]}}}})
+    };
+    assert_eq!(texts("apps/v1", "StatefulSet", &set("data")), [""; 0]);
+    assert_eq!(
+        texts("apps/v1", "StatefulSet", &set("other")),
+        ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""]
+    );
+}
+
+#[test]
+fn gates_are_only_taken_away() {
+    let gated = |gates: Value, more: Value| {
+        let mut pod = pod(json!({}));
+        pod["spec"]["schedulingGates"] = gates;
+        json_patch::merge(&mut pod, &json!({"spec": more}));
+        pod
+    };
+    let (one, two) = (json!([{"name": "a"}]), json!([{"name": "a"}, {"name": "b"}]));
+    let selector = json!({"nodeSelector": {"zone": "a"}});
+    let near = json!({"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+        {"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]}}}});
+    let none: [&str; 0] = [];
+    let change = |from: Value, to: Value| changed("v1", "Pod", &from, &to);
+    assert_eq!(
+        change(gated(two.clone(), json!({})), gated(one.clone(), json!({}))),
+        none
+    );
+    assert_eq!(change(gated(one.clone(), json!({})), pod(json!({}))), none);
+    assert_eq!(
+        change(gated(one.clone(), json!({})), gated(two, json!({}))),
+        ["spec.schedulingGates: Forbidden: only deletion is allowed, but found new scheduling gate"]
+    );
+    assert_eq!(
+        change(gated(one.clone(), json!({})), gated(one.clone(), selector.clone())),
+        none
+    );
+    assert_eq!(change(gated(one.clone(), json!({})), gated(one.clone(), near)), none);
+    assert_eq!(
+        change(gated(one.clone(), selector.clone()), gated(one.clone(), json!({}))).len(),
+        1
+    );
+    assert_eq!(
+        change(
+            gated(one.clone(), selector.clone()),
+            gated(one.clone(), json!({"nodeSelector": {"zone": "b"}}))
+        )
+        .len(),
+        1
+    );
+    assert_eq!(change(pod(json!({})), gated(json!(null), selector)).len(), 1);
+    assert_eq!(
+        texts("v1", "Pod", &gated(one, json!({"nodeName": "n"}))),
+        ["spec.nodeName: Forbidden: cannot be set until all schedulingGates have been cleared"]
+    );
+}
+
+#[test]
+fn priorities_of_users_are_below_the_systems() {
+    let of = |name: &str, value: i64| {
+        texts(
+            "scheduling.k8s.io/v1",
+            "PriorityClass",
+            &json!({"metadata": {"name": name}, "value": value}),
+        )
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(of("mine", 1_000_000_000), none);
+    assert_eq!(
+        of("mine", 1_000_000_001),
+        ["value: Forbidden: maximum allowed value of a user defined priority is 1000000000"]
+    );
+    assert_eq!(of("system-node-critical", 2_000_001_000), none);
+    assert_eq!(of("system-mine", 1).len(), 1);
+}

@@ -33,6 +33,19 @@ pub fn check(resource: &Resource, new: Object<'_>, old: Object<'_>, errors: &mut
         ("", "Service") => service(new, old, errors),
         ("", "PersistentVolumeClaim") => storage::claim_update(new, old, errors),
         ("", "PersistentVolume") => storage::volume_update(new, old, errors),
+        ("scheduling.k8s.io", "PriorityClass") => {
+            let text = "may not be changed in an update.";
+            if new.int("value") != old.int("value") {
+                errors.push(FieldError::forbidden("value", text));
+            }
+            if new.at("preemptionPolicy").0 != old.at("preemptionPolicy").0 {
+                errors.push(FieldError::invalid(
+                    "preemptionPolicy",
+                    new.at("preemptionPolicy").0,
+                    "field is immutable",
+                ));
+            }
+        }
         ("storage.k8s.io", "StorageClass") => storage::class_update(new, old, errors),
         ("", "Pod") => pod(new, old, errors),
         _ => {}
@@ -106,6 +119,11 @@ fn pod(new: Object<'_>, old: Object<'_>, errors: &mut Errors) {
     if !before.items("ephemeralContainers").all(kept) {
         errors.push(FieldError::forbidden("spec.ephemeralContainers", text));
     }
+    let gate = |is: Object<'_>| before.items("schedulingGates").any(|was| was.0 == is.0);
+    if !spec.items("schedulingGates").all(gate) {
+        let text = "only deletion is allowed, but found new scheduling gate";
+        errors.push(FieldError::forbidden("spec.schedulingGates", text));
+    }
     let tolerated = |was: Object<'_>| spec.items("tolerations").any(|is| is.0 == was.0);
     let unchanged =
         comparable(spec, before) == comparable(before, before) && before.items("tolerations").all(tolerated);
@@ -117,12 +135,48 @@ fn pod(new: Object<'_>, old: Object<'_>, errors: &mut Errors) {
     }
 }
 
+/// A spec without what it asks of nodes beyond what it did before: as long as a pod is held back, that may be added.
+fn as_wide_as(spec: Object<'_>, before: Object<'_>) -> Value {
+    let mut wide = spec.0.clone();
+    let Some(fields) = wide.as_object_mut() else {
+        return wide;
+    };
+    if let Some(selector) = fields.get_mut("nodeSelector").and_then(Value::as_object_mut) {
+        let held = before.entries("nodeSelector");
+        selector.retain(|key, _| held.is_some_and(|held| held.contains_key(key)));
+        if selector.is_empty() && held.is_none() {
+            fields.remove("nodeSelector");
+        }
+    }
+    if !before.at("affinity.nodeAffinity").is_set()
+        && let Some(affinity) = fields.get_mut("affinity").and_then(Value::as_object_mut)
+    {
+        affinity.remove("nodeAffinity");
+        if affinity.is_empty() && !before.at("affinity").is_set() {
+            fields.remove("affinity");
+        }
+    }
+    wide
+}
+
 /// A pod's spec without what may change, and without a node name that scheduling sets once.
 fn comparable(spec: Object<'_>, before: Object<'_>) -> Vec<(String, Value)> {
-    let mut without = vec!["activeDeadlineSeconds", "tolerations", "ephemeralContainers"];
+    let mut without = vec![
+        "activeDeadlineSeconds",
+        "tolerations",
+        "ephemeralContainers",
+        "schedulingGates",
+    ];
     if before.str("nodeName").is_empty() {
         without.push("nodeName");
     }
+    let narrowed;
+    let spec = if before.items("schedulingGates").len() > 0 {
+        narrowed = as_wide_as(spec, before);
+        Object(&narrowed)
+    } else {
+        spec
+    };
     let mut fields = rest(spec, &without);
     for (_, containers) in fields
         .iter_mut()
