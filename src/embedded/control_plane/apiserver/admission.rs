@@ -8,7 +8,7 @@ use std::sync::MutexGuard;
 use serde_json::{Value, json};
 
 use super::{
-    ApiServer, UserInfo, definitions, meta, pods, priority, services,
+    ApiServer, UserInfo, definitions, jobs, meta, pods, priority, services,
     status::{ApiError, collection},
     storage,
 };
@@ -61,6 +61,7 @@ impl ApiServer {
             ("", "Service") => return services::admit_create(self, resource, object).map(Some),
             ("", "Secret") => merge_string_data(object),
             ("apps", "DaemonSet") => count_templates(None, object),
+            ("batch", "Job") => jobs::complete(object),
             ("", "PersistentVolumeClaim") => storage::admit_claim(self, object),
             ("", "PersistentVolume") => storage::admit_volume(object),
             ("scheduling.k8s.io", "PriorityClass") => priority::admit_class(self, resource, object)?,

@@ -15,6 +15,7 @@ mod discovery;
 mod dispatch;
 mod events;
 mod flow;
+mod jobs;
 mod managed_fields;
 mod meta;
 mod negotiate;

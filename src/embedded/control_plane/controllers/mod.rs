@@ -10,6 +10,7 @@ mod endpoint_slice_mirroring;
 pub(crate) mod endpoints;
 mod follow;
 mod garbage;
+mod job;
 mod namespace;
 pub(crate) mod owner;
 mod pods;
@@ -54,6 +55,7 @@ pub fn start(context: &Context) {
     replica_set::start(context);
     stateful_set::start(context);
     daemon_set::start(context);
+    job::start(context);
     endpoint_slice::start(context);
     endpoint_slice_mirroring::start(context);
     endpoints::start(context);

@@ -97,7 +97,9 @@ pub fn job(spec: &mut Fields) {
         pointer(spec, "completions", json!(1));
     }
     pointer(spec, "parallelism", json!(1));
-    pointer(spec, "backoffLimit", json!(6));
+    // each index has a limit of its own then
+    let limit = if spec.contains_key("backoffLimitPerIndex") { i32::MAX } else { 6 };
+    pointer(spec, "backoffLimit", json!(limit));
     pointer(spec, "completionMode", json!("NonIndexed"));
     pointer(spec, "suspend", json!(false));
     let policy = if spec.contains_key("podFailurePolicy") {

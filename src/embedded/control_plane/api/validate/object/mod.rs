@@ -2,6 +2,7 @@
 //!
 //! Source: Kubernetes' `pkg/apis/*/validation` and apimachinery's `ValidateObjectMeta`; texts are theirs.
 
+mod batch;
 mod config;
 mod container;
 mod meta;
@@ -117,8 +118,8 @@ pub fn object(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<F
             let problems = definition::check(view, old.map(Object));
             problems.into_iter().for_each(|error| errors.push(error));
         }
-        ("batch", "Job") => workload::job(view.at("spec"), "spec", &mut errors),
-        ("batch", "CronJob") => workload::cron_job(view, &mut errors),
+        ("batch", "Job") => batch::job(view, &mut errors),
+        ("batch", "CronJob") => batch::cron_job(view, &mut errors),
         ("discovery.k8s.io", "EndpointSlice") => network::endpoint_slice(view, &mut errors),
         ("networking.k8s.io", "NetworkPolicy") => network::policy(view, &mut errors),
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => config::role(view, &mut errors),

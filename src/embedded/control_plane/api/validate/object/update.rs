@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     super::super::{Resource, view::Object},
-    Errors, FieldError, storage,
+    Errors, FieldError, batch, storage,
 };
 
 const IMMUTABLE: &str = "field is immutable";
@@ -18,11 +18,7 @@ pub fn check(resource: &Resource, new: Object<'_>, old: Object<'_>, errors: &mut
     match (resource.group.as_str(), resource.kind.as_str()) {
         ("apps", "Deployment" | "ReplicaSet" | "DaemonSet") => same("spec.selector", IMMUTABLE),
         ("apps", "StatefulSet") => stateful_set(new, old, errors),
-        ("batch", "Job") => {
-            for path in ["spec.selector", "spec.template", "spec.completions"] {
-                same(path, IMMUTABLE);
-            }
-        }
+        ("batch", "Job") => batch::job_update(new, old, errors),
         ("discovery.k8s.io", "EndpointSlice") => same("addressType", IMMUTABLE),
         ("rbac.authorization.k8s.io", _) => same("roleRef", "cannot change roleRef"),
         ("", "Secret") => {

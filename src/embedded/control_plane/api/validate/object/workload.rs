@@ -179,26 +179,3 @@ fn template(template: Object<'_>, restart: &[&str], errors: &mut Errors) {
         ));
     }
 }
-
-/// A job's spec at `field`.
-pub fn job(spec: Object<'_>, field: &str, errors: &mut Errors) {
-    for number in ["parallelism", "completions", "backoffLimit", "ttlSecondsAfterFinished"] {
-        errors.not_negative(spec, number, field);
-    }
-    let template = spec.at("template");
-    pod::spec(template.at("spec"), &format!("{field}.template.spec"), errors);
-    if template.str("spec.restartPolicy") == "Always" {
-        let value = template.at("spec.restartPolicy").0;
-        let field = format!("{field}.template.spec.restartPolicy");
-        errors.push(FieldError::not_supported(field, value, &["OnFailure", "Never"]));
-    }
-}
-
-pub fn cron_job(object: Object<'_>, errors: &mut Errors) {
-    let spec = object.at("spec");
-    if spec.str("schedule").is_empty() {
-        errors.push(FieldError::required("spec.schedule", ""));
-    }
-    errors.one_of(spec, "concurrencyPolicy", "spec", &["Allow", "Forbid", "Replace"]);
-    job(spec.at("jobTemplate.spec"), "spec.jobTemplate.spec", errors);
-}
