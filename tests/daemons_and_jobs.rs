@@ -149,3 +149,221 @@ fn a_daemon_set_follows_labels_and_taints_of_the_node() {
         );
     });
 }
+
+/// A Job of a shell's script.
+fn job(name: &str, script: &str, spec: Value) -> Value {
+    let mut whole = json!({"template": {"metadata": {"labels": {"app": name}}, "spec": {"restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 0, "containers": [
+            {"name": "c", "image": "ztlab.dev/toolbox:1", "command": ["sh", "-c", script]}]}}});
+    whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": name}, "spec": whole})
+}
+
+fn conditions(lab: &Lab, job: &str) -> Vec<String> {
+    let job = lab.get(&["job", job]);
+    let held = job["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    held.iter()
+        .filter(|one| one["status"] == "True")
+        .map(|one| format!("{}: {}", one["type"].as_str().unwrap(), one["reason"].as_str().unwrap()))
+        .collect()
+}
+
+#[test]
+fn jobs_run_to_their_ends_and_are_counted_once() {
+    everywhere(|lab| {
+        lab.kubectl(&[
+            "create",
+            "job",
+            "hello",
+            "--image=ztlab.dev/toolbox:1",
+            "--",
+            "sh",
+            "-c",
+            "echo hello",
+        ]);
+        lab.kubectl(&["wait", "--for=condition=complete", "job/hello", "--timeout=60s"]);
+        assert_eq!(lab.kubectl(&["logs", "job/hello"]), "hello\n");
+        let shown = lab.kubectl(&["get", "job/hello"]);
+        let cells: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(cells[..3], ["hello", "Complete", "1/1"], "{shown}");
+        assert_eq!(
+            conditions(lab, "hello"),
+            ["SuccessCriteriaMet: CompletionsReached", "Complete: CompletionsReached"]
+        );
+        lab.event("hello", "SuccessfulCreate: Created pod: hello-");
+        lab.event("hello", "Completed: Job completed");
+        let of_hello = lab.get(&["pods", "-l", "batch.kubernetes.io/job-name=hello"]);
+        assert_eq!(of_hello["items"].as_array().unwrap().len(), 1);
+        assert!(of_hello["items"][0]["metadata"]["finalizers"].is_null(), "{of_hello}");
+
+        // each index is done once, two at a time
+        let script = "echo $JOB_COMPLETION_INDEX $(hostname)";
+        lab.apply(&[job(
+            "many",
+            script,
+            json!({"completions": 5, "parallelism": 2, "completionMode": "Indexed"}),
+        )]);
+        lab.kubectl(&["wait", "--for=condition=complete", "job/many", "--timeout=60s"]);
+        let status = lab.get(&["job/many"])["status"].clone();
+        assert_eq!(
+            (&status["succeeded"], &status["completedIndexes"]),
+            (&json!(5), &json!("0-4")),
+            "{status}"
+        );
+        let logs = lab.kubectl(&["logs", "-l", "app=many", "--max-log-requests=9"]);
+        let mut lines: Vec<&str> = logs.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["0 many-0", "1 many-1", "2 many-2", "3 many-3", "4 many-4"]);
+
+        // a pod that is taken away counts as failed and is made again
+        lab.apply(&[job("again", "sleep 1000", json!({}))]);
+        let running = || {
+            lab.until("it runs", || lab.get(&["job/again"])["status"]["ready"] == 1);
+            pods(lab, "again", "/metadata/name")[0].as_str().unwrap().to_owned()
+        };
+        let first = running();
+        lab.kubectl(&["delete", "pod", &first, "--wait=false"]);
+        lab.until("it is counted", || lab.get(&["job/again"])["status"]["failed"] == 1);
+        lab.until("another is made", || {
+            pods(lab, "again", "/metadata/name")
+                .iter()
+                .any(|name| *name != first.as_str())
+        });
+
+        // what is left goes with its Job, uncounted
+        lab.kubectl(&["delete", "job", "--all"]);
+        lab.until("nothing is left", || {
+            lab.get(&["pods"])["items"].as_array().unwrap().is_empty()
+        });
+    });
+}
+
+#[test]
+fn jobs_fail_by_limit_policy_and_deadline() {
+    everywhere(|lab| {
+        let policy = json!({"rules": [{"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}}]});
+        lab.apply(&[
+            job("limit", "exit 3", json!({"backoffLimit": 0})),
+            job(
+                "policy",
+                "exit 42",
+                json!({"backoffLimit": 6, "podFailurePolicy": policy}),
+            ),
+            job("late", "sleep 1000", json!({"activeDeadlineSeconds": 1})),
+        ]);
+        for (name, reason, message) in [
+            (
+                "limit",
+                "BackoffLimitExceeded",
+                "Job has reached the specified backoff limit",
+            ),
+            (
+                "policy",
+                "PodFailurePolicy",
+                "failed with exit code 42 matching FailJob rule at index 0",
+            ),
+            (
+                "late",
+                "DeadlineExceeded",
+                "Job was active longer than specified deadline",
+            ),
+        ] {
+            lab.kubectl(&[
+                "wait",
+                "--for=condition=failed",
+                &format!("job/{name}"),
+                "--timeout=60s",
+            ]);
+            assert_eq!(
+                conditions(lab, name),
+                [format!("FailureTarget: {reason}"), format!("Failed: {reason}")]
+            );
+            lab.event(name, message);
+            assert_eq!(lab.get(&["job", name])["status"]["failed"], 1);
+        }
+        let refused = lab.try_apply(&[job(
+            "never",
+            "true",
+            json!({"template": {"spec": {"containers": [
+            {"name": "c", "image": "ztlab.dev/toolbox:1"}]}}}),
+        )]);
+        assert_eq!(
+            text(&refused.stderr).trim(),
+            "The Job \"never\" is invalid: spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""
+        );
+    });
+}
+
+#[test]
+fn jobs_wait_while_they_are_suspended_and_go_when_their_time_is_over() {
+    everywhere(|lab| {
+        lab.apply(&[job("later", "sleep 1000", json!({"suspend": true}))]);
+        let suspended = || conditions(lab, "later") == ["Suspended: JobSuspended"];
+        lab.until("it is suspended", suspended);
+        assert!(pods(lab, "later", "/kind").is_empty());
+        let suspend = |yes: bool| {
+            let patch = format!(r#"{{"spec": {{"suspend": {yes}}}}}"#);
+            lab.kubectl(&["patch", "job/later", "--type=merge", "-p", &patch]);
+        };
+        suspend(false);
+        lab.until("it runs", || lab.get(&["job/later"])["status"]["ready"] == 1);
+        suspend(true);
+        lab.until("its pod is gone", || {
+            lab.get(&["pods"])["items"].as_array().unwrap().is_empty()
+        });
+        lab.until("it is suspended again", suspended);
+        let status = lab.get(&["job/later"])["status"].clone();
+        assert!(status["failed"].is_null() && status["active"].is_null(), "{status}");
+        lab.event("later", "Resumed: Job resumed");
+
+        lab.apply(&[job("brief", "true", json!({"ttlSecondsAfterFinished": 1}))]);
+        lab.event("brief", "Completed: Job completed");
+        lab.until("it has gone by itself", || {
+            let found = lab.try_kubectl(&["get", "job/brief"]);
+            !found.status.success() && pods(lab, "brief", "/kind").is_empty()
+        });
+    });
+}
+
+#[test]
+fn cron_jobs_make_jobs_at_their_times_and_on_demand() {
+    everywhere(|lab| {
+        let cron = |name: &str, spec: Value| {
+            let template = job(name, "true", json!({}))["spec"].clone();
+            let mut whole = json!({"schedule": "@every 1s", "jobTemplate": {"spec": template}});
+            whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+            json!({"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name}, "spec": whole})
+        };
+        lab.apply(&[cron("tick", json!({}))]);
+        lab.event("tick", "SuccessfulCreate: Created job tick-");
+        lab.event("tick", "SawCompletedJob: Saw completed job: tick-");
+        let held = lab.get(&["cronjob/tick"]);
+        assert!(held["status"]["lastScheduleTime"].is_string(), "{held}");
+        let made = lab.get(&["jobs"])["items"][0].clone();
+        assert_eq!(made["metadata"]["ownerReferences"][0]["name"], "tick");
+        assert!(made["metadata"]["annotations"]["batch.kubernetes.io/cronjob-scheduled-timestamp"].is_string());
+        let shown = lab.kubectl(&["get", "cronjob/tick"]);
+        assert!(shown.contains("@every 1s"), "{shown}");
+
+        // one that waits makes none, but for who asks for one
+        lab.apply(&[cron(
+            "idle",
+            json!({"schedule": "0 0 29 2 *", "timeZone": "Europe/Berlin", "suspend": true}),
+        )]);
+        lab.kubectl(&["create", "job", "--from=cronjob/idle", "now"]);
+        lab.kubectl(&["wait", "--for=condition=complete", "job/now", "--timeout=60s"]);
+        assert_eq!(lab.get(&["job/now"])["metadata"]["ownerReferences"][0]["name"], "idle");
+
+        let refused = lab.try_apply(&[cron("bad", json!({"schedule": "every day", "timeZone": "Moon"}))]);
+        assert_eq!(
+            text(&refused.stderr).trim(),
+            "The CronJob \"bad\" is invalid: \n\
+             * spec.schedule: Invalid value: \"every day\": expected exactly 5 fields, found 2: [every day]\n\
+             * spec.timeZone: Invalid value: \"Moon\": unknown time zone Moon"
+        );
+        lab.kubectl(&["delete", "cronjob", "--all"]);
+        lab.until("nothing is left", || {
+            lab.get(&["jobs,pods"])["items"].as_array().unwrap().is_empty()
+        });
+    });
+}

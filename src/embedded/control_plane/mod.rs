@@ -7,6 +7,7 @@ pub(crate) mod node_selector;
 pub mod pki;
 pub mod rbac;
 pub mod reboot;
+pub(crate) mod schedule;
 pub mod scheduler;
 pub mod snapshot;
 pub mod storage;

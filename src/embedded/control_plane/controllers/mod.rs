@@ -3,6 +3,7 @@
 //! Each has a pure half (what to do, what the status is) and a half that watches and applies.
 
 mod cluster_role;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod endpoint_slice;
@@ -56,6 +57,7 @@ pub fn start(context: &Context) {
     stateful_set::start(context);
     daemon_set::start(context);
     job::start(context);
+    cron_job::start(context);
     endpoint_slice::start(context);
     endpoint_slice_mirroring::start(context);
     endpoints::start(context);

@@ -98,7 +98,11 @@ pub fn job(spec: &mut Fields) {
     }
     pointer(spec, "parallelism", json!(1));
     // each index has a limit of its own then
-    let limit = if spec.contains_key("backoffLimitPerIndex") { i32::MAX } else { 6 };
+    let limit = if spec.contains_key("backoffLimitPerIndex") {
+        i32::MAX
+    } else {
+        6
+    };
     pointer(spec, "backoffLimit", json!(limit));
     pointer(spec, "completionMode", json!("NonIndexed"));
     pointer(spec, "suspend", json!(false));

@@ -87,7 +87,10 @@ fn job_of(pod: &Pod, owner: &Owner) -> Key {
 }
 
 fn owner_is(job: &Option<Arc<Job>>, owner: &Owner) -> bool {
-    owner.kind == "Job" && job.as_ref().is_some_and(|job| job.metadata.uid.as_ref() == Some(&owner.uid))
+    owner.kind == "Job"
+        && job
+            .as_ref()
+            .is_some_and(|job| job.metadata.uid.as_ref() == Some(&owner.uid))
 }
 
 fn selector(job: &Job) -> LabelSelector {
@@ -171,7 +174,10 @@ impl Controller {
         for (at, new) in plan.create.iter().enumerate() {
             if let Err(error) = self.create(job, &pods, *new).await {
                 let missing = pods::count(plan.create.len() - at);
-                status.active = status.active.map(|active| active - missing).filter(|active| *active > 0);
+                status.active = status
+                    .active
+                    .map(|active| active - missing)
+                    .filter(|active| *active > 0);
                 failure = Some(error);
                 break;
             }
@@ -219,7 +225,9 @@ impl Controller {
     /// Takes the finalizer from a pod.
     async fn release(&self, pods: &Api<Pod>, name: &str) -> Result<(), kube::Error> {
         let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": [FINALIZER]}});
-        let patched = pods.patch(name, &PatchParams::default(), &Patch::Strategic(&patch)).await;
+        let patched = pods
+            .patch(name, &PatchParams::default(), &Patch::Strategic(&patch))
+            .await;
         if let Some(pod) = unless_gone(patched)? {
             // The last finalizer of a pod that is being deleted takes the pod with it.
             let ends = pods::terminating(&pod) && pod.finalizers().is_empty();

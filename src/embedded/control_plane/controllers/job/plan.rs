@@ -83,7 +83,9 @@ pub fn finished(job: &Job) -> Option<&JobCondition> {
 
 /// What to do for a Job.
 pub fn plan(facts: Facts<'_>) -> Plan {
-    let Some(spec) = &facts.job.spec else { return Plan::default() };
+    let Some(spec) = &facts.job.spec else {
+        return Plan::default();
+    };
     if let Some(end) = finished(facts.job) {
         return over(&facts, spec, end);
     }
@@ -138,7 +140,10 @@ struct Planner<'a> {
 impl<'a> Planner<'a> {
     fn new(facts: Facts<'a>, spec: &'a JobSpec) -> Self {
         let status = facts.job.status.clone().unwrap_or_default();
-        let completions = spec.completions.and_then(|number| u32::try_from(number).ok()).unwrap_or(0);
+        let completions = spec
+            .completions
+            .and_then(|number| u32::try_from(number).ok())
+            .unwrap_or(0);
         let read = |text: &Option<String>| Indexes::parse(text.as_deref().unwrap_or_default(), completions);
         let running = facts.pods.iter().map(AsRef::as_ref).filter(|pod| !pods::ended(pod));
         let (leaving, active) = running.partition(|pod| pods::terminating(pod));
@@ -168,7 +173,13 @@ impl<'a> Planner<'a> {
 
     /// Counts the pods that have ended.
     fn count(&mut self) {
-        let tracked: Vec<&Pod> = self.facts.pods.iter().map(AsRef::as_ref).filter(|pod| pod::tracked(pod)).collect();
+        let tracked: Vec<&Pod> = self
+            .facts
+            .pods
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|pod| pod::tracked(pod))
+            .collect();
         let uids: HashSet<String> = tracked.iter().filter_map(|pod| pod.uid()).collect();
         for (waiting, total) in [
             (&mut self.waiting.succeeded, &mut self.status.succeeded),
@@ -400,7 +411,13 @@ impl<'a> Planner<'a> {
             let scheduled = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
             let age = pod.metadata.creation_timestamp.as_ref().map(|time| time.0);
             let running = pods::phase(pod) == "Running";
-            (!scheduled, !running, pods::ready_since(pod).is_none(), age, pod.name_any())
+            (
+                !scheduled,
+                !running,
+                pods::ready_since(pod).is_none(),
+                age,
+                pod.name_any(),
+            )
         });
         let mut taken = HashSet::new();
         let (indexed, completions) = (self.indexed, self.completions);
@@ -420,7 +437,12 @@ impl<'a> Planner<'a> {
     fn create_indexes(&mut self, missing: usize) {
         let only_failed = pod::replaces_only_failed(self.facts.job);
         let holding = self.leaving.iter().filter(|_| only_failed);
-        let taken: HashSet<u32> = self.active.iter().chain(holding).filter_map(|pod| pod::index(pod)).collect();
+        let taken: HashSet<u32> = self
+            .active
+            .iter()
+            .chain(holding)
+            .filter_map(|pod| pod::index(pod))
+            .collect();
         let mut create = Vec::new();
         let overall = match self.per_index() {
             Some(_) => 0,
@@ -461,7 +483,10 @@ impl<'a> Planner<'a> {
     /// How many seconds no new pod is made: longer with each pod that failed since the last success.
     fn pause(&self, of: impl Fn(&Pod) -> bool) -> i64 {
         let ended = || self.facts.pods.iter().filter(|pod| pods::ended(pod) && of(pod));
-        let success = ended().filter(|pod| pod::succeeded(pod)).map(|pod| pod::ended_at(pod)).max();
+        let success = ended()
+            .filter(|pod| pod::succeeded(pod))
+            .map(|pod| pod::ended_at(pod))
+            .max();
         let failures: Vec<_> = ended()
             .filter(|pod| !pod::succeeded(pod))
             .map(|pod| pod::ended_at(pod))

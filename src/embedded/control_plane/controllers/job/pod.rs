@@ -33,7 +33,10 @@ pub struct New {
 pub fn make(job: &Job, new: New) -> Pod {
     let template = job.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
     let mut pod = pods::from_template(job, &template);
-    pod.metadata.finalizers.get_or_insert_default().push(FINALIZER.to_owned());
+    pod.metadata
+        .finalizers
+        .get_or_insert_default()
+        .push(FINALIZER.to_owned());
     let Some(index) = new.index else { return pod };
     let name = job.name_any();
     let base: String = name.chars().take(57 - index.to_string().len()).collect();
@@ -99,7 +102,10 @@ pub fn failed(job: &Job, pod: &Pod) -> bool {
 
 /// Whether a pod that is being deleted holds its place until it has ended.
 pub fn replaces_only_failed(job: &Job) -> bool {
-    let policy = job.spec.as_ref().and_then(|spec| spec.pod_replacement_policy.as_deref());
+    let policy = job
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.pod_replacement_policy.as_deref());
     policy == Some("Failed")
 }
 
@@ -122,5 +128,8 @@ pub fn ended_at(pod: &Pod) -> Timestamp {
 pub fn restarts(pod: &Pod) -> i64 {
     let Some(status) = &pod.status else { return 0 };
     let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
-    containers.flatten().map(|container| i64::from(container.restart_count)).sum()
+    containers
+        .flatten()
+        .map(|container| i64::from(container.restart_count))
+        .sum()
 }

@@ -44,22 +44,23 @@ fn matches(rule: &PodFailurePolicyRule, pod: &Pod) -> Option<String> {
     if let Some(codes) = &rule.on_exit_codes {
         let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
         let (container, code) = containers.flatten().find_map(|container| exit(codes, container))?;
-        return Some(format!("Container {container} for pod {full} failed with exit code {code}"));
+        return Some(format!(
+            "Container {container} for pod {full} failed with exit code {code}"
+        ));
     }
     let patterns = rule.on_pod_conditions.as_deref().unwrap_or_default();
     let found = status.conditions.iter().flatten().find(|condition| {
         let is = |condition: &&k8s_openapi::api::core::v1::PodCondition, kind: &str, status: &str| {
             condition.type_ == kind && condition.status == status
         };
-        patterns.iter().any(|pattern| is(condition, &pattern.type_, &pattern.status))
+        patterns
+            .iter()
+            .any(|pattern| is(condition, &pattern.type_, &pattern.status))
     })?;
     Some(format!("Pod {full} has condition {}", found.type_))
 }
 
-fn exit<'a>(
-    codes: &PodFailurePolicyOnExitCodesRequirement,
-    container: &'a ContainerStatus,
-) -> Option<(&'a str, i32)> {
+fn exit<'a>(codes: &PodFailurePolicyOnExitCodesRequirement, container: &'a ContainerStatus) -> Option<(&'a str, i32)> {
     let named = codes.container_name.as_ref().is_none_or(|name| *name == container.name);
     let code = container.state.as_ref()?.terminated.as_ref()?.exit_code;
     let listed = codes.values.contains(&code);
@@ -73,7 +74,10 @@ fn exit<'a>(
 
 /// The first rule of the success policy that the indexes satisfy.
 pub fn succeeded(spec: &JobSpec, done: &Indexes) -> Option<usize> {
-    let completions = spec.completions.and_then(|number| u32::try_from(number).ok()).unwrap_or(0);
+    let completions = spec
+        .completions
+        .and_then(|number| u32::try_from(number).ok())
+        .unwrap_or(0);
     let rules = &spec.success_policy.as_ref()?.rules;
     rules.iter().position(|rule| {
         let count = rule.succeeded_count.and_then(|count| usize::try_from(count).ok());

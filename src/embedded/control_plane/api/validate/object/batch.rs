@@ -2,12 +2,14 @@
 //!
 //! Source: Kubernetes' `pkg/apis/batch/validation`.
 
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::{
     super::super::{selector::LabelSelector, view::Object},
     Errors, FieldError, meta, pod,
 };
+use crate::embedded::control_plane::schedule;
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 const IMMUTABLE: &str = "field is immutable";
@@ -22,7 +24,9 @@ pub fn job(object: Object<'_>, errors: &mut Errors) {
     job_spec(spec, "spec", errors);
     let (selector, template) = (spec.at("selector"), spec.at("template"));
     let none = Value::Object(serde_json::Map::new());
-    let labels = Some(template.at("metadata.labels").0).filter(|labels| !labels.is_null()).unwrap_or(&none);
+    let labels = Some(template.at("metadata.labels").0)
+        .filter(|labels| !labels.is_null())
+        .unwrap_or(&none);
     if selector.is_set() {
         meta::selector(selector, "spec.selector", errors);
         if LabelSelector::from_object(selector.0).is_ok_and(|known| !known.matches(template.0)) {
@@ -38,7 +42,11 @@ pub fn job(object: Object<'_>, errors: &mut Errors) {
     let expressions = selector.items("matchExpressions").len();
     if !spec.bool("manualSelector") && !uid.is_empty() {
         if others + expressions > 0 {
-            errors.push(FieldError::invalid("spec.selector", selector.0, "`selector` not auto-generated"));
+            errors.push(FieldError::invalid(
+                "spec.selector",
+                selector.0,
+                "`selector` not auto-generated",
+            ));
         }
         if labels.get(UID_LABEL).and_then(Value::as_str) != Some(uid) {
             let text = format!("must be '{uid}'");
@@ -64,12 +72,19 @@ fn job_spec(spec: Object<'_>, field: &str, errors: &mut Errors) {
     let indexed = spec.str("completionMode") == "Indexed";
     if indexed {
         if !spec.at("completions").is_set() {
-            errors.push(FieldError::required(format!("{field}.completions"), "when completion mode is Indexed"));
+            errors.push(FieldError::required(
+                format!("{field}.completions"),
+                "when completion mode is Indexed",
+            ));
         }
         for number in ["completions", "parallelism"] {
             if spec.int(number) > MOST_INDEXES {
                 let text = format!("must be less than or equal to {MOST_INDEXES}");
-                errors.push(FieldError::invalid(format!("{field}.{number}"), spec.at(number).0, text));
+                errors.push(FieldError::invalid(
+                    format!("{field}.{number}"),
+                    spec.at(number).0,
+                    text,
+                ));
             }
         }
     }
@@ -89,10 +104,19 @@ fn job_spec(spec: Object<'_>, field: &str, errors: &mut Errors) {
     if spec.at("podFailurePolicy").is_set() && restart != "Never" {
         let text = "only \"Never\" is supported when podFailurePolicy is specified";
         let value = template.at("spec.restartPolicy").0;
-        errors.push(FieldError::invalid(format!("{field}.template.spec.restartPolicy"), value, text));
+        errors.push(FieldError::invalid(
+            format!("{field}.template.spec.restartPolicy"),
+            value,
+            text,
+        ));
     }
     failure_policy(spec, &format!("{field}.podFailurePolicy"), errors);
-    success_policy(spec.at("successPolicy"), indexed, &format!("{field}.successPolicy"), errors);
+    success_policy(
+        spec.at("successPolicy"),
+        indexed,
+        &format!("{field}.successPolicy"),
+        errors,
+    );
 }
 
 fn per_index(spec: Object<'_>, indexed: bool, field: &str, errors: &mut Errors) {
@@ -104,7 +128,11 @@ fn per_index(spec: Object<'_>, indexed: bool, field: &str, errors: &mut Errors) 
     } else if !indexed {
         let text = "requires indexed completion mode";
         let value = spec.at("backoffLimitPerIndex").0;
-        errors.push(FieldError::invalid(format!("{field}.backoffLimitPerIndex"), value, text));
+        errors.push(FieldError::invalid(
+            format!("{field}.backoffLimitPerIndex"),
+            value,
+            text,
+        ));
     }
 }
 
@@ -154,7 +182,11 @@ fn exit_codes(spec: Object<'_>, codes: Object<'_>, field: &str, errors: &mut Err
     let values = codes.items("values");
     if values.len() == 0 {
         let text = "at least one value is required";
-        errors.push(FieldError::invalid(format!("{field}.values"), codes.at("values").0, text));
+        errors.push(FieldError::invalid(
+            format!("{field}.values"),
+            codes.at("values").0,
+            text,
+        ));
     }
     if values.len() > MOST.1 {
         errors.push(FieldError {
@@ -169,7 +201,10 @@ fn exit_codes(spec: Object<'_>, codes: Object<'_>, field: &str, errors: &mut Err
         }
     }
     let name = codes.at("containerName");
-    let of = |list: &str| spec.items(&format!("template.spec.{list}")).any(|one| one.at("name").0 == name.0);
+    let of = |list: &str| {
+        spec.items(&format!("template.spec.{list}"))
+            .any(|one| one.at("name").0 == name.0)
+    };
     if name.is_set() && !of("containers") && !of("initContainers") {
         let text = "must be one of the container or initContainer names in the pod template";
         errors.push(FieldError::invalid(format!("{field}.containerName"), name.0, text));
@@ -212,7 +247,14 @@ pub fn job_update(new: Object<'_>, old: Object<'_>, errors: &mut Errors) {
             errors.push(FieldError::invalid(format!("spec.{path}"), spec.at(path).0, IMMUTABLE));
         }
     };
-    for path in ["selector", "completionMode", "podFailurePolicy", "successPolicy", "backoffLimitPerIndex", "managedBy"] {
+    for path in [
+        "selector",
+        "completionMode",
+        "podFailurePolicy",
+        "successPolicy",
+        "backoffLimitPerIndex",
+        "managedBy",
+    ] {
         same(path);
     }
     // An Indexed Job may grow and shrink as a whole.
@@ -234,7 +276,10 @@ fn placed(template: Object<'_>) -> Value {
     let mut template = template.0.clone();
     for (part, fields) in [
         ("metadata", &["labels", "annotations"][..]),
-        ("spec", &["nodeSelector", "affinity", "tolerations", "schedulingGates"][..]),
+        (
+            "spec",
+            &["nodeSelector", "affinity", "tolerations", "schedulingGates"][..],
+        ),
     ] {
         if let Some(part) = template.get_mut(part).and_then(Value::as_object_mut) {
             fields.iter().for_each(|field| drop(part.remove(*field)));
@@ -245,17 +290,38 @@ fn placed(template: Object<'_>) -> Value {
 
 /// A CronJob.
 pub fn cron_job(object: Object<'_>, errors: &mut Errors) {
+    const LONGEST_NAME: usize = 52;
     let spec = object.at("spec");
-    if spec.str("schedule").is_empty() {
+    let name = object.at("metadata.name");
+    if object.str("metadata.name").len() > LONGEST_NAME {
+        let text = format!("must be no more than {LONGEST_NAME} characters");
+        errors.push(FieldError::invalid("metadata.name", name.0, text));
+    }
+    let text = spec.str("schedule");
+    if text.is_empty() {
         errors.push(FieldError::required("spec.schedule", ""));
+    } else if let Err(error) = schedule::parse(text, TimeZone::UTC) {
+        errors.push(FieldError::invalid("spec.schedule", spec.at("schedule").0, error));
+    }
+    let zone = spec.at("timeZone");
+    if let Some(Err(error)) = zone.0.as_str().map(|name| schedule::zone(Some(name))) {
+        errors.push(FieldError::invalid("spec.timeZone", zone.0, error));
     }
     errors.one_of(spec, "concurrencyPolicy", "spec", &["Allow", "Forbid", "Replace"]);
-    for number in ["startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit"] {
+    for number in [
+        "startingDeadlineSeconds",
+        "successfulJobsHistoryLimit",
+        "failedJobsHistoryLimit",
+    ] {
         errors.not_negative(spec, number, "spec");
     }
     if spec.at("jobTemplate.spec.manualSelector").is_set() {
         let value = spec.at("jobTemplate.spec.manualSelector").0;
-        errors.push(FieldError::not_supported("spec.jobTemplate.spec.manualSelector", value, &["false"]));
+        errors.push(FieldError::not_supported(
+            "spec.jobTemplate.spec.manualSelector",
+            value,
+            &["false"],
+        ));
     }
     job_spec(spec.at("jobTemplate.spec"), "spec.jobTemplate.spec", errors);
 }
