@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 use super::{ApiServer, Body, negotiate::Form, reply, status::ApiError, tokens};
-use crate::embedded::control_plane::api::{discovery, openapi};
+use crate::embedded::control_plane::api::{Registry, discovery, openapi};
 
 const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
@@ -43,13 +43,36 @@ pub fn answer(
         ["openapi", "v3", "apis", group, version] => return schemas(server, group, version, headers),
         ["openid", "v1", "jwks"] => return Ok(tokens::keys(server)),
         [".well-known", "openid-configuration"] => return Ok(tokens::configuration(server)),
-        [] => Some(
-            json!({"paths": ["/.well-known/openid-configuration", "/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"]}),
-        ),
+        [] => Some(json!({"paths": paths(registry)})),
         _ => None,
     };
     let found = found.ok_or_else(ApiError::no_such_path)?;
     Ok(reply::json(StatusCode::OK, &found))
+}
+
+/// Every path below which something is served, sorted, as kube-apiserver lists them at `/`.
+fn paths(registry: &Registry) -> Vec<String> {
+    let fixed = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/apis",
+        "/healthz",
+        "/livez",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ];
+    let mut paths: Vec<String> = fixed.iter().map(|&path| path.to_owned()).collect();
+    for (group, versions) in registry.groups() {
+        let base = if group.is_empty() { "/api".to_owned() } else { format!("/apis/{group}") };
+        paths.extend(versions.iter().map(|version| format!("{base}/{version}")));
+        paths.push(base);
+    }
+    paths.sort();
+    paths.dedup();
+    paths
 }
 
 fn aggregate(document: &serde_json::Value) -> Response<Body> {

@@ -10,11 +10,13 @@ use serde_json::{Value, json};
 use super::{
     Body,
     dispatch::Call,
-    meta, reply,
+    meta,
+    negotiate::Form,
+    reply,
     rest::{Part, WriteOptions, decode_as},
     status::ApiError,
 };
-use crate::embedded::control_plane::api::{Resource, custom::ScalePaths, patch, validate::FieldError};
+use crate::embedded::control_plane::api::{Resource, custom::ScalePaths, patch, table, validate::FieldError};
 
 /// Answers requests for `scale`.
 ///
@@ -25,7 +27,7 @@ pub fn answer(call: &Call, verb: &str) -> Result<Response<Body>, ApiError> {
     match verb {
         "get" => {
             let object = call.server.read(&call.resource, call.namespace(), name)?;
-            Ok(reply::json(StatusCode::OK, &scale_of(&call.resource, &object)?))
+            Ok(reply(call, &scale_of(&call.resource, &object)?))
         }
         "update" => {
             let scale = decode_as(call.content_type(), &call.body)?.value;
@@ -50,6 +52,13 @@ pub fn answer(call: &Call, verb: &str) -> Result<Response<Body>, ApiError> {
             })
         }
         _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn reply(call: &Call, scale: &Value) -> Response<Body> {
+    match call.form {
+        Form::Table => reply::json(StatusCode::OK, &table::scale(scale, call.include, jiff::Timestamp::now())),
+        _ => reply::json(StatusCode::OK, scale),
     }
 }
 
@@ -88,7 +97,7 @@ fn set(call: &Call, change: &mut dyn FnMut(&Value) -> Result<Value, ApiError>) -
             Ok(next)
         },
     )?;
-    Ok(reply::json(StatusCode::OK, &scale_of(&call.resource, &updated)?))
+    Ok(reply(call, &scale_of(&call.resource, &updated)?))
 }
 
 /// The replicas of a custom object stand where its definition says.

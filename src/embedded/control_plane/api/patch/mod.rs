@@ -18,7 +18,7 @@ pub enum PatchError {
     #[error("{0}")]
     BadRequest(String),
     /// 422: the patch does not fit the object (a JSON patch's test or path).
-    #[error("the server rejected our request due to an error in our request: {0}")]
+    #[error("the server rejected our request due to an error in our request")]
     Unprocessable(String),
     /// 415: the kind has no schema to merge by.
     #[error(

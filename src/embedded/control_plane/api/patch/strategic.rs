@@ -33,7 +33,14 @@ pub fn strategic(resource: &Resource, original: &Value, patch: &Value) -> Result
         return Err(PatchError::UnsupportedMediaType);
     }
     let (Some(object), Some(changes)) = (original.as_object(), patch.as_object()) else {
-        return Err(bad("invalid JSON document: a strategic merge patch is an object"));
+        let what = match patch {
+            Value::String(_) => "string",
+            Value::Number(_) => "number",
+            Value::Bool(_) => "bool",
+            _ => "array",
+        };
+        let text = format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}");
+        return Err(PatchError::BadRequest(text));
     };
     merge_object(schema::find(&resource.schema), object.clone(), changes).map(Value::Object)
 }

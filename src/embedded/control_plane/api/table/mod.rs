@@ -13,7 +13,7 @@ pub use text::human_duration;
 
 use serde_json::{Value, json};
 
-use self::text::{Object, created, name};
+use self::text::{Ages, Object, created, name};
 use super::Resource;
 
 /// How much of each object a row carries.
@@ -109,6 +109,27 @@ pub fn table(
     table
 }
 
+/// The Table of one Scale.
+pub fn scale(scale: &Value, include: IncludeObject, now: jiff::Timestamp) -> Value {
+    let object = Object(scale);
+    let number = |path: &str| json!(object.at(path).0.as_i64().unwrap_or(0));
+    let cells = vec![
+        name(object),
+        number("spec.replicas"),
+        number("status.replicas"),
+        object.age(now),
+    ];
+    let mut row = json!({"cells": cells});
+    row["object"] = shown(scale, include);
+    json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": {"resourceVersion": object.at("metadata").str("resourceVersion")},
+        "columnDefinitions": "Name|Desired#|Available#|Age".split('|').map(column).collect::<Vec<_>>(),
+        "rows": [row],
+    })
+}
+
 fn column(text: &str) -> Value {
     let (wide, title) = text.strip_prefix('*').map_or((false, text), |title| (true, title));
     let (integer, title) = title.strip_suffix('#').map_or((false, title), |title| (true, title));
@@ -121,9 +142,8 @@ fn column(text: &str) -> Value {
     })
 }
 
-fn row(resource: &Resource, cells: Vec<Value>, item: &Value, include: IncludeObject) -> Value {
-    let mut row = json!({"cells": cells});
-    row["object"] = match include {
+fn shown(item: &Value, include: IncludeObject) -> Value {
+    match include {
         IncludeObject::None => Value::Null,
         IncludeObject::Metadata => json!({
             "kind": "PartialObjectMetadata",
@@ -131,7 +151,12 @@ fn row(resource: &Resource, cells: Vec<Value>, item: &Value, include: IncludeObj
             "metadata": item.get("metadata"),
         }),
         IncludeObject::Object => item.clone(),
-    };
+    }
+}
+
+fn row(resource: &Resource, cells: Vec<Value>, item: &Value, include: IncludeObject) -> Value {
+    let mut row = json!({"cells": cells});
+    row["object"] = shown(item, include);
     if resource.kind == "Pod"
         && let Some(condition) = pod::completed(Object(item))
     {

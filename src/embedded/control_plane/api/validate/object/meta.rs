@@ -10,6 +10,9 @@ use super::{
 /// All annotations of one object together, in bytes.
 const MAX_ANNOTATIONS: usize = 256 * 1024;
 
+/// Finalizers without a domain.
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+
 pub fn check(resource: &Resource, object: Object<'_>, errors: &mut Errors) {
     let metadata = object.at("metadata");
     let (name, base) = (metadata.str("name"), metadata.str("generateName"));
@@ -32,8 +35,34 @@ pub fn check(resource: &Resource, object: Object<'_>, errors: &mut Errors) {
     for finalizer in metadata.items("finalizers") {
         let text = finalizer.0.as_str().unwrap_or_default();
         errors.named("metadata.finalizers", text, names::qualified_name(text));
+        if resource.builtin && !text.contains('/') && !STANDARD_FINALIZERS.contains(&text) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.named("metadata.finalizers", text, vec![why.to_owned()]);
+        }
     }
     owners(metadata, errors);
+}
+
+/// An object that is being deleted gets no new finalizers.
+pub fn check_update(new: Object<'_>, old: Object<'_>, errors: &mut Errors) {
+    if !old.at("metadata.deletionTimestamp").is_set() {
+        return;
+    }
+    let finalizers = |of: Object<'_>| -> Vec<String> {
+        let items = of.at("metadata").items("finalizers");
+        let texts = items.filter_map(|item| Some(item.0.as_str()?.to_owned()));
+        texts.collect()
+    };
+    let before = finalizers(old);
+    let mut added = finalizers(new);
+    added.retain(|finalizer| !before.contains(finalizer));
+    if !added.is_empty() {
+        let why = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            added.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", ")
+        );
+        errors.push(FieldError::forbidden("metadata.finalizers", why));
+    }
 }
 
 fn name_check(resource: &Resource) -> fn(&str) -> Vec<String> {

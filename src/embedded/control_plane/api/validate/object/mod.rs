@@ -94,6 +94,9 @@ pub fn object(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<F
     let mut errors = Errors::default();
     let view = Object(object);
     meta::check(resource, view, &mut errors);
+    if let Some(old) = old {
+        meta::check_update(view, Object(old), &mut errors);
+    }
     if let Some(custom) = &resource.custom {
         custom
             .check(object, old)

@@ -1,0 +1,1 @@
+//! The `kube` crate as a client.
