@@ -36,17 +36,25 @@ fn every_line_of_the_table_holds_with_every_kubectl() {
     }
     let mut failures = String::new();
     for kubectl in &kubectls {
-        let Some(mut bench) = run::Bench::start(kubectl) else { return };
+        let Some(mut bench) = run::Bench::start(kubectl) else {
+            return;
+        };
         let mut counts = [0; 3];
         for entry in &table {
             for (command, outcome) in bench.run(entry) {
-                let place = format!("kubectl {}, {} {}\n  $ {command}", kubectl.version, entry.number, entry.title);
+                let place = format!(
+                    "kubectl {}, {} {}\n  $ {command}",
+                    kubectl.version, entry.number, entry.title
+                );
                 match outcome {
                     Outcome::Holds => counts[0] += 1,
                     Outcome::NotHere => counts[1] += 1,
                     Outcome::Waits { on, why } => {
                         counts[2] += 1;
-                        eprintln!("WAITS for {on}: {place}\n{}", why.as_deref().unwrap_or("it holds by now"));
+                        eprintln!(
+                            "WAITS for {on}: {place}\n{}",
+                            why.as_deref().unwrap_or("it holds by now")
+                        );
                     }
                     Outcome::Fails(why) => writeln!(failures, "{place}\n{why}").unwrap(),
                 }
@@ -68,7 +76,10 @@ fn the_table_is_complete() {
     let numbers: Vec<u32> = table.iter().map(|entry| entry.number).collect();
     assert_eq!(numbers, (1..=65).collect::<Vec<_>>());
     for entry in &table {
-        let file = entry.by.as_ref().map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
+        let file = entry
+            .by
+            .as_ref()
+            .map(|file| Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
         let held = !entry.commands.is_empty() || file.is_some_and(|file| file.is_file());
         assert!(held, "{} {} is held by nothing", entry.number, entry.title);
     }

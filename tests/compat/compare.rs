@@ -55,7 +55,9 @@ fn folded(text: &str) -> String {
 fn matches(line: &str, pattern: &str) -> bool {
     let mut pieces = pattern.split('…');
     let first = pieces.next().unwrap_or_default();
-    let Some(rest) = line.strip_prefix(first) else { return false };
+    let Some(rest) = line.strip_prefix(first) else {
+        return false;
+    };
     let pieces: Vec<&str> = pieces.collect();
     let Some((last, between)) = pieces.split_last() else {
         return rest.is_empty();

@@ -65,7 +65,9 @@ fn beside(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let programs = entries.map(|entry| entry.path()).filter(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let rest = name.strip_prefix("kubectl").map(|rest| rest.trim_start_matches(['.', '-']));
+        let rest = name
+            .strip_prefix("kubectl")
+            .map(|rest| rest.trim_start_matches(['.', '-']));
         rest.is_some_and(|rest| rest.is_empty() || Version::parse(rest).is_some()) && path.is_file()
     });
     programs.collect()
@@ -75,5 +77,9 @@ fn version(path: &Path) -> Option<Version> {
     let mut command = Command::new(path);
     let output = command.args(["version", "--client", "-o", "json"]).output().ok()?;
     let said: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-    Version::parse(said.pointer("/clientVersion/gitVersion")?.as_str()?.trim_start_matches('v'))
+    Version::parse(
+        said.pointer("/clientVersion/gitVersion")?
+            .as_str()?
+            .trim_start_matches('v'),
+    )
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Seconds after which a command is taken for stuck.
-const LIMIT: &str = "150";
+const LIMIT: &str = "90";
 
 /// What every command finds defined.
 const PRELUDE: &str = "
@@ -56,7 +56,11 @@ impl<'a> Bench<'a> {
         fs::create_dir(&bin).unwrap();
         symlink(&kubectl.path, bin.join("kubectl")).unwrap();
         let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compat/files");
-        let copied = Process::new("cp").arg("-r").arg(files).arg(home.path().join("work")).status();
+        let copied = Process::new("cp")
+            .arg("-r")
+            .arg(files)
+            .arg(home.path().join("work"))
+            .status();
         assert!(copied.unwrap().success());
         Some(Self { home, kubectl, bin })
     }
@@ -85,7 +89,14 @@ impl<'a> Bench<'a> {
         let why = match shown {
             Ok(shown) => {
                 let wrong = judge(command, &shown);
-                let all = || format!("{}\n--- stdout\n{}--- stderr\n{}", wrong.join("\n"), shown.stdout, shown.stderr);
+                let all = || {
+                    format!(
+                        "{}\n--- stdout\n{}--- stderr\n{}",
+                        wrong.join("\n"),
+                        shown.stdout,
+                        shown.stderr
+                    )
+                };
                 (!wrong.is_empty()).then(all)
             }
             Err(why) => Some(why),
@@ -105,7 +116,10 @@ impl<'a> Bench<'a> {
             .args(["-k", "2", LIMIT, "bash", "-c", &format!("{PRELUDE}{script}")])
             .env("PATH", format!("{}:{path}", self.bin.display()))
             .env("HOME", self.home.path())
-            .env("KUBECONFIG", self.home.path().join("state/ztlab/clusters/compat/kubeconfig"))
+            .env(
+                "KUBECONFIG",
+                self.home.path().join("state/ztlab/clusters/compat/kubeconfig"),
+            )
             .env("KUBECTL_SHOW_KIND", "")
             .current_dir(self.home.path().join("work"))
             .stdin(Stdio::null());

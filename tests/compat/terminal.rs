@@ -112,7 +112,10 @@ fn start(command: &Command, size: Winsize) -> Terminal {
     let slave: OwnedFd = File::options().read(true).write(true).open(path).unwrap().into();
     // With the terminal as its own, it hears of new sizes and of keys that interrupt.
     let mut process = Command::new("setsid");
-    process.arg("--ctty").arg(command.get_program()).args(command.get_args());
+    process
+        .arg("--ctty")
+        .arg(command.get_program())
+        .args(command.get_args());
     for (name, value) in command.get_envs() {
         process.env(name, value.unwrap());
     }
@@ -134,5 +137,9 @@ fn start(command: &Command, size: Winsize) -> Terminal {
             into.lock().unwrap().extend_from_slice(&buffer[..count]);
         }
     });
-    Terminal { child, keyboard, screen }
+    Terminal {
+        child,
+        keyboard,
+        screen,
+    }
 }

@@ -27,7 +27,7 @@ pub fn answer(
     let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
     let found = match segments.as_slice() {
         ["healthz" | "livez" | "readyz", ..] => return Ok(reply::with_type(StatusCode::OK, "text/plain", "ok")),
-        ["version"] => Some(discovery::version()),
+        ["version"] => return Ok(reply::pretty(StatusCode::OK, &discovery::version())),
         ["api"] if aggregated => return Ok(aggregate(&discovery::aggregated_core(registry))),
         ["apis"] if aggregated => return Ok(aggregate(&discovery::aggregated_groups(registry))),
         ["api"] => Some(discovery::api_versions(&server.inner.address)),
@@ -43,7 +43,7 @@ pub fn answer(
         ["openapi", "v3", "apis", group, version] => return schemas(server, group, version, headers),
         ["openid", "v1", "jwks"] => return Ok(tokens::keys(server)),
         [".well-known", "openid-configuration"] => return Ok(tokens::configuration(server)),
-        [] => Some(json!({"paths": paths(registry)})),
+        [] => return Ok(reply::pretty(StatusCode::OK, &json!({"paths": paths(registry)}))),
         _ => None,
     };
     let found = found.ok_or_else(ApiError::no_such_path)?;
@@ -66,7 +66,11 @@ fn paths(registry: &Registry) -> Vec<String> {
     ];
     let mut paths: Vec<String> = fixed.iter().map(|&path| path.to_owned()).collect();
     for (group, versions) in registry.groups() {
-        let base = if group.is_empty() { "/api".to_owned() } else { format!("/apis/{group}") };
+        let base = if group.is_empty() {
+            "/api".to_owned()
+        } else {
+            format!("/apis/{group}")
+        };
         paths.extend(versions.iter().map(|version| format!("{base}/{version}")));
         paths.push(base);
     }

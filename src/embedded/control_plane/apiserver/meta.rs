@@ -56,6 +56,22 @@ pub fn set(fields: &mut Map<String, Value>, name: &str, value: Option<Value>) {
     }
 }
 
+/// Takes out collections of `metadata` that are empty, as Go leaves them out when it writes them.
+pub fn drop_empty(object: &mut Value) {
+    let metadata = metadata(object);
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        let empty = match metadata.get(field) {
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(Value::Object(members)) => members.is_empty(),
+            Some(value) => value.is_null(),
+            None => false,
+        };
+        if empty {
+            metadata.remove(field);
+        }
+    }
+}
+
 /// Whether `metadata.deletionTimestamp` is set.
 pub fn is_terminating(object: &Value) -> bool {
     !text(object, "deletionTimestamp").is_empty()

@@ -36,6 +36,14 @@ pub fn json(code: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
     }
 }
 
+/// A JSON response with indentation: what people read with `kubectl get --raw`.
+pub fn pretty(code: StatusCode, value: &Value) -> Response<Body> {
+    match serde_json::to_vec_pretty(value) {
+        Ok(bytes) => with_type(code, "application/json", bytes),
+        Err(error) => failure(&ApiError::internal(error)),
+    }
+}
+
 /// An error as a response.
 pub fn failure(error: &ApiError) -> Response<Body> {
     let bytes = serde_json::to_vec(&error.0).unwrap_or_default();

@@ -57,7 +57,10 @@ pub fn answer(call: &Call, verb: &str) -> Result<Response<Body>, ApiError> {
 
 fn reply(call: &Call, scale: &Value) -> Response<Body> {
     match call.form {
-        Form::Table => reply::json(StatusCode::OK, &table::scale(scale, call.include, jiff::Timestamp::now())),
+        Form::Table => reply::json(
+            StatusCode::OK,
+            &table::scale(scale, call.include, jiff::Timestamp::now()),
+        ),
         _ => reply::json(StatusCode::OK, scale),
     }
 }

@@ -137,6 +137,7 @@ fn prepare(resource: &Resource, namespace: &str, object: &mut Value) -> Result<(
             "the namespace of the provided object does not match the namespace sent on the request",
         ));
     }
+    meta::drop_empty(object);
     let metadata = meta::metadata(object);
     for owned in [
         "resourceVersion",

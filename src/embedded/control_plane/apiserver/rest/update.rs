@@ -143,6 +143,7 @@ impl ApiServer {
         let managers = wanted.pointer("/metadata/managedFields").cloned();
         let mut next = restrict(resource, part, current, wanted);
         keep_identity(current, &mut next);
+        meta::drop_empty(&mut next);
         let _allocating = self.admit_update(resource, current, &mut next)?;
         if counts_generations(resource) {
             let generation = current

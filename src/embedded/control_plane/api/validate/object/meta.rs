@@ -32,12 +32,14 @@ pub fn check(resource: &Resource, object: Object<'_>, errors: &mut Errors) {
     }
     labels(metadata, "labels", "metadata.labels", errors);
     annotations(metadata, errors);
-    for finalizer in metadata.items("finalizers") {
+    // Definitions have one without a domain of their own, and custom objects may.
+    let qualified = resource.builtin && resource.group != "apiextensions.k8s.io";
+    for (index, finalizer) in metadata.items("finalizers").enumerate() {
         let text = finalizer.0.as_str().unwrap_or_default();
         errors.named("metadata.finalizers", text, names::qualified_name(text));
-        if resource.builtin && !text.contains('/') && !STANDARD_FINALIZERS.contains(&text) {
+        if qualified && !text.contains('/') && !STANDARD_FINALIZERS.contains(&text) {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.named("metadata.finalizers", text, vec![why.to_owned()]);
+            errors.named(&format!("metadata.finalizers[{index}]"), text, vec![why.to_owned()]);
         }
     }
     owners(metadata, errors);
@@ -59,7 +61,11 @@ pub fn check_update(new: Object<'_>, old: Object<'_>, errors: &mut Errors) {
     if !added.is_empty() {
         let why = format!(
             "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-            added.iter().map(|text| format!("{text:?}")).collect::<Vec<_>>().join(", ")
+            added
+                .iter()
+                .map(|text| format!("{text:?}"))
+                .collect::<Vec<_>>()
+                .join(", ")
         );
         errors.push(FieldError::forbidden("metadata.finalizers", why));
     }
