@@ -2,7 +2,7 @@ use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Service};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, VersionMatch, WatchEvent, WatchParams},
     runtime::watcher,
 };
 use serde_json::json;
@@ -150,6 +150,59 @@ async fn pages_hold_everything_once() {
         .chain((0..7).map(|n| format!("page-{n}")))
         .collect();
     assert_eq!(names, expected);
+}
+
+#[tokio::test]
+async fn a_page_after_too_many_changes_is_expired_and_says_how_to_go_on() {
+    let server = server();
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server));
+    for n in 0..4 {
+        let map = config_map(&format!("page-{n}"));
+        api.create(&PostParams::default(), &map).await.unwrap();
+    }
+    let first = api.list(&ListParams::default().limit(2)).await.unwrap();
+    let next = |token: &str| ListParams::default().limit(2).continue_token(token);
+    let token = first.metadata.continue_.unwrap();
+    for n in 0..2000 {
+        let patch = Patch::Merge(json!({"data": {"n": n.to_string()}}));
+        api.patch("page-3", &PatchParams::default(), &patch).await.unwrap();
+    }
+    let Err(kube::Error::Api(status)) = api.list(&next(&token)).await else {
+        panic!("the history is not endless")
+    };
+    assert_eq!((status.code, status.reason.as_str()), (410, "Expired"));
+    let metadata = status.metadata.unwrap();
+    let rest = api.list(&next(&metadata.continue_.unwrap())).await.unwrap();
+    let names: Vec<String> = rest.items.iter().map(ResourceExt::name_any).collect();
+    assert_eq!(names, ["page-1", "page-2"]);
+    assert_eq!(
+        rest.metadata.resource_version.unwrap(),
+        server.store().revision().to_string()
+    );
+}
+
+#[tokio::test]
+async fn an_earlier_state_is_listed_on_demand() {
+    let api: Api<ConfigMap> = Api::default_namespaced(client(&server()));
+    api.create(&PostParams::default(), &config_map("early")).await.unwrap();
+    let then = api
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .metadata
+        .resource_version
+        .unwrap();
+    api.create(&PostParams::default(), &config_map("late")).await.unwrap();
+    for (params, expected) in [
+        (ListParams::default().at(&then).matching(VersionMatch::Exact), 2),
+        (ListParams::default().at(&then).matching(VersionMatch::NotOlderThan), 3),
+        (ListParams::default().at(&then), 3),
+        // Without a choice, a page is exact.
+        (ListParams::default().at(&then).limit(100), 2),
+    ] {
+        let listed = api.list(&params).await.unwrap();
+        assert_eq!(listed.items.len(), expected, "{params:?}");
+    }
 }
 
 #[tokio::test]

@@ -238,6 +238,30 @@ impl Collections {
         }
     }
 
+    pub(super) fn list_at(
+        &self,
+        collection: &CollectionKey,
+        namespace: Option<&str>,
+        revision: u64,
+    ) -> Result<Listed, StoreError> {
+        if revision > self.revision {
+            return Err(StoreError::TooLarge {
+                requested: revision,
+                current: self.revision,
+            });
+        }
+        let known = self.collections.get(collection);
+        let oldest = known.map_or(self.dropped, |known| known.forgotten).max(self.floor);
+        if revision < oldest {
+            return Err(StoreError::Expired {
+                requested: revision,
+                oldest,
+            });
+        }
+        let items = known.map_or_else(Vec::new, |known| known.at(namespace, revision));
+        Ok(Listed { items, revision })
+    }
+
     pub(super) fn count(&self, collection: &CollectionKey) -> usize {
         let namespaces = self.collections.get(collection).map(|known| known.objects.values());
         namespaces.into_iter().flatten().map(BTreeMap::len).sum()
@@ -356,6 +380,32 @@ fn entry<'a>(
 }
 
 impl Collection {
+    /// The objects at a revision that the history reaches back to: newer changes are undone, the newest first.
+    fn at(&self, namespace: Option<&str>, revision: u64) -> Vec<Arc<Value>> {
+        let mut objects: BTreeMap<(&str, &str), &Arc<Value>> = BTreeMap::new();
+        for (held, names) in self.objects.iter().filter(|(held, _)| in_namespace(namespace, held)) {
+            objects.extend(
+                names
+                    .iter()
+                    .map(|(name, object)| ((held.as_str(), name.as_str()), object)),
+            );
+        }
+        let newer = self
+            .history
+            .iter()
+            .rev()
+            .take_while(|change| change.revision > revision);
+        for change in newer.filter(|change| in_namespace(namespace, &change.namespace)) {
+            let name = change.object.pointer("/metadata/name").and_then(Value::as_str);
+            let place = (&*change.namespace, name.unwrap_or_default());
+            match &change.previous {
+                Some(previous) => objects.insert(place, previous),
+                None => objects.remove(&place),
+            };
+        }
+        objects.into_values().cloned().collect()
+    }
+
     /// Stores an object; gives the weight of the one before.
     fn put(&mut self, key: &Key, object: Arc<Value>) -> usize {
         let names = self.objects.entry(key.namespace.clone()).or_default();

@@ -321,6 +321,19 @@ impl Store {
         self.lock().list(collection, namespace)
     }
 
+    /// The objects of a collection as they were at a revision, while its history reaches back to it.
+    ///
+    /// # Errors
+    /// [`StoreError::Expired`], [`StoreError::TooLarge`].
+    pub fn list_at(
+        &self,
+        collection: &CollectionKey,
+        namespace: Option<&str>,
+        revision: u64,
+    ) -> Result<Listed, StoreError> {
+        self.lock().list_at(collection, namespace, revision)
+    }
+
     /// The number of objects in a collection.
     pub fn count(&self, collection: &CollectionKey) -> usize {
         self.lock().count(collection)

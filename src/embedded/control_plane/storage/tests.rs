@@ -55,6 +55,43 @@ fn an_update_that_changes_nothing_makes_no_revision() {
     assert_eq!(store.revision(), before);
 }
 
+#[test]
+fn an_earlier_state_can_be_listed_while_the_history_reaches_back() {
+    let store = Store::new(Limits {
+        history: 5,
+        watcher_buffer: 8,
+    });
+    let mut states = vec![(store.revision(), store.list(&pods(), Some("a")).items)];
+    let key = |name: &str| pods().object("a", name);
+    type Step = Box<dyn Fn(&Store)>;
+    let steps: [Step; 7] = [
+        Box::new(move |s| drop(s.create(&key("x"), pod("x", 1)))),
+        Box::new(move |s| drop(s.create(&key("y"), pod("y", 1)))),
+        Box::new(|s| drop(s.create(&pods().object("b", "z"), pod("z", 1)))),
+        Box::new(move |s| drop(s.update(&key("x"), None, pod("x", 2)))),
+        Box::new(move |s| drop(s.delete(&key("x"), None))),
+        Box::new(move |s| drop(s.create(&key("x"), pod("x", 3)))),
+        Box::new(move |s| drop(s.delete(&key("y"), None))),
+    ];
+    for step in steps {
+        step(&store);
+        states.push((store.revision(), store.list(&pods(), Some("a")).items));
+    }
+    for (at, (revision, items)) in states.iter().enumerate() {
+        match store.list_at(&pods(), Some("a"), *revision) {
+            Ok(listed) => assert_eq!((&listed.items, listed.revision), (items, *revision)),
+            Err(error) => {
+                assert!(at < 2, "{error}");
+                assert!(matches!(error, StoreError::Expired { .. }), "{error}");
+            }
+        }
+    }
+    assert!(store.list_at(&pods(), None, states[2].0).is_ok());
+    let newest = store.revision();
+    let future = store.list_at(&pods(), None, newest + 1);
+    assert!(matches!(future, Err(StoreError::TooLarge { .. })), "{future:?}");
+}
+
 #[tokio::test]
 async fn a_watch_replays_history_and_then_follows() {
     let store = Store::default();

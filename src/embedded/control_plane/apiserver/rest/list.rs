@@ -19,7 +19,7 @@ use crate::embedded::control_plane::{
         Resource,
         selector::{FieldSelector, LabelSelector},
     },
-    storage::StoreError,
+    storage::{Listed, StoreError},
 };
 
 /// Which objects a request is about.
@@ -55,12 +55,13 @@ impl Selection {
     }
 }
 
-/// Where the next page begins. It repeats the first page's revision: a watch from there sees every change that came
-/// between the pages.
+/// Where the next page begins. All pages are of the first one's revision: they are one list, and a watch from there sees
+/// every change since.
 #[derive(Debug, Serialize, Deserialize)]
 struct Continue {
+    /// `None` goes on with what there is now.
     #[serde(rename = "rv")]
-    revision: u64,
+    revision: Option<u64>,
     /// Namespace and name of the last object of the page before.
     after: (String, String),
 }
@@ -86,13 +87,13 @@ impl Continue {
 pub fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     let selection = Selection::of(call)?;
     let limit: Option<usize> = call.query.number("limit")?.filter(|limit| *limit > 0);
-    let after = call.query.get("continue").map(Continue::decode).transpose()?;
-    let listed = call
-        .server
-        .store()
-        .list(&collection(&call.resource), call.path.namespace.as_deref());
-    check_revision(call, listed.revision)?;
-    let revision = after.as_ref().map_or(listed.revision, |token| token.revision);
+    let after = call.query.get("continue").filter(|token| !token.is_empty());
+    let after = after.map(Continue::decode).transpose()?;
+    let listed = match &after {
+        Some(token) => go_on(call, token)?,
+        None => begin(call, limit)?,
+    };
+    let revision = listed.revision;
     let mut items: Vec<Arc<Value>> = listed
         .items
         .into_iter()
@@ -109,7 +110,13 @@ pub fn list(call: &Call) -> Result<Response<Body>, ApiError> {
         items.truncate(limit);
         if let Some((namespace, name)) = items.last().map(|item| position(item)) {
             let after = (namespace.to_owned(), name.to_owned());
-            metadata["continue"] = json!(Continue { revision, after }.encode());
+            metadata["continue"] = json!(
+                Continue {
+                    revision: Some(revision),
+                    after
+                }
+                .encode()
+            );
         }
         if selection.is_everything() {
             metadata["remainingItemCount"] = json!(remaining);
@@ -126,28 +133,75 @@ fn borrowed(pair: &(String, String)) -> (&str, &str) {
     (&pair.0, &pair.1)
 }
 
-/// The newest state satisfies "any" and "not older than"; an exact past revision is not kept.
-fn check_revision(call: &Call, current: u64) -> Result<(), ApiError> {
+/// What a list without `continue` is taken from. The newest state satisfies "any" and "not older than".
+///
+/// Source: Kubernetes' API concepts, "the `resourceVersion` and `resourceVersionMatch` parameters".
+fn begin(call: &Call, limit: Option<usize>) -> Result<Listed, ApiError> {
+    let (store, collection) = (call.server.store(), collection(&call.resource));
+    let namespace = call.path.namespace.as_deref();
+    let how = call.query.get("resourceVersionMatch").filter(|how| !how.is_empty());
     let Some(requested) = call.query.number::<u64>("resourceVersion")? else {
-        return match call.query.get("resourceVersionMatch") {
-            None => Ok(()),
+        return match how {
+            None => Ok(store.list(&collection, namespace)),
             Some(_) => Err(ApiError::bad_request(
                 "resourceVersionMatch is forbidden unless resourceVersion is provided",
             )),
         };
     };
-    if call.query.get("resourceVersionMatch") == Some("Exact") && requested != current && requested != 0 {
-        if requested < current {
-            return Err(ApiError::expired(format!(
-                "The provided resource version {requested} is no longer kept"
-            )));
+    let exact = match how {
+        Some("Exact") if requested == 0 => {
+            let why = "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"";
+            return Err(ApiError::bad_request(why));
         }
-    } else if requested <= current {
-        return Ok(());
+        Some("Exact") => true,
+        Some("NotOlderThan") => false,
+        // As etcd answered before there was a choice.
+        None => limit.is_some() && requested > 0,
+        Some(other) => {
+            let why = format!(
+                "resourceVersionMatch: Unsupported value: \"{other}\": supported values: \"Exact\", \"NotOlderThan\""
+            );
+            return Err(ApiError::bad_request(why));
+        }
+    };
+    if exact {
+        let listed = store.list_at(&collection, namespace, requested);
+        return listed.map_err(|error| ApiError::from_store(&error, &call.resource, ""));
     }
-    if requested > current {
+    let listed = store.list(&collection, namespace);
+    if requested > listed.revision {
+        let current = listed.revision;
         let error = StoreError::TooLarge { requested, current };
         return Err(ApiError::from_store(&error, &call.resource, ""));
     }
-    Ok(())
+    Ok(listed)
+}
+
+/// What a further page is taken from. Where the history no longer reaches back to the first, the client is told, and given
+/// a token to go on with what there is now.
+fn go_on(call: &Call, token: &Continue) -> Result<Listed, ApiError> {
+    const TOO_OLD: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new \
+        list without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+        results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, \
+        or deleted between the time the first chunk was returned and now may show up in the list.";
+    let given = call.query.get("resourceVersion").unwrap_or_default();
+    if !given.is_empty() && given != "0" {
+        return Err(ApiError::bad_request(
+            "specifying resource version is not allowed when using continue",
+        ));
+    }
+    let (store, collection) = (call.server.store(), collection(&call.resource));
+    let namespace = call.path.namespace.as_deref();
+    let Some(revision) = token.revision else {
+        return Ok(store.list(&collection, namespace));
+    };
+    store.list_at(&collection, namespace, revision).map_err(|_| {
+        let mut error = ApiError::expired(TOO_OLD);
+        let rest = Continue {
+            revision: None,
+            after: token.after.clone(),
+        };
+        error.0.metadata.continue_ = Some(rest.encode());
+        error
+    })
 }
