@@ -35,6 +35,13 @@ pub fn json(original: &Value, patch: &Value) -> Result<Value, PatchError> {
                 return Err(PatchError::BadRequest(text.into()));
             }
         }
+        // kube-apiserver takes a missing field for null here: that is how clients add the first finalizer of an object.
+        if let PatchOperation::Test(test) = &operation
+            && test.value.is_null()
+            && object.pointer(test.path.as_str()).is_none()
+        {
+            continue;
+        }
         json_patch::patch(&mut object, &[operation]).map_err(|e| PatchError::Unprocessable(e.to_string()))?;
     }
     Ok(object)
@@ -62,6 +69,19 @@ mod tests {
             json(&object, &value!({"op": "add"})),
             Err(PatchError::BadRequest(_))
         ));
+    }
+
+    #[test]
+    fn a_missing_field_is_null_to_a_test() {
+        let patch = value!([
+            {"op": "test", "path": "/metadata/finalizers", "value": null},
+            {"op": "add", "path": "/metadata/finalizers", "value": ["a/b"]},
+        ]);
+        let patched = json(&value!({"metadata": {}}), &patch).expect("applies");
+        assert_eq!(patched, value!({"metadata": {"finalizers": ["a/b"]}}));
+        assert!(json(&patched, &patch).is_err(), "it is there by now");
+        let other = value!([{"op": "test", "path": "/metadata/finalizers", "value": []}]);
+        assert!(json(&value!({"metadata": {}}), &other).is_err());
     }
 
     #[test]
