@@ -233,7 +233,7 @@ async fn commands_run(pods: &Api<Pod>) {
     let noise: Vec<u8> = (0..2_000_000_u32)
         .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
         .collect();
-    let params = AttachParams::default().stdin(true).stderr(false);
+    let params = AttachParams::default().container("tools").stdin(true).stderr(false);
     let mut cat = pods.exec("tools", ["cat"], &params).await.unwrap();
     let (mut stdin, mut stdout) = (cat.stdin().unwrap(), cat.stdout().unwrap());
     let sent = noise.clone();
@@ -249,7 +249,10 @@ async fn commands_run(pods: &Api<Pod>) {
     assert!(back == noise, "{} of {} bytes came back", back.len(), noise.len());
 
     let script = ["sh", "-c", "echo out; echo err >&2; exit 3"];
-    let mut process = pods.exec("tools", script, &AttachParams::default()).await.unwrap();
+    let mut process = pods
+        .exec("tools", script, &AttachParams::default().container("tools"))
+        .await
+        .unwrap();
     let (mut out, mut err) = (String::new(), String::new());
     let status = process.take_status().unwrap();
     process.stdout().unwrap().read_to_string(&mut out).await.unwrap();
@@ -270,7 +273,7 @@ async fn a_terminal_has_a_size(pods: &Api<Pod>) {
         "until [ \"$(stty size)\" = '33 77' ]; do sleep 0.1; done; echo sized",
     ];
     let mut shell = pods
-        .exec("tools", script, &AttachParams::interactive_tty())
+        .exec("tools", script, &AttachParams::interactive_tty().container("tools"))
         .await
         .unwrap();
     use futures::SinkExt;
@@ -285,6 +288,7 @@ async fn a_terminal_has_a_size(pods: &Api<Pod>) {
 
 async fn logs_are_followed(pods: &Api<Pod>) {
     let params = LogParams {
+        container: Some("tools".to_owned()),
         follow: true,
         ..LogParams::default()
     };
