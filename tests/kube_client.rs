@@ -146,6 +146,7 @@ async fn watchers_see_what_happens(bench: &Bench, config: watcher::Config) {
     for name in ["first", "second", "third"] {
         maps.create(&Default::default(), &map(name)).await.unwrap();
     }
+    settled(&maps, "kube-root-ca.crt", conditions::is_created()).await;
     let mut events = watcher(maps.clone(), config).boxed();
     let mut next = async || in_time("an event", events.next()).await.unwrap().unwrap().to_string();
     assert_eq!(next().await, "Init");
