@@ -151,7 +151,8 @@ impl ApiServer {
         let share = self.inner.flow.stream(user)?;
         let slot = self.inner.stream_slots.clone().try_acquire_owned();
         let slot = slot.map_err(|_| {
-            let message = format!("{MAX_STREAMS} exec, attach, port-forward and proxy connections are open: close some first");
+            let message =
+                format!("{MAX_STREAMS} exec, attach, port-forward and proxy connections are open: close some first");
             ApiError::new(http::StatusCode::TOO_MANY_REQUESTS, "TooManyRequests", message)
         })?;
         Ok((slot, share))

@@ -131,7 +131,7 @@ fn endpoints(service: &Service, pods: &[Arc<Pod>]) -> Option<Endpoints> {
         return None;
     }
     let always = spec.publish_not_ready_addresses == Some(true);
-    let mut found: Vec<(bool, EndpointAddress, BTreeSet<(String, i32, String)>)> = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     for pod in pods.iter().filter(|pod| selects(service, pod) && !ended(pod)) {
         let leaving = pod.metadata.deletion_timestamp.is_some();
         let Some(address) = address(service, pod).filter(|_| always || !leaving) else {
@@ -169,12 +169,14 @@ fn endpoints(service: &Service, pods: &[Arc<Pod>]) -> Option<Endpoints> {
     })
 }
 
+/// Name, number and protocol of every port.
+type Ports = BTreeSet<(String, i32, String)>;
+/// A pod behind a Service: whether it is ready, where it is, and its ports.
+type Found = (bool, EndpointAddress, Ports);
+
 /// Pods with the same ports share a subset.
-fn subsets(
-    service: &Service,
-    found: Vec<(bool, EndpointAddress, BTreeSet<(String, i32, String)>)>,
-) -> Vec<EndpointSubset> {
-    let mut groups: BTreeMap<BTreeSet<(String, i32, String)>, EndpointSubset> = BTreeMap::new();
+fn subsets(service: &Service, found: Vec<Found>) -> Vec<EndpointSubset> {
+    let mut groups: BTreeMap<Ports, EndpointSubset> = BTreeMap::new();
     for (ready, address, ports) in found {
         let subset = groups.entry(ports).or_default();
         let list = if ready {

@@ -60,6 +60,7 @@ fn an_earlier_state_can_be_listed_while_the_history_reaches_back() {
     let store = Store::new(Limits {
         history: 5,
         watcher_buffer: 8,
+        ..Limits::default()
     });
     let mut states = vec![(store.revision(), store.list(&pods(), Some("a")).items)];
     let key = |name: &str| pods().object("a", name);
