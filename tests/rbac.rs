@@ -473,3 +473,195 @@ fn a_restore_gives_and_takes_rights_at_once_and_keeps_the_policy() {
     can(&cluster, "yes", &format!("list pods {jane}"));
     can(&cluster, "no", &format!("list secrets {jane}"));
 }
+
+fn review_of(cluster: &Cluster, kind: &str, spec: serde_json::Value, more: &str) -> serde_json::Value {
+    let mut review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec});
+    if kind == "LocalSubjectAccessReview" {
+        review["metadata"] = json!({"namespace": "default"});
+    }
+    let answer = cluster.ok_with(&format!("create -o json -f - {more}"), Some(&review.to_string()));
+    serde_json::from_str::<serde_json::Value>(&answer).unwrap()["status"].take()
+}
+
+#[test]
+fn reviews_say_what_the_authoriser_says() {
+    let Some(cluster) = Cluster::start() else { return };
+    let jane = cluster.user("jane", &["devs", "ops"]);
+    cluster.ok("create role reader --verb=get --resource=pods --resource-name=p");
+    cluster.ok("create rolebinding readers --role=reader --group=devs");
+    let asked =
+        |verb: &str, name: &str| json!({"verb": verb, "resource": "pods", "namespace": "default", "name": name});
+    for (verb, name, expected) in [("get", "p", true), ("get", "q", false), ("delete", "p", false)] {
+        let own = json!({"resourceAttributes": asked(verb, name)});
+        let mine = review_of(&cluster, "SelfSubjectAccessReview", own, &jane);
+        assert_eq!(mine["allowed"], expected, "{verb} {name}: {mine}");
+        for kind in ["SubjectAccessReview", "LocalSubjectAccessReview"] {
+            let spec = json!({"user": "joe", "groups": ["devs"], "resourceAttributes": asked(verb, name)});
+            let theirs = review_of(&cluster, kind, spec, "");
+            assert_eq!(theirs["allowed"], expected, "{kind} {verb} {name}: {theirs}");
+        }
+    }
+    let why = review_of(
+        &cluster,
+        "SubjectAccessReview",
+        json!({"groups": ["devs"], "resourceAttributes": asked("get", "p")}),
+        "",
+    );
+    assert_eq!(
+        why["reason"],
+        "RBAC: allowed by RoleBinding \"readers/default\" of Role \"reader\" to Group \"devs\""
+    );
+    let path = json!({"user": "joe", "groups": ["system:authenticated"], "nonResourceAttributes": {"verb": "get", "path": "/version"}});
+    assert_eq!(review_of(&cluster, "SubjectAccessReview", path, "")["allowed"], true);
+    let rules = review_of(
+        &cluster,
+        "SelfSubjectRulesReview",
+        json!({"namespace": "default"}),
+        &jane,
+    );
+    let found = rules["resourceRules"].as_array().unwrap();
+    let own = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["p"]});
+    assert!(found.contains(&own), "{rules}");
+    assert_eq!(rules["incomplete"], false);
+    let elsewhere = review_of(
+        &cluster,
+        "SelfSubjectRulesReview",
+        json!({"namespace": "kube-system"}),
+        &jane,
+    );
+    assert!(
+        !elsewhere["resourceRules"].as_array().unwrap().contains(&own),
+        "{elsewhere}"
+    );
+    // Who may not ask about others is not told.
+    let spec = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {"user": "joe", "resourceAttributes": asked("get", "p")}});
+    contains(
+        &cluster.fails(&format!("create -f - {jane}"), Some(&spec.to_string())),
+        "cannot create resource \"subjectaccessreviews\" in API group \"authorization.k8s.io\" at the cluster scope",
+    );
+    let whoami = cluster.ok(&format!("auth whoami -o json {jane}"));
+    let whoami: serde_json::Value = serde_json::from_str(&whoami).unwrap();
+    assert_eq!(
+        whoami["status"]["userInfo"],
+        json!({"username": "jane", "groups": ["devs", "ops", "system:authenticated"]})
+    );
+}
+
+#[test]
+fn a_token_that_has_ended_is_answered_as_kubernetes_does() {
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.ok("create sa robot");
+    let uid = cluster.ok("get sa robot -o jsonpath='{.metadata.uid}'");
+    let now = jiff::Timestamp::now().as_second();
+    let token = |ends: i64| {
+        let claims = ztlab::embedded::control_plane::pki::TokenClaims {
+            iss: "https://kubernetes.default.svc.cluster.local".to_owned(),
+            sub: "system:serviceaccount:default:robot".to_owned(),
+            aud: vec!["https://kubernetes.default.svc.cluster.local".to_owned()],
+            exp: Some(ends),
+            kubernetes: json!({"namespace": "default", "serviceaccount": {"name": "robot", "uid": uid}}),
+            ..Default::default()
+        };
+        let token = cluster.pki.token_key().sign(&claims).unwrap();
+        cluster.credentials(&format!("until-{ends}"), json!({"token": token}))
+    };
+    contains(
+        &cluster.ok(&format!("auth whoami {}", token(now + 3600))),
+        "system:serviceaccount:default:robot",
+    );
+    assert_eq!(
+        cluster.fails(&format!("get --raw /api {}", token(now - 1)), None),
+        "error: You must be logged in to the server (Unauthorized)"
+    );
+}
+
+/// A key, and the body of a CertificateSigningRequest for it.
+fn certificate_request(name: &str, group: &str, signer: &str) -> (rcgen::KeyPair, String) {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.distinguished_name.push(rcgen::DnType::OrganizationName, group);
+    let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+    let body = json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+        "metadata": {"name": name},
+        "spec": {"request": STANDARD.encode(pem), "signerName": signer, "expirationSeconds": 86_400,
+            "usages": ["client auth"], "username": "somebody-else"}});
+    (key, body.to_string())
+}
+
+#[test]
+fn a_user_gets_a_certificate_as_the_documents_say() {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    const SIGNER: &str = "kubernetes.io/kube-apiserver-client";
+    let Some(cluster) = Cluster::start() else { return };
+    cluster.start_controllers();
+    let (key, body) = certificate_request("myuser", "devs", SIGNER);
+    cluster.ok_with("apply -f -", Some(&body));
+    let shown = cluster.ok("get csr myuser");
+    for part in ["REQUESTEDDURATION", SIGNER, "kubernetes-admin", "24h", "Pending"] {
+        contains(&shown, part);
+    }
+    // Who may change requests may not, for that, approve those of a signer.
+    let jane = cluster.user("jane", &[]);
+    cluster.ok(
+        "create clusterrole approve --verb=get,update --resource=certificatesigningrequests.certificates.k8s.io,\
+         certificatesigningrequests.certificates.k8s.io/approval",
+    );
+    cluster.ok("create clusterrolebinding approve --clusterrole=approve --user=jane");
+    contains(
+        &cluster.fails(&format!("certificate approve myuser {jane}"), None),
+        "user not permitted to approve requests with signerName \"kubernetes.io/kube-apiserver-client\"",
+    );
+    cluster.ok("create clusterrolebinding signer --user=jane --clusterrole=system:certificates.k8s.io:kube-apiserver-client-approver");
+    contains(
+        &cluster.ok(&format!("certificate approve myuser {jane}")),
+        "certificatesigningrequest.certificates.k8s.io/myuser approved",
+    );
+    cluster.until("get csr myuser", "Approved,Issued");
+    let certificate = cluster.ok("get csr myuser -o jsonpath='{.status.certificate}'");
+    assert!(
+        STANDARD
+            .decode(&certificate)
+            .unwrap()
+            .starts_with(b"-----BEGIN CERTIFICATE-----")
+    );
+    let myuser = cluster.credentials(
+        "myuser",
+        json!({"client-certificate-data": certificate, "client-key-data": STANDARD.encode(key.serialize_pem())}),
+    );
+    let who = cluster.ok(&format!("auth whoami {myuser}"));
+    contains(&who, "myuser");
+    contains(&who, "devs");
+    can(&cluster, "no", &format!("create pods {myuser}"));
+    cluster.ok("create role developer --verb=create,get,list,update,delete --resource=pods");
+    cluster.ok("create rolebinding developer-binding-myuser --role=developer --user=myuser");
+    can(&cluster, "yes", &format!("create pods {myuser}"));
+    contains(&cluster.ok("describe csr myuser"), "Approved,Issued");
+    // A verdict stays, and there is no certificate without it.
+    contains(&cluster.fails("certificate deny myuser", None), "mutually exclusive");
+    let (_, body) = certificate_request("denied", "devs", SIGNER);
+    cluster.ok_with("create -f -", Some(&body));
+    cluster.ok("certificate deny denied");
+    contains(&cluster.fails("certificate approve denied", None), "mutually exclusive");
+    assert_eq!(cluster.ok("get csr denied -o jsonpath='{.status.certificate}'"), "");
+    contains(&cluster.ok("get csr denied"), "Denied");
+    // Its signer signs no such thing, and says so.
+    let (_, body) = certificate_request("odd", "devs", "kubernetes.io/kubelet-serving");
+    cluster.ok_with("create -f -", Some(&body));
+    cluster.ok("certificate approve odd");
+    cluster.until("get csr odd", "Approved,Failed");
+    let (_, body) = certificate_request("root", "system:masters", SIGNER);
+    contains(
+        &cluster.fails("create -f -", Some(&body)),
+        "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed",
+    );
+    let broken = body
+        .replace("LS0t", "AAAA")
+        .replace("kube-apiserver-client", "Nonsense");
+    let refused = cluster.fails("create -f -", Some(&broken));
+    contains(&refused, "PEM block type must be CERTIFICATE REQUEST");
+    contains(&refused, "must be a fully qualified domain and path of the form");
+}

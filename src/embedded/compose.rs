@@ -99,6 +99,7 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         ca_pem: pki.ca_certificate().to_owned(),
         token_key: pki.token_key(),
         volumes: volumes_dir(&config),
+        signer: pki.signer(),
         stop: stop.clone(),
     });
     scheduler::start(

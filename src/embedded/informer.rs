@@ -13,6 +13,7 @@ use futures::StreamExt;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, DaemonSet, Deployment, ReplicaSet, StatefulSet},
     batch::v1::{CronJob, Job},
+    certificates::v1::CertificateSigningRequest,
     core::v1::{
         ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
         ServiceAccount,
@@ -385,6 +386,8 @@ pub struct Informers {
     pub cluster_roles: Informer<ClusterRole>,
     /// NetworkPolicies.
     pub network_policies: Informer<NetworkPolicy>,
+    /// CertificateSigningRequests.
+    pub certificate_signing_requests: Informer<CertificateSigningRequest>,
 }
 
 impl Informers {
@@ -417,6 +420,7 @@ impl Informers {
             service_accounts: informer!(),
             cluster_roles: informer!(),
             network_policies: informer!(),
+            certificate_signing_requests: informer!(),
         }
     }
 
@@ -444,6 +448,7 @@ impl Informers {
             self.service_accounts.synced(),
             self.cluster_roles.synced(),
             self.network_policies.synced(),
+            self.certificate_signing_requests.synced(),
         );
     }
 }

@@ -97,6 +97,7 @@ impl Cluster {
                 token_key: self.pki.token_key(),
                 // No volume is made here: there is no node for a pod.
                 volumes: std::env::temp_dir().join("no-volumes"),
+                signer: self.pki.signer(),
                 stop,
             });
         });

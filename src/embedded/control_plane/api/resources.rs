@@ -44,6 +44,7 @@ const ROWS: &[&str] = &[
     "autoscaling v2|HorizontalPodAutoscaler|horizontalpodautoscalers|hpa|all|N|status",
     "batch v1|CronJob|cronjobs|cj|all|N|status",
     "batch v1|Job|jobs||all|N|status",
+    "certificates.k8s.io v1|CertificateSigningRequest|certificatesigningrequests|csr||C|approval status",
     "coordination.k8s.io v1|Lease|leases|||N|",
     "discovery.k8s.io v1|EndpointSlice|endpointslices|||N|",
     "networking.k8s.io v1|IngressClass|ingressclasses|||C|",

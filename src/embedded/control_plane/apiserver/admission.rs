@@ -8,7 +8,7 @@ use std::sync::MutexGuard;
 use serde_json::{Value, json};
 
 use super::{
-    ApiServer, UserInfo, definitions, jobs, meta, pods, priority, services,
+    ApiServer, UserInfo, certificates, definitions, jobs, meta, nodes, pods, priority, services,
     status::{ApiError, collection},
     storage,
 };
@@ -49,11 +49,12 @@ impl ApiServer {
     /// Completes a new object.
     pub(super) fn admit_create(
         &self,
-        _user: &UserInfo,
+        user: &UserInfo,
         resource: &Resource,
         namespace: &str,
         object: &mut Value,
     ) -> Result<Allocating<'_>, ApiError> {
+        nodes::admit_created(user, resource, object)?;
         match (resource.group.as_str(), resource.kind.as_str()) {
             ("", "Namespace") => complete_namespace(object),
             _ if definitions::is_definition(resource) => complete_definition(object),
@@ -65,6 +66,7 @@ impl ApiServer {
             ("", "PersistentVolumeClaim") => storage::admit_claim(self, object),
             ("", "PersistentVolume") => storage::admit_volume(object),
             ("scheduling.k8s.io", "PriorityClass") => priority::admit_class(self, resource, object)?,
+            _ if certificates::is_request(resource) => certificates::admit_create(user, resource, object)?,
             _ => {}
         }
         Ok(None)

@@ -49,9 +49,21 @@ impl UserInfo {
         }
     }
 
-    /// A component of the control plane, such as `system:kube-scheduler`.
+    /// One who may do everything, such as the API server's own client.
     pub fn component(name: &str) -> Self {
         Self::new(name, &["system:masters"])
+    }
+
+    /// A service account.
+    pub fn service_account(namespace: &str, name: &str) -> Self {
+        let groups = service_account_groups(namespace);
+        let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+        Self::new(&rbac::service_account(namespace, name), &groups)
+    }
+
+    /// The kubelet of a node.
+    pub fn node(name: &str) -> Self {
+        Self::new(&format!("system:node:{name}"), &["system:nodes"])
     }
 
     /// Somebody who has shown nothing.
@@ -156,12 +168,10 @@ pub fn service_account(
     if sub != claims.sub || !lives(server, "serviceaccounts", namespace, name, uid) {
         return Err(ApiError::unauthorized());
     }
-    let groups = service_account_groups(namespace);
-    let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
     let user = UserInfo {
         uid: Some(uid.to_owned()),
         extra,
-        ..UserInfo::new(&sub, &groups)
+        ..UserInfo::service_account(namespace, name)
     };
     Ok((user, audiences))
 }

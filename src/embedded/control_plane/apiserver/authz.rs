@@ -113,7 +113,18 @@ impl ApiServer {
                 reason: String::new(),
             };
         }
-        self.access().decide(user.who(), asked)
+        let by_role = |node: Option<Decision>| {
+            let decision = self.access().decide(user.who(), asked);
+            match node {
+                // Why a node is refused, the node authoriser knows best.
+                Some(refused) if !decision.allowed && decision.reason.is_empty() => refused,
+                _ => decision,
+            }
+        };
+        match self.decide_node(user, asked) {
+            Some(allowed) if allowed.allowed => allowed,
+            refused => by_role(refused),
+        }
     }
 
     /// Refuses what a user may not do.
@@ -123,7 +134,7 @@ impl ApiServer {
     pub(super) fn authorize(&self, user: &UserInfo, asked: &Attributes) -> Result<(), ApiError> {
         let decision = self.decide(user, asked);
         if decision.allowed {
-            return Ok(());
+            return self.restrict_node(user, asked);
         }
         let mut why = asked.refusal(&user.name);
         if !decision.reason.is_empty() {

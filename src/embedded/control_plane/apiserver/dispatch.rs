@@ -167,6 +167,7 @@ async fn route_subresource(call: Call, subresource: &str, verb: &str) -> Result<
         "finalize" => rest::Part::Finalize,
         "ephemeralcontainers" => rest::Part::EphemeralContainers,
         "resize" => rest::Part::Resize,
+        "approval" => rest::Part::Approval,
         "scale" => return scale::answer(&call, verb),
         "token" => return tokens::answer(&call),
         "binding" => return pods::bind(&call, Some(call.name()?)),

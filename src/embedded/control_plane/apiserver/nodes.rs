@@ -43,10 +43,7 @@ impl ApiServer {
     /// What the node authoriser says; `None` about whoever is no node.
     pub(super) fn decide_node(&self, user: &UserInfo, asked: &Attributes) -> Option<Decision> {
         let node = name_of(user)?;
-        let refused = |reason: String| Decision {
-            allowed: false,
-            reason,
-        };
+        let refused = |reason: String| Decision { allowed: false, reason };
         if asked.path.is_some() || !RULES.iter().any(|rule| rbac::allows(rule, asked)) {
             return Some(refused(String::new()));
         }
@@ -57,7 +54,9 @@ impl ApiServer {
             ("", "persistentvolumes") => self.reads_volume(node, &asked.name),
             ("", "serviceaccounts") => self.reads(node, asked, Referred::Account),
             ("coordination.k8s.io", "leases") if asked.namespace != LEASES => {
-                return Some(refused(format!("can only access leases in the {LEASES:?} system namespace")));
+                return Some(refused(format!(
+                    "can only access leases in the {LEASES:?} system namespace"
+                )));
             }
             ("coordination.k8s.io", "leases") if asked.verb != "create" && asked.name != node => {
                 let why = "can only access node lease with the same name as the requesting node";
@@ -113,10 +112,9 @@ impl ApiServer {
         let writes = matches!(&*asked.verb, "create" | "update" | "patch" | "delete");
         let refused = |why: String| Err(ApiError::forbidden_to(&asked.group, &asked.resource, &asked.name, why));
         match (&*asked.group, &*asked.resource, &*asked.subresource) {
-            ("", "nodes", _) if writes && !asked.name.is_empty() && asked.name != node => refused(format!(
-                "node {node:?} is not allowed to modify node {:?}",
-                asked.name
-            )),
+            ("", "nodes", _) if writes && !asked.name.is_empty() && asked.name != node => {
+                refused(format!("node {node:?} is not allowed to modify node {:?}", asked.name))
+            }
             ("", "pods", subresource) if writes && !asked.name.is_empty() => {
                 let key = CollectionKey::new("", "pods").object(&asked.namespace, &asked.name);
                 let pod = self.store().get(&key);
@@ -128,7 +126,9 @@ impl ApiServer {
                     "eviction" => "evict",
                     _ => "delete",
                 };
-                refused(format!("node {node:?} can only {what} pods with spec.nodeName set to itself"))
+                refused(format!(
+                    "node {node:?} can only {what} pods with spec.nodeName set to itself"
+                ))
             }
             _ => Ok(()),
         }
@@ -147,9 +147,15 @@ pub fn admit_created(user: &UserInfo, resource: &Resource, object: &Value) -> Re
         ("coordination.k8s.io", "Lease") if name != node => {
             "can only access node lease with the same name as the requesting node".to_owned()
         }
-        ("", "Pod") if object.pointer("/metadata/annotations/kubernetes.io~1config.mirror").is_none() => format!(
-            "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
-        ),
+        ("", "Pod")
+            if object
+                .pointer("/metadata/annotations/kubernetes.io~1config.mirror")
+                .is_none() =>
+        {
+            format!(
+                "pod does not have \"kubernetes.io/config.mirror\" annotation, node {node:?} can only create mirror pods"
+            )
+        }
         ("", "Pod") if node_of(object) != node => {
             format!("node {node:?} can only create pods with spec.nodeName set to itself")
         }
@@ -160,7 +166,9 @@ pub fn admit_created(user: &UserInfo, resource: &Resource, object: &Value) -> Re
 
 /// The node that a pod is bound to, or empty.
 pub fn node_of(pod: &Value) -> &str {
-    pod.pointer("/spec/nodeName").and_then(Value::as_str).unwrap_or_default()
+    pod.pointer("/spec/nodeName")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 fn list<'a>(object: &'a Value, pointer: &str) -> impl Iterator<Item = &'a Value> {
@@ -196,9 +204,8 @@ fn refers(pod: &Value, kind: Referred, name: &str) -> bool {
                 || from_env("/valueFrom/configMapKeyRef/name", "/configMapRef/name")
         }
         Referred::Secret => {
-            volumes().any(|volume| {
-                is(volume, "/secret/secretName") || is(volume, "/csi/nodePublishSecretRef/name")
-            }) || sources().any(|source| is(source, "/secret/name"))
+            volumes().any(|volume| is(volume, "/secret/secretName") || is(volume, "/csi/nodePublishSecretRef/name"))
+                || sources().any(|source| is(source, "/secret/name"))
                 || list(pod, "/spec/imagePullSecrets").any(|secret| is(secret, "/name"))
                 || from_env("/valueFrom/secretKeyRef/name", "/secretRef/name")
         }
@@ -306,10 +313,17 @@ mod tests {
             assert_eq!(decision.allowed, expected, "{verb} {what}: {}", decision.reason);
         }
         let decision = server.decide(&kubelet(), &asked("get", "secrets default/other-volume"));
-        assert_eq!(decision.reason, "no relationship found between node 'a' and this object");
+        assert_eq!(
+            decision.reason,
+            "no relationship found between node 'a' and this object"
+        );
         // A name alone makes no node.
         let pretender = UserInfo::new("system:node:a", &[]);
-        assert!(!server.decide(&pretender, &asked("get", "secrets default/mine-volume")).allowed);
+        assert!(
+            !server
+                .decide(&pretender, &asked("get", "secrets default/mine-volume"))
+                .allowed
+        );
     }
 
     #[test]
@@ -328,10 +342,16 @@ mod tests {
             ("get", "pods default/other", true),
         ] {
             let asked = asked(verb, what);
-            assert_eq!(server.restrict_node(&kubelet(), &asked).is_ok(), expected, "{verb} {what}");
+            assert_eq!(
+                server.restrict_node(&kubelet(), &asked).is_ok(),
+                expected,
+                "{verb} {what}"
+            );
             assert!(server.restrict_node(&UserInfo::component("x"), &asked).is_ok());
         }
-        let refused = server.restrict_node(&kubelet(), &asked("patch", "nodes:status /b")).unwrap_err();
+        let refused = server
+            .restrict_node(&kubelet(), &asked("patch", "nodes:status /b"))
+            .unwrap_err();
         assert_eq!(
             refused.0.message.as_deref(),
             Some("nodes \"b\" is forbidden: node \"a\" is not allowed to modify node \"b\"")
@@ -340,7 +360,11 @@ mod tests {
         for (kind, object, expected) in [
             ("nodes", json!({"metadata": {"name": "a"}}), true),
             ("nodes", json!({"metadata": {"name": "b"}}), false),
-            ("pods", json!({"metadata": {"name": "p"}, "spec": {"nodeName": "a"}}), false),
+            (
+                "pods",
+                json!({"metadata": {"name": "p"}, "spec": {"nodeName": "a"}}),
+                false,
+            ),
             (
                 "pods",
                 json!({"metadata": {"name": "p", "annotations": {"kubernetes.io/config.mirror": "x"}}, "spec": {"nodeName": "a"}}),
@@ -349,7 +373,11 @@ mod tests {
             ("configmaps", json!({"metadata": {"name": "x"}}), true),
         ] {
             let resource = registry.find("", "v1", kind).unwrap();
-            assert_eq!(admit_created(&kubelet(), resource, &object).is_ok(), expected, "{object}");
+            assert_eq!(
+                admit_created(&kubelet(), resource, &object).is_ok(),
+                expected,
+                "{object}"
+            );
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     ApiServer, Body, authn,
     dispatch::Call,
-    meta, reply,
+    meta, nodes, reply,
     rest::{WriteOptions, decode_as},
     status::ApiError,
 };
@@ -43,6 +43,18 @@ pub fn answer(call: &Call) -> Result<Response<Body>, ApiError> {
         "serviceaccount": {"name": name, "uid": meta::text(&account, "uid")},
     });
     bind(call, &spec, name, &mut bound)?;
+    if let Some(node) = nodes::name_of(&call.user) {
+        let why = match bound.pointer("/pod") {
+            None => "node requested token not bound to a pod",
+            Some(_) if bound.pointer("/node/name").and_then(Value::as_str) != Some(node) => {
+                "node requested token bound to a pod scheduled on a different node"
+            }
+            Some(_) => "",
+        };
+        if !why.is_empty() {
+            return Err(ApiError::forbidden(&call.resource, name, why));
+        }
+    }
     let claims = TokenClaims {
         iss: authn::ISSUER.to_owned(),
         sub: rbac::service_account(namespace, name),

@@ -2,6 +2,7 @@
 //!
 //! Each has a pure half (what to do, what the status is) and a half that watches and applies.
 
+mod certificate;
 mod cluster_role;
 mod cron_job;
 mod daemon_set;
@@ -29,7 +30,11 @@ use std::{path::PathBuf, sync::Arc};
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::{control_plane::pki::TokenKey, events::Recorder, informer::Informers};
+use crate::embedded::{
+    control_plane::pki::{Signer, TokenKey},
+    events::Recorder,
+    informer::Informers,
+};
 
 /// What every controller is given.
 #[derive(Clone)]
@@ -42,6 +47,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// The cluster CA's certificate in PEM, for `kube-root-ca.crt`.
     pub ca_pem: String,
+    /// Signs the certificates that are asked for.
+    pub signer: Arc<Signer>,
     /// Signs the tokens that stand in Secrets.
     pub token_key: Arc<TokenKey>,
     /// Where the directories of PersistentVolumes are.
@@ -68,4 +75,5 @@ pub fn start(context: &Context) {
     volumes::start(context);
     taint_eviction::start(context);
     garbage::start(context);
+    certificate::start(context, context.signer.clone());
 }

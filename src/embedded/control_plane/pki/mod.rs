@@ -7,6 +7,7 @@
 //! Source: Kubernetes' "PKI certificates and requirements", "Authenticating".
 
 mod kubeconfig;
+mod sign;
 mod token;
 
 use std::{
@@ -25,6 +26,7 @@ use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 pub use kubeconfig::{Kubeconfig, write_private};
+pub use sign::{CertificateRequest, Signer, Usage, usage};
 pub use token::{LegacyClaims, TokenClaims, TokenError, TokenKey};
 
 /// Why the cluster's certificates could not be made or read.
@@ -77,6 +79,7 @@ impl std::fmt::Debug for Identity {
 /// The cluster's CA and what it has signed.
 pub struct Pki {
     issuer: Issuer<'static, KeyPair>,
+    signer: Arc<Signer>,
     ca_certificate: String,
     admin: Identity,
     token_key: Arc<TokenKey>,
@@ -94,7 +97,7 @@ const SERVER_NAMES: [&str; 5] = [
 const CA_YEARS: i16 = 10;
 const SERVER_YEARS: i16 = 1;
 /// The user's certificate lives as long as the cluster: it is written once into the kubeconfig on the user's disk.
-const CLIENT_YEARS: i16 = 10;
+const CLIENT_YEARS: i64 = 10;
 
 impl Pki {
     /// Reads the PKI in `dir`, or makes one there; keys have mode 0600.
@@ -126,7 +129,7 @@ impl Pki {
     /// When a certificate cannot be signed.
     pub fn create() -> Result<Self, PkiError> {
         let key = KeyPair::generate()?;
-        let mut params = params("kubernetes", &[], CA_YEARS)?;
+        let mut params = params("kubernetes", CA_YEARS)?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
             KeyUsagePurpose::DigitalSignature,
@@ -134,10 +137,12 @@ impl Pki {
             KeyUsagePurpose::CrlSign,
         ];
         let ca_certificate = params.self_signed(&key)?.pem();
+        let signer = Signer::new(&ca_certificate, &key)?;
         let issuer = Issuer::new(params, key);
-        let admin = client(&issuer, "kubernetes-admin", &["system:masters"])?;
+        let admin = client(&signer, "kubernetes-admin", &["system:masters"])?;
         Ok(Self {
             issuer,
+            signer: Arc::new(signer),
             ca_certificate,
             admin,
             token_key: Arc::new(TokenKey::generate()?),
@@ -155,12 +160,14 @@ impl Pki {
         let ca_certificate = read(ca_crt)?;
         let key = KeyPair::from_pem(&read(ca_key)?).map_err(damaged(ca_key))?;
         let issuer = Issuer::from_ca_cert_pem(&ca_certificate, key).map_err(damaged(ca_crt))?;
+        let signer = Signer::new(&ca_certificate, issuer.key())?;
         let token_key = TokenKey::from_pem(&read(sa_key)?).map_err(|error| PkiError::Damaged {
             path: sa_key.clone(),
             reason: error.to_string(),
         })?;
         Ok(Self {
             issuer,
+            signer: Arc::new(signer),
             ca_certificate,
             admin: Identity {
                 certificate: read(admin_crt)?,
@@ -173,6 +180,11 @@ impl Pki {
     /// The CA's certificate as PEM, which pods get as `ca.crt`.
     pub fn ca_certificate(&self) -> &str {
         &self.ca_certificate
+    }
+
+    /// Who signs certificates that users ask for.
+    pub fn signer(&self) -> Arc<Signer> {
+        self.signer.clone()
     }
 
     /// The key that signs service-account tokens.
@@ -190,7 +202,7 @@ impl Pki {
     /// # Errors
     /// When the names cannot be put in a certificate.
     pub fn client(&self, user: &str, groups: &[&str]) -> Result<Identity, PkiError> {
-        client(&self.issuer, user, groups)
+        client(&self.signer, user, groups)
     }
 
     /// The API server's TLS, for loopback and `addresses`: HTTP/2 and HTTP/1.1; a client may show a certificate of this CA, and one without is left
@@ -200,7 +212,7 @@ impl Pki {
     /// When the server's certificate cannot be signed or rustls refuses it.
     pub fn server_config(&self, addresses: &[Ipv4Addr]) -> Result<Arc<ServerConfig>, PkiError> {
         let key = KeyPair::generate()?;
-        let mut params = params("kube-apiserver", &[], SERVER_YEARS)?;
+        let mut params = params("kube-apiserver", SERVER_YEARS)?;
         for name in SERVER_NAMES {
             params.subject_alt_names.push(SanType::DnsName(name.try_into()?));
         }
@@ -245,23 +257,25 @@ impl Pki {
     }
 }
 
-fn client(issuer: &Issuer<'_, KeyPair>, user: &str, groups: &[&str]) -> Result<Identity, PkiError> {
+fn client(signer: &Signer, user: &str, groups: &[&str]) -> Result<Identity, PkiError> {
+    const DAY: i64 = 24 * 3600;
     let key = KeyPair::generate()?;
-    let mut params = params(user, groups, CLIENT_YEARS)?;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let request = CertificateRequest::of(&key, user, groups);
+    let usages: Vec<Usage> = ["digital signature", "client auth"]
+        .into_iter()
+        .filter_map(usage)
+        .collect();
+    let now = jiff::Timestamp::now().as_second();
+    // A day back, for a client whose clock is behind.
     Ok(Identity {
-        certificate: params.signed_by(&key, issuer)?.pem(),
+        certificate: signer.sign(&request, &usages, now - DAY, now + CLIENT_YEARS * 365 * DAY)?,
         key: key.serialize_pem(),
     })
 }
 
-fn params(common_name: &str, organisations: &[&str], years: i16) -> Result<CertificateParams, PkiError> {
+fn params(common_name: &str, years: i16) -> Result<CertificateParams, PkiError> {
     let mut params = CertificateParams::new(Vec::<String>::new())?;
     let mut name = DistinguishedName::new();
-    for organisation in organisations {
-        name.push(DnType::OrganizationName, *organisation);
-    }
     name.push(DnType::CommonName, common_name);
     params.distinguished_name = name;
     let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();

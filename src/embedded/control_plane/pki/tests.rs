@@ -129,3 +129,118 @@ fn a_forged_token_is_refused() {
         assert_eq!(key.verify(&forged, 15), Err(expected), "{forged:.40}");
     }
 }
+
+/// The subject that a verified certificate names, and its uses.
+fn subject(pem: &str) -> (String, Vec<String>, x509_parser::certificate::Validity) {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+    let (rest, certificate) = X509Certificate::from_der(&pem.contents).unwrap();
+    assert!(rest.is_empty());
+    let text = |name: &x509_parser::x509::AttributeTypeAndValue<'_>| name.as_str().unwrap().to_owned();
+    let subject = certificate.subject();
+    (
+        subject.iter_common_name().map(text).next().unwrap(),
+        subject.iter_organization().map(text).collect(),
+        certificate.validity().clone(),
+    )
+}
+
+#[test]
+fn a_certificate_has_every_group_of_its_user_and_is_of_the_ca() {
+    let pki = Pki::create().unwrap();
+    let identity = pki.client("jane", &["devs", "ops", "zoë"]).unwrap();
+    let (name, groups, _) = subject(&identity.certificate);
+    assert_eq!(
+        (name.as_str(), groups),
+        ("jane", vec!["devs".into(), "ops".into(), "zoë".into()])
+    );
+    // As rustls checks it: signature, uses, validity.
+    let verifies = |identity: &Identity, usage| {
+        let der = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();
+        let ca = der(pki.ca_certificate());
+        let certificate = der(&identity.certificate);
+        let mut roots = RootCertStore::empty();
+        roots.add(ca).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .unwrap();
+        let now = rustls_pki_types::UnixTime::since_unix_epoch(std::time::Duration::from_secs(usage));
+        verifier.verify_client_cert(&certificate, &[], now).is_ok()
+    };
+    let now = jiff::Timestamp::now().as_second().unsigned_abs();
+    assert!(verifies(&identity, now));
+    assert!(!verifies(&identity, now + 11 * 366 * 86_400), "over by then");
+    assert!(
+        !verifies(&Pki::create().unwrap().client("jane", &[]).unwrap(), now),
+        "of another CA"
+    );
+    let key = KeyPair::generate().unwrap();
+    let request = CertificateRequest::of(&key, "jane", &[]);
+    let serves = |usages: &[&str]| {
+        let usages: Vec<Usage> = usages.iter().filter_map(|name| usage(name)).collect();
+        let now = i64::try_from(now).unwrap();
+        let certificate = pki.signer().sign(&request, &usages, now - 10, now + 10).unwrap();
+        Identity {
+            certificate,
+            key: String::new(),
+        }
+    };
+    assert!(verifies(&serves(&["client auth"]), now));
+    assert!(
+        !verifies(&serves(&["server auth", "key encipherment"]), now),
+        "for servers"
+    );
+    assert!(!verifies(&serves(&["client auth"]), now + 11));
+}
+
+#[test]
+fn a_certificate_is_not_valid_longer_than_its_ca() {
+    let pki = Pki::create().unwrap();
+    let (_, _, ca) = subject(pki.ca_certificate());
+    let request = CertificateRequest::of(&KeyPair::generate().unwrap(), "jane", &[]);
+    let far = ca.not_after.timestamp() + 1_000_000_000;
+    let (_, _, validity) = subject(&pki.signer().sign(&request, &[], 0, far).unwrap());
+    assert_eq!(validity.not_after, ca.not_after);
+    assert_eq!(validity.not_before.timestamp(), 0);
+}
+
+#[test]
+fn requests_are_read_and_forged_ones_refused() {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec!["a.local".to_owned(), "10.0.0.1".to_owned()]).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, "jane");
+    params.distinguished_name.push(DnType::OrganizationName, "devs");
+    let request = params.serialize_request(&key).unwrap();
+    let pem = request.pem().unwrap();
+    let read = CertificateRequest::from_pem(pem.as_bytes()).unwrap();
+    assert_eq!(
+        (read.common_name.as_str(), read.hosts, read.other_names),
+        ("jane", 2, 0)
+    );
+    assert_eq!(read.organizations, ["devs"]);
+    // One name for another under the same signature.
+    let der = request.der().to_vec();
+    let at = der.windows(4).position(|bytes| bytes == b"jane").unwrap();
+    let mut forged = der.clone();
+    forged[at..at + 4].copy_from_slice(b"root");
+    let encode = |der: &[u8]| {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        format!(
+            "-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n",
+            STANDARD.encode(der)
+        )
+    };
+    assert!(CertificateRequest::from_pem(encode(&der).as_bytes()).is_ok());
+    let refused = CertificateRequest::from_pem(encode(&forged).as_bytes()).unwrap_err();
+    assert!(refused.contains("signature"), "{refused}");
+    for cut in 0..der.len() {
+        assert!(CertificateRequest::from_pem(encode(&der[..cut]).as_bytes()).is_err());
+    }
+    let certificate = Pki::create().unwrap().ca_certificate().to_owned();
+    for other in ["", "nonsense", &certificate] {
+        let refused = CertificateRequest::from_pem(other.as_bytes()).unwrap_err();
+        assert_eq!(refused, "PEM block type must be CERTIFICATE REQUEST");
+    }
+}

@@ -99,6 +99,12 @@ pub fn objects() -> Vec<Wanted> {
     all
 }
 
+/// What the role `system:node` allows: kubelets have it by their authoriser, and not by a binding.
+pub fn node_rules() -> Vec<PolicyRule> {
+    let node = CLUSTER_ROLES.iter().filter(|role| role.name == "system:node");
+    node.flat_map(|role| role.rules.iter().map(|row| rule(row))).collect()
+}
+
 impl Wanted {
     /// The key it is stored under.
     pub fn key(&self) -> Key {

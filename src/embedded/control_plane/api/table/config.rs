@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Layout,
-    text::{Ages, Object, created, name, since},
+    text::{Ages, Object, created, human_duration, name, since},
 };
 
 pub fn core(kind: &str) -> Option<Layout> {
@@ -46,6 +46,43 @@ pub fn rbac(kind: &str) -> Option<Layout> {
         },
         _ => return None,
     })
+}
+
+pub const CERTIFICATE: Layout = Layout {
+    columns: "Name|Age|SignerName|Requestor|RequestedDuration|Condition",
+    row: certificate,
+};
+
+fn certificate(o: Object<'_>, now: Timestamp) -> Vec<Value> {
+    let seconds = o.at("spec.expirationSeconds");
+    let duration = match seconds.is_set() {
+        true => human_duration(o.int("spec.expirationSeconds")),
+        false => "<none>".to_owned(),
+    };
+    let has = |kind: &str| {
+        o.items("status.conditions")
+            .any(|condition| condition.str("type") == kind)
+    };
+    let mut condition = match (has("Denied"), has("Approved")) {
+        (true, _) => "Denied",
+        (_, true) => "Approved",
+        _ => "Pending",
+    }
+    .to_owned();
+    if has("Failed") {
+        condition.push_str(",Failed");
+    }
+    if !o.str("status.certificate").is_empty() {
+        condition.push_str(",Issued");
+    }
+    vec![
+        name(o),
+        o.age(now),
+        json!(o.str("spec.signerName")),
+        json!(o.str("spec.username")),
+        json!(duration),
+        json!(condition),
+    ]
 }
 
 fn count(o: Object<'_>, path: &str) -> usize {

@@ -60,6 +60,7 @@ fn layout(resource: &Resource) -> Layout {
         "apps" | "batch" | "autoscaling" | "policy" => workloads::layout(&resource.kind),
         "networking.k8s.io" | "discovery.k8s.io" => network::layout(&resource.kind),
         "rbac.authorization.k8s.io" => config::rbac(&resource.kind),
+        "certificates.k8s.io" => Some(config::CERTIFICATE),
         "apiextensions.k8s.io" => Some(Layout {
             columns: "Name|Created At",
             row: |o, _| vec![name(o), created(o)],

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        ApiServer, Body,
+        ApiServer, Body, certificates,
         dispatch::{self, Call},
         meta, reply,
         status::{ApiError, collection},
@@ -35,6 +35,8 @@ pub enum Part {
     EphemeralContainers,
     /// The resources of a pod's containers.
     Resize,
+    /// Whether a CertificateSigningRequest is approved.
+    Approval,
 }
 
 /// Answers `update`.
@@ -141,7 +143,10 @@ impl ApiServer {
         }
         defaults::apply(resource, &mut wanted);
         let managers = wanted.pointer("/metadata/managedFields").cloned();
-        let mut next = restrict(resource, part, current, wanted);
+        let mut next = match certificates::is_request(resource) {
+            true => certificates::restrict(part, current, &wanted),
+            false => restrict(resource, part, current, wanted),
+        };
         keep_identity(current, &mut next);
         meta::drop_empty(&mut next);
         let _allocating = self.admit_update(resource, current, &mut next)?;
@@ -157,7 +162,9 @@ impl ApiServer {
         if !errors.is_empty() {
             return Err(ApiError::invalid(resource, name, &errors));
         }
-        self.check_escalation(options.user.as_ref(), resource, Some(current), &next)?;
+        let user = options.user.as_ref();
+        self.check_escalation(user, resource, Some(current), &next)?;
+        certificates::admit_change(self, user, resource, part, current, &next)?;
         meta::set(meta::metadata(&mut next), "managedFields", managers);
         options.track(resource, Some(current), &mut next);
         Ok(next)
@@ -190,6 +197,8 @@ fn restrict(resource: &Resource, part: Part, current: &Value, mut wanted: Value)
             }
             next
         }
+        // Only requests for certificates have it, and a function of their own.
+        Part::Approval => current.clone(),
         Part::Finalize => {
             let mut next = current.clone();
             let finalizers = take(&mut wanted, "/spec/finalizers");

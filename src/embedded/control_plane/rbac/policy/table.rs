@@ -184,6 +184,14 @@ pub const CLUSTER_ROLES: &[RoleRow] = &[
             "* | core | nodes/log nodes/metrics nodes/proxy nodes/spec nodes/stats",
         ],
     ),
+    // This cluster's own: it keeps the NetworkPolicies.
+    role(
+        "system:network-policy",
+        &[
+            "read | core | namespaces nodes pods",
+            "read | networking.k8s.io | networkpolicies",
+        ],
+    ),
     role("system:kube-dns", &["list watch | core | endpoints services"]),
     role(
         "system:kube-scheduler",
@@ -290,6 +298,7 @@ pub const BINDINGS: &[(&str, &str)] = &[
     ("system:node-proxier", "User:system:kube-proxy"),
     ("system:kube-controller-manager", "User:system:kube-controller-manager"),
     ("system:kube-dns", "ServiceAccount:kube-system/kube-dns"),
+    ("system:network-policy", "User:system:network-policy"),
     ("system:kube-scheduler", "User:system:kube-scheduler"),
     ("system:volume-scheduler", "User:system:kube-scheduler"),
 ];
