@@ -127,7 +127,7 @@ fn a_stateful_set_claims_volumes_and_keeps_them() {
                 "podManagementPolicy": "Parallel", "serviceName": name, "selector": {"matchLabels": {"app": name}},
                 "persistentVolumeClaimRetentionPolicy": policy,
                 "template": {"metadata": {"labels": {"app": name}}, "spec": {"terminationGracePeriodSeconds": 0, "containers": [
-                    {"name": "c", "image": "ztlab.dev/toolbox:1", "command": ["sleep", "1000"],
+                    {"name": "c", "image": "ztlab.dev/toolbox:1", "command": ["sh", "-c", "hostname >> /data/names; exec sleep 1000"],
                         "volumeMounts": [{"name": "data", "mountPath": "/data"}]}]}},
                 "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"],
                     "resources": {"requests": {"storage": "1Mi"}}}}]}})
@@ -148,15 +148,23 @@ fn a_stateful_set_claims_volumes_and_keeps_them() {
             lab.kubectl(&["rollout", "status", &format!("statefulset/{name}"), "--timeout=60s"]);
             assert!(claims(name).iter().all(|claim| claim["status"]["phase"] == "Bound"));
         }
-        // each pod has its own, also after it was made again
+        // each pod has its own, also after it was made again; read on the machine, so that nothing but volumes is tried
+        let written = |name: &str, expected: &str| {
+            let claim = lab.get(&["pvc", &format!("data-{name}")]);
+            let place = lab
+                .dir()
+                .join("volumes")
+                .join(claim["spec"]["volumeName"].as_str().unwrap());
+            lab.until("the pod has written its name", || {
+                std::fs::read_to_string(place.join("names")).is_ok_and(|names| names == expected)
+            });
+        };
         for name in ["keeps-0", "keeps-1"] {
-            lab.sh(name, "hostname > /data/name");
+            written(name, &format!("{name}\n"));
         }
         lab.kubectl(&["delete", "pod", "keeps-0", "keeps-1"]);
         for name in ["keeps-0", "keeps-1"] {
-            lab.until("it is back", || lab.try_kubectl(&["get", "pod", name]).status.success());
-            lab.ready(name);
-            assert_eq!(lab.sh(name, "cat /data/name"), format!("{name}\n"));
+            written(name, &format!("{name}\n{name}\n"));
         }
         lab.until("the set owns its claims", || {
             claims("drops")
@@ -313,6 +321,13 @@ fn a_deployment_is_scaled_paused_and_given_up_as_it_says() {
             "{}",
             text(&status.stderr)
         );
+        lab.kubectl(&[
+            "patch",
+            "deployment",
+            "web",
+            "-p",
+            r#"{"spec": {"progressDeadlineSeconds": 600}}"#,
+        ]);
         lab.kubectl(&["rollout", "undo", "deployment/web"]);
         lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
         lab.until("all are of the old template", || sizes(lab) == [0, 3]);
