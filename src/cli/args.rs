@@ -51,6 +51,14 @@ pub enum Command {
     /// Open a shell with KUBECONFIG set to the lab's cluster
     #[command(after_help = "Examples:\n  ztlab shell\n  ztlab shell --cluster demo\n  ztlab shell -- kubectl get pods")]
     Shell(Shell),
+    /// Run kubectl on the lab's cluster: the machine's, or a small built-in one
+    #[command(
+        after_help = "Examples:\n  ztlab kubectl get pods\n  ztlab kubectl apply -f policy.yaml\n  \
+                      ztlab kubectl exec -it deploy/mallory -- sh\n  ztlab kubectl --cluster demo get pods -A\n\n\
+                      Everything behind `kubectl` goes to it as it is, and its exit status is kept. Where there is no kubectl in\n\
+                      PATH, a built-in one takes its place and says so; it knows get, apply, delete, label, logs and exec."
+    )]
+    Kubectl(Kubectl),
     /// Print a completion script
     #[command(
         after_help = "Examples:\n  ztlab completions bash > ~/.local/share/bash-completion/completions/ztlab\n  \
@@ -261,6 +269,22 @@ pub struct Shell {
     pub command: Vec<std::ffi::OsString>,
 }
 
+/// `ztlab kubectl …`
+#[derive(Debug, Args)]
+pub struct Kubectl {
+    /// The cluster; the lab's when a lab runs
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// What kubectl is to do
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGUMENT"
+    )]
+    pub line: Vec<std::ffi::OsString>,
+}
+
 /// The longest time a capture may be asked for.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -351,6 +375,40 @@ mod tests {
     #[test]
     fn no_command_is_the_terminal_interface() {
         assert!(parse("ztlab").unwrap().command.is_none());
+    }
+
+    #[test]
+    fn kubectl_gets_what_stands_behind_it_as_it_is() {
+        for (line, cluster, expected) in [
+            (
+                "ztlab kubectl get pods -n shop --json -o yaml",
+                None,
+                "get pods -n shop --json -o yaml",
+            ),
+            (
+                "ztlab kubectl --cluster demo get pods --cluster x",
+                Some("demo"),
+                "get pods --cluster x",
+            ),
+            ("ztlab kubectl exec web -- sh -c id", None, "exec web -- sh -c id"),
+            ("ztlab kubectl get --help", None, "get --help"),
+            ("ztlab kubectl -n shop get pods", None, "-n shop get pods"),
+        ] {
+            let Some(Command::Kubectl(kubectl)) = parse(line).unwrap().command else {
+                panic!("{line}")
+            };
+            let passed: Vec<String> = kubectl
+                .line
+                .iter()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect();
+            assert_eq!(
+                (kubectl.cluster.as_deref(), passed.join(" ").as_str()),
+                (cluster, expected),
+                "{line}"
+            );
+        }
+        assert!(parse("ztlab kubectl").is_err());
     }
 
     #[test]

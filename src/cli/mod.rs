@@ -10,6 +10,7 @@ mod cluster;
 pub mod doctor;
 pub mod error;
 mod images;
+mod kubectl;
 mod lab;
 pub mod output;
 mod session;
@@ -59,6 +60,7 @@ fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError
         Some(Command::Lab(command)) => lab::run(command, out),
         Some(Command::Cluster(command)) => cluster::run(command, out),
         Some(Command::Shell(args)) => shell::run(&args, out),
+        Some(Command::Kubectl(args)) => kubectl::run(&args, out),
         Some(Command::Capture(args)) => capture::run(&args, out),
     }
 }

@@ -67,7 +67,10 @@ pub fn run(args: &Shell, out: &Output) -> Result<ExitCode, CliError> {
 }
 
 /// The cluster asked for, else the running lab's, else the only one there is.
-async fn place(asked: Option<&str>) -> Result<Place, CliError> {
+///
+/// # Errors
+/// When there is no such cluster, or more than one to choose from.
+pub async fn place(asked: Option<&str>) -> Result<Place, CliError> {
     if asked.is_none()
         && let Some((_, session)) = session::running().await?
         && let Some(kubeconfig) = session.kubeconfig

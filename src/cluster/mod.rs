@@ -214,6 +214,18 @@ pub fn ground(kind: GroundKind) -> Result<Box<dyn Ground>, ClusterError> {
     }
 }
 
+/// A client for the current context of a kubeconfig.
+///
+/// # Errors
+/// When the file cannot be used.
+pub async fn connect(kubeconfig: &std::path::Path) -> Result<kube::Client, ClusterError> {
+    let config = kube::config::Kubeconfig::read_from(kubeconfig).map_err(|source| ClusterError::Kubeconfig {
+        path: kubeconfig.to_owned(),
+        source: Box::new(source),
+    })?;
+    client(config, &kube::config::KubeConfigOptions::default(), kubeconfig).await
+}
+
 /// A client for a context of a kubeconfig read from `path`.
 async fn client(
     config: kube::config::Kubeconfig,
