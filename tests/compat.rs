@@ -1,7 +1,8 @@
-//! The table of kubectl command lines (`compat/table.txt`), run as it stands with every kubectl of this machine, each
-//! against an embedded cluster of its own.
+//! The table of kubectl command lines (`compat/table.txt`), run as it stands with the newest and the oldest kubectl
+//! of this machine, each against an embedded cluster of its own.
 //!
-//! `ZTLAB_COMPAT_KUBECTL=1.33,1.20` runs those versions alone, `ZTLAB_COMPAT_SHOW=1` prints every line as it is run.
+//! `ZTLAB_COMPAT_KUBECTL=all` runs every version, `ZTLAB_COMPAT_KUBECTL=1.33,1.20` those alone; `ZTLAB_COMPAT_SHOW=1` prints every
+//! line as it is run.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 

@@ -348,6 +348,62 @@ fn a_restore_puts_back_what_was_and_leaves_nothing_else() {
     );
 }
 
+/// Custom objects are collected as garbage, go with their namespace, and come back after a restart and by a restore, as any other.
+#[test]
+fn custom_objects_share_the_lives_of_all_others() {
+    if !kubectl() {
+        return;
+    }
+    let Some(clusters) = Clusters::new("state-custom") else {
+        return;
+    };
+    clusters.ok(&["cluster", "create", "demo"]);
+    let kubectl = |line: &str| clusters.kubectl("demo", &line.split(' ').collect::<Vec<_>>());
+    let established = "wait --for=condition=Established crd/crontabs.stable.example.com --timeout=60s";
+    clusters.apply("demo", include_str!("custom_resources/crontabs.yaml"));
+    kubectl(established);
+    kubectl("create namespace box");
+    let owner = kubectl("create configmap owner -o jsonpath={.metadata.uid}");
+    let tab = |name: &str, more: &str| {
+        format!(
+            "---\napiVersion: stable.example.com/v1\nkind: CronTab\nmetadata: {{name: {name}{more}}}\n\
+             spec: {{cronSpec: '* * * * */5', image: first}}\n"
+        )
+    };
+    let owned = format!(", ownerReferences: [{{apiVersion: v1, kind: ConfigMap, name: owner, uid: {owner}}}]");
+    let tabs = [tab("kept", ""), tab("owned", &owned), tab("inside", ", namespace: box")];
+    clusters.apply("demo", &tabs.concat());
+    let names = || kubectl("get crontabs -A -o name");
+    let all = ["inside", "kept", "owned"].map(|name| format!("crontab.stable.example.com/{name}\n"));
+    assert_eq!(names(), all.concat());
+
+    kubectl("delete configmap owner");
+    clusters.until("what it owned is gone", || names() == all[..2].concat());
+    kubectl("delete namespace box");
+    assert_eq!(names(), all[1]);
+
+    let uid = || kubectl("get crontab kept -o jsonpath={.metadata.uid}");
+    let first = uid();
+    clusters.kill(clusters.pid("demo"));
+    clusters.ok(&["cluster", "start", "demo"]);
+    assert_eq!(uid(), first, "a restart keeps it");
+    clusters.ok(&["cluster", "stop", "demo"]);
+    clusters.ok(&["cluster", "start", "demo"]);
+    assert_eq!(uid(), first, "and another one");
+
+    clusters.ok(&["cluster", "snapshot", "demo"]);
+    kubectl("patch crontab kept --type=merge -p {\"spec\":{\"image\":\"second\"}}");
+    clusters.ok(&["cluster", "restore", "demo"]);
+    assert_eq!(kubectl("get crontab kept -o jsonpath={.spec.image}"), "first");
+    kubectl("delete crd crontabs.stable.example.com");
+    clusters.ok(&["cluster", "restore", "demo"]);
+    kubectl(established);
+    clusters.until("the restored kind is served with its object", || {
+        let shown = clusters.try_kubectl("demo", &["get", "crontab", "kept", "-o", "jsonpath={.spec.image}"]);
+        text(&shown.stdout) == "first"
+    });
+}
+
 #[test]
 fn only_administrators_take_and_restore_snapshots() {
     if !kubectl() {

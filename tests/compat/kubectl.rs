@@ -33,7 +33,7 @@ pub struct Kubectl {
 }
 
 /// Every version once: the one on `PATH`, what stands beside it as `kubectl.*` (a dispatcher's choices), and the peers that
-/// `scripts/setup.sh test` places.
+/// `scripts/setup.sh test` places. Of these the newest and the oldest, unless `ZTLAB_COMPAT_KUBECTL` asks for others.
 pub fn find() -> Vec<Kubectl> {
     let mut candidates = Vec::new();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -47,7 +47,10 @@ pub fn find() -> Vec<Kubectl> {
     }
     candidates.extend(beside(&Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers")));
     let wanted = std::env::var("ZTLAB_COMPAT_KUBECTL").ok();
-    let wanted: Option<Vec<Version>> = wanted.map(|text| text.split(',').filter_map(Version::parse).collect());
+    let all = wanted.as_deref() == Some("all");
+    let wanted: Option<Vec<Version>> = wanted
+        .filter(|_| !all)
+        .map(|text| text.split(',').filter_map(Version::parse).collect());
     let mut found = BTreeMap::new();
     for path in candidates {
         if let Some(version) = version(&path)
@@ -57,7 +60,11 @@ pub fn find() -> Vec<Kubectl> {
         }
     }
     let kubectls = found.into_iter().rev().map(|(version, path)| Kubectl { path, version });
-    kubectls.collect()
+    let mut kubectls: Vec<Kubectl> = kubectls.collect();
+    if wanted.is_none() && !all && kubectls.len() > 2 {
+        kubectls.drain(1..kubectls.len() - 1);
+    }
+    kubectls
 }
 
 /// `kubectl`, `kubectl.1.30` and `kubectl-1.20` in a directory.
