@@ -36,7 +36,7 @@ impl Room<'_> {
             let after = api.patch(&name, &params, &Patch::Apply(&object)).await?;
             let what = match before {
                 None => "created",
-                Some(before) if before.resource_version() == after.resource_version() => "unchanged",
+                Some(before) if essence(&before, &object) == essence(&after, &object) => "unchanged",
                 Some(_) => "configured",
             };
             self.out.line(format!("{}/{name} {what}", kind.title()))?;
@@ -175,6 +175,17 @@ impl Room<'_> {
     }
 }
 
+/// What of an object is the applier's: controllers write its status and annotations of their own meanwhile.
+fn essence(object: &DynamicObject, applied: &DynamicObject) -> Value {
+    let mut essence = object.data.clone();
+    if let Some(fields) = essence.as_object_mut() {
+        fields.remove("status");
+    }
+    let mut annotations = object.annotations().clone();
+    annotations.retain(|key, _| applied.annotations().contains_key(key));
+    json!({"data": essence, "labels": object.labels(), "annotations": annotations})
+}
+
 fn text_of(file: &Path, name: &str) -> Result<String, Failure> {
     let unreadable = |error: std::io::Error| Failure::other(format!("{name}: {error}"));
     let mut text = String::new();
@@ -217,6 +228,22 @@ mod tests {
     fn changes(line: &str) -> Result<Value, String> {
         let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         changes_of(&words).map(Value::Object)
+    }
+
+    #[test]
+    fn what_controllers_write_is_no_change() {
+        let object = |annotations: Value, replicas: i64, status: i64| -> DynamicObject {
+            let object = json!({"metadata": {"name": "x", "annotations": annotations},
+                "spec": {"replicas": replicas}, "status": {"replicas": status}});
+            serde_json::from_value(object).unwrap()
+        };
+        let applied = object(json!({"mine": "1"}), 1, 0);
+        let same =
+            |before: &DynamicObject, after: &DynamicObject| essence(before, &applied) == essence(after, &applied);
+        let before = object(json!({"mine": "1"}), 1, 0);
+        assert!(same(&before, &object(json!({"mine": "1", "theirs": "2"}), 1, 1)));
+        assert!(!same(&before, &object(json!({"mine": "2"}), 1, 0)));
+        assert!(!same(&before, &object(json!({"mine": "1"}), 2, 0)));
     }
 
     #[test]
