@@ -193,7 +193,7 @@ fn without_kubectl_a_built_in_one_does_what_labs_need() {
         bench.shows("apply -f -", &changed),
         "configmap/map configured\ndeployment.apps/web unchanged\n"
     );
-    let typo = OBJECTS.replace("replicas: 1", "replica: 1");
+    let typo = changed.replace("replicas: 1", "replica: 1");
     let refused = bench.built_in("apply -f -", &typo);
     assert_eq!(refused.status.code(), Some(1));
     assert!(
@@ -210,7 +210,8 @@ fn without_kubectl_a_built_in_one_does_what_labs_need() {
         bench.shows("get cm/map deploy/web -o name", ""),
         "configmap/map\ndeployment.apps/web\n"
     );
-    assert!(bench.shows("get cm map -o yaml", "").contains("a: \"2\""));
+    let map: serde_json::Value = serde_yaml::from_str(&bench.shows("get cm map -o yaml", "")).unwrap();
+    assert_eq!((&map["kind"], &map["data"]["a"]), (&"ConfigMap".into(), &"2".into()));
     let map: serde_json::Value = serde_json::from_str(&bench.shows("get cm map -o json", "")).unwrap();
     assert_eq!(
         (map["kind"].as_str(), map["data"]["a"].as_str()),
