@@ -368,3 +368,180 @@ fn cron_jobs_make_jobs_at_their_times_and_on_demand() {
         });
     });
 }
+
+#[test]
+fn a_budget_keeps_pods_from_eviction_and_a_drained_node_keeps_its_daemons() {
+    everywhere(|lab| {
+        let node = lab.get(&["nodes"])["items"][0]["metadata"]["name"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let container = json!({"name": "c", "image": "ztlab.dev/toolbox:1", "command": ["sleep", "1000"]});
+        let template = json!({"metadata": {"labels": {"app": "web"}}, "spec": {"terminationGracePeriodSeconds": 0,
+            "containers": [container]}});
+        let budget = |least: u32| {
+            lab.apply(&[
+                json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "web"}, "spec": {
+                "minAvailable": least, "selector": {"matchLabels": {"app": "web"}}}}),
+            ]);
+            let allowed = 2_i64.saturating_sub(i64::from(least)).max(0);
+            lab.until("the budget is counted", || {
+                let budget = lab.get(&["pdb/web"]);
+                let status = |field: &str| budget["status"][field].as_i64().unwrap_or(-1);
+                budget["status"]["observedGeneration"] == budget["metadata"]["generation"]
+                    && status("currentHealthy") == 2
+                    && status("disruptionsAllowed") == allowed
+            });
+        };
+        daemon_set(lab, "one", json!({}));
+        lab.apply(&[
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 2,
+            "selector": {"matchLabels": {"app": "web"}}, "template": template}}),
+        ]);
+        lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+        lab.kubectl(&["rollout", "status", "daemonset/agent", "--timeout=60s"]);
+        budget(2);
+        let shown = lab.kubectl(&["get", "pdb/web"]);
+        let cells: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(cells[..4], ["web", "2", "N/A", "0"], "{shown}");
+
+        let before = pods(lab, "web", "/metadata/uid");
+        let drain = |timeout: &str| {
+            lab.try_kubectl(&["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", timeout])
+        };
+        let refused = drain("--timeout=3s");
+        let said = text(&refused.stderr);
+        assert!(!refused.status.success());
+        assert!(
+            said.contains("Cannot evict pod as it would violate the pod's disruption budget."),
+            "{said}"
+        );
+        assert_eq!(pods(lab, "web", "/metadata/uid"), before);
+
+        budget(0);
+        let done = drain("--timeout=60s");
+        assert!(done.status.success(), "{}", text(&done.stderr));
+        assert_eq!(pods(lab, "agent", "/kind").len(), 1);
+        let left = pods(lab, "web", "/spec/nodeName");
+        assert!(left.iter().all(Value::is_null), "{left:?}");
+        lab.kubectl(&["uncordon", &node]);
+        lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+        assert!(
+            pods(lab, "web", "/metadata/uid")
+                .iter()
+                .all(|uid| !before.contains(uid))
+        );
+    });
+}
+
+#[test]
+fn quotas_and_limit_ranges_bound_a_namespace() {
+    everywhere(|lab| {
+        let sleeper = |name: &str, resources: Value| lab::pod(name, json!({"resources": resources}), json!({}));
+        lab.apply(&[
+            json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "small"}, "spec": {"hard": {
+            "pods": "2", "requests.cpu": "500m", "count/configmaps": "3"}}}),
+        ]);
+        let used = |name: &str, amount: &str| {
+            lab.until(&format!("{name}={amount}"), || {
+                lab.get(&["quota/small"])["status"]["used"][name] == amount
+            });
+        };
+        used("pods", "0");
+        let refused = |object: Value, why: &str| {
+            let said = text(&lab.try_apply(&[object]).stderr);
+            assert!(said.contains(why), "{said}");
+        };
+        refused(
+            sleeper("a", json!({})),
+            "pods \"a\" is forbidden: failed quota: small: must specify requests.cpu for: c",
+        );
+        lab.apply(&[
+            json!({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "limits"}, "spec": {"limits": [
+            {"type": "Container", "default": {"cpu": "200m"}, "max": {"cpu": "400m"}}]}}),
+        ]);
+        lab.apply(&[sleeper("a", json!({}))]);
+        assert_eq!(
+            lab.get(&["pod/a"])["spec"]["containers"][0]["resources"]["requests"]["cpu"],
+            "200m"
+        );
+        refused(
+            sleeper("b", json!({"requests": {"cpu": "100m"}, "limits": {"cpu": "1"}})),
+            "pods \"b\" is forbidden: maximum cpu usage per Container is 400m, but limit is 1",
+        );
+        refused(
+            sleeper("b", json!({"requests": {"cpu": "400m"}})),
+            "pods \"b\" is forbidden: exceeded quota: small, requested: requests.cpu=400m, used: requests.cpu=200m, limited: \
+             requests.cpu=500m",
+        );
+        lab.apply(&[sleeper("b", json!({}))]);
+        used("requests.cpu", "400m");
+        refused(
+            sleeper("d", json!({"requests": {"cpu": "1m"}})),
+            "requested: pods=1, used: pods=2, limited: pods=2",
+        );
+        let shown = lab.kubectl(&["describe", "quota", "small"]);
+        assert!(shown.contains("400m"), "{shown}");
+
+        // controllers are told, and go on when there is room again
+        lab.apply(&[json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "waits"}, "spec": {"template": {"spec": {
+            "restartPolicy": "Never", "containers": [{"name": "c", "image": "ztlab.dev/toolbox:1", "command": ["true"],
+                "resources": {"requests": {"cpu": "50m"}}}]}}}})]);
+        lab.event("waits", "exceeded quota: small");
+        lab.kubectl(&["delete", "pod/b"]);
+        lab.kubectl(&["wait", "--for=condition=complete", "job/waits", "--timeout=60s"]);
+        used("pods", "1");
+    });
+}
+
+#[test]
+fn a_namespace_says_what_its_pods_may_do() {
+    everywhere(|lab| {
+        let namespace = |name: &str, labels: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+        lab.apply(&[
+            namespace("strict", json!({"pod-security.kubernetes.io/enforce": "restricted"})),
+            namespace("base", json!({"pod-security.kubernetes.io/enforce": "baseline", "pod-security.kubernetes.io/warn": "restricted"})),
+        ]);
+        let within = |namespace: &str, mut object: Value| {
+            object["metadata"]["namespace"] = json!(namespace);
+            lab.try_apply(&[object])
+        };
+        let refused = within("strict", lab::pod("plain", json!({}), json!({})));
+        let said = text(&refused.stderr);
+        assert!(
+            said.contains(
+                "pods \"plain\" is forbidden: violates PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false \
+                 (container \"c\" must set securityContext.allowPrivilegeEscalation=false), unrestricted capabilities"
+            ),
+            "{said}"
+        );
+        let hardened =
+            json!({"securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}});
+        let pod = json!({"securityContext": {"runAsNonRoot": true, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}});
+        let taken = within("strict", lab::pod("good", hardened, pod));
+        assert!(taken.status.success(), "{}", text(&taken.stderr));
+        // the warning is of what would be refused elsewhere
+        let warned = within("base", lab::pod("plain", json!({}), json!({})));
+        let said = text(&warned.stderr);
+        assert!(
+            warned.status.success() && said.contains("Warning: would violate PodSecurity \"restricted:latest\""),
+            "{said}"
+        );
+        let refused = within("base", lab::pod("host", json!({}), json!({"hostNetwork": true})));
+        let said = text(&refused.stderr);
+        assert!(
+            said.contains("violates PodSecurity \"baseline:latest\": host namespaces (hostNetwork=true)"),
+            "{said}"
+        );
+        // a controller is refused its pods, and says so
+        let mut web = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": {"name": "web"}, "spec": {
+            "selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [
+                {"name": "c", "image": "ztlab.dev/toolbox:1", "command": ["sleep", "1000"]}]}}}});
+        web["metadata"]["namespace"] = json!("strict");
+        lab.apply(&[web]);
+        lab.until("it is told", || {
+            let events = lab.kubectl(&["get", "events", "-n", "strict"]);
+            events.contains("Error creating: ") && events.contains("violates PodSecurity")
+        });
+    });
+}

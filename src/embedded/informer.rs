@@ -15,11 +15,12 @@ use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     certificates::v1::CertificateSigningRequest,
     core::v1::{
-        ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service,
+        ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service,
         ServiceAccount,
     },
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,
+    policy::v1::PodDisruptionBudget,
     rbac::v1::ClusterRole,
     storage::v1::StorageClass,
 };
@@ -362,6 +363,10 @@ pub struct Informers {
     pub jobs: Informer<Job>,
     /// CronJobs.
     pub cron_jobs: Informer<CronJob>,
+    /// ResourceQuotas.
+    pub resource_quotas: Informer<ResourceQuota>,
+    /// PodDisruptionBudgets.
+    pub pod_disruption_budgets: Informer<PodDisruptionBudget>,
     /// ControllerRevisions.
     pub controller_revisions: Informer<ControllerRevision>,
     /// PersistentVolumeClaims.
@@ -408,6 +413,8 @@ impl Informers {
             daemon_sets: informer!(),
             jobs: informer!(),
             cron_jobs: informer!(),
+            resource_quotas: informer!(),
+            pod_disruption_budgets: informer!(),
             controller_revisions: informer!(),
             persistent_volume_claims: informer!(),
             persistent_volumes: informer!(),
@@ -436,6 +443,8 @@ impl Informers {
             self.daemon_sets.synced(),
             self.jobs.synced(),
             self.cron_jobs.synced(),
+            self.resource_quotas.synced(),
+            self.pod_disruption_budgets.synced(),
             self.controller_revisions.synced(),
             self.persistent_volume_claims.synced(),
             self.persistent_volumes.synced(),

@@ -5,6 +5,7 @@ pub mod apiserver;
 pub mod controllers;
 pub(crate) mod node_selector;
 pub mod pki;
+pub(crate) mod quota;
 pub mod rbac;
 pub mod reboot;
 pub(crate) mod schedule;

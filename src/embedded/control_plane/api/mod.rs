@@ -13,6 +13,7 @@ pub mod defaults;
 pub mod discovery;
 pub mod openapi;
 pub mod patch;
+pub mod pod_security;
 pub mod protobuf;
 pub mod registry;
 mod resources;

@@ -58,7 +58,11 @@ impl ApiServer {
         match (resource.group.as_str(), resource.kind.as_str()) {
             ("", "Namespace") => complete_namespace(object),
             _ if definitions::is_definition(resource) => complete_definition(object),
-            ("", "Pod") => pods::admit(self, resource, namespace, object)?,
+            ("", "Pod") => {
+                self.limit(resource, namespace, object)?;
+                pods::admit(self, resource, namespace, object)?;
+            }
+            ("", "PersistentVolumeClaim") => self.limit(resource, namespace, object)?,
             ("", "Service") => return services::admit_create(self, resource, object).map(Some),
             ("", "Secret") => merge_string_data(object),
             ("apps", "DaemonSet") => count_templates(None, object),

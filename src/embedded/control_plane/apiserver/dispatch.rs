@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, request::Parts};
 
 use super::{
-    ApiServer, Body, UserInfo, discovery,
+    ApiServer, Body, UserInfo, discovery, eviction,
     negotiate::{self, Form},
     pods, proxy, reply,
     request::{Query, ResourcePath, Target},
@@ -171,7 +171,7 @@ async fn route_subresource(call: Call, subresource: &str, verb: &str) -> Result<
         "scale" => return scale::answer(&call, verb),
         "token" => return tokens::answer(&call),
         "binding" => return pods::bind(&call, Some(call.name()?)),
-        "eviction" => return pods::evict(&call),
+        "eviction" => return eviction::answer(&call),
         "log" => return pods::log(&call).await,
         "exec" => return pods::exec(call, pods::Join::Exec).await,
         "attach" => return pods::exec(call, pods::Join::Attach).await,

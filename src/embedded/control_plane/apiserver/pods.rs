@@ -1,6 +1,6 @@
-//! What only pods have: admission, binding, eviction, logs, exec, attach and port-forward.
+//! What only pods have: admission, binding, logs, exec, attach and port-forward.
 //!
-//! Source: Kubernetes' "ServiceAccount admission controller", "Pod quality of service", "API-initiated eviction".
+//! Source: Kubernetes' "ServiceAccount admission controller", "Pod quality of service".
 
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -204,23 +204,6 @@ pub fn bind(call: &Call, pod: Option<&str>) -> Result<Response<Body>, ApiError> 
             }
             Ok(next)
         })?;
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    Ok(reply::json(StatusCode::CREATED, &status))
-}
-
-/// Answers `pods/eviction`: deletes a pod with its grace. No disruption budget is enforced.
-///
-/// # Errors
-/// 400, 404, 409.
-pub fn evict(call: &Call) -> Result<Response<Body>, ApiError> {
-    let eviction = decode_as(call.content_type(), &call.body)?.value;
-    let mut options = match eviction.get("deleteOptions") {
-        Some(options) if options.is_object() => DeleteOptions::from_object(options)?,
-        _ => DeleteOptions::default(),
-    };
-    options.dry_run |= WriteOptions::of(call)?.dry_run;
-    call.server
-        .delete(&call.resource, call.namespace(), call.name()?, &options)?;
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(reply::json(StatusCode::CREATED, &status))
 }

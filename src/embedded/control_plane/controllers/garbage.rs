@@ -137,6 +137,7 @@ pub fn start(context: &Context) {
     collector.follow(&cache.daemon_sets);
     collector.follow(&cache.jobs);
     collector.follow(&cache.cron_jobs);
+    collector.follow(&cache.pod_disruption_budgets);
     collector.follow(&cache.controller_revisions);
     collector.follow(&cache.persistent_volume_claims);
     collector.follow(&cache.services);

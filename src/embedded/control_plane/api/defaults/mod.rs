@@ -30,6 +30,7 @@ pub fn apply(resource: &Resource, object: &mut Value) {
         ("", "Endpoints") => items(fields, "subsets").for_each(|s| items(s, "ports").for_each(protocol)),
         ("", "Namespace") => namespace(fields),
         ("", "Node") => with(fields, "status", node_status),
+        ("", "LimitRange") => with(fields, "spec", |spec| items(spec, "limits").for_each(limits)),
         ("", "Secret") => secret(fields),
         ("", "PersistentVolumeClaim") => workload::claim(fields),
         ("", "PersistentVolume") => volume(fields),
@@ -106,6 +107,27 @@ fn secret(fields: &mut Fields) {
     for (key, value) in plain {
         let text = value.as_str().unwrap_or_default();
         data.insert(key, json!(fill::base64(text.as_bytes())));
+    }
+}
+
+/// What containers get by default follows from the ends where nothing else is said.
+fn limits(limit: &mut Fields) {
+    if limit.get("type").and_then(Value::as_str) != Some("Container") {
+        return;
+    }
+    for (from, to) in [
+        ("max", "default"),
+        ("default", "defaultRequest"),
+        ("min", "defaultRequest"),
+    ] {
+        let given = limit.get(from).and_then(Value::as_object).cloned().unwrap_or_default();
+        if given.is_empty() {
+            continue;
+        }
+        let Some(amounts) = child(limit, to) else { continue };
+        given
+            .into_iter()
+            .for_each(|(resource, value)| pointer(amounts, &resource, value));
     }
 }
 

@@ -41,6 +41,45 @@ impl Quantity {
         self.in_units_of(Quantity { nanos: NANO })
     }
 
+    /// Nothing.
+    pub const ZERO: Quantity = Quantity { nanos: 0 };
+
+    /// So many.
+    pub fn whole(number: usize) -> Quantity {
+        Quantity {
+            nanos: i128::try_from(number).unwrap_or(i128::MAX).saturating_mul(NANO),
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Quantity) -> Quantity {
+        Quantity {
+            nanos: self.nanos.saturating_add(other.nanos),
+        }
+    }
+
+    /// How many times `other` it is.
+    pub fn ratio(self, other: Quantity) -> f64 {
+        self.nanos as f64 / other.nanos as f64
+    }
+
+    /// As text, with suffixes of powers of 1024 or of 1000.
+    pub fn text(self, binary: bool) -> String {
+        if self.nanos == 0 {
+            return "0".to_owned();
+        }
+        let exact = |(_, unit): &&(&str, i128)| self.nanos % unit == 0;
+        let units = if binary && self.nanos.abs() >= NANO << 10 {
+            BINARY.iter().chain(&DECIMAL[6..])
+        } else {
+            BINARY[6..].iter().chain(&DECIMAL)
+        };
+        // A billionth divides every quantity.
+        let (suffix, unit) = units.into_iter().find(exact).unwrap_or(&("n", 1));
+        format!("{}{suffix}", self.nanos / unit)
+    }
+
     /// How many of `unit` it is, rounded up; what is negative, or counted in nothing, counts as nothing.
     pub fn in_units_of(self, unit: Quantity) -> u64 {
         if self.nanos <= 0 || unit.nanos <= 0 {
@@ -113,22 +152,11 @@ fn scaled(whole: &str, fraction: &str, factor: i128, exponent: i32) -> i128 {
 /// The canonical form: no fraction, the largest suffix of the same family that allows that.
 /// `None` for what is no quantity, or is written with an exponent (kept as written).
 pub fn canonical(text: &str) -> Option<String> {
-    let Quantity { nanos } = parse(text)?;
+    let quantity = parse(text)?;
     if text.contains(['e', 'E']) && !text.ends_with(['E', 'i']) {
         return None;
     }
-    if nanos == 0 {
-        return Some("0".into());
-    }
-    let binary = text.ends_with('i') && nanos.abs() >= NANO << 10;
-    let exact = |(_, unit): &&(&str, i128)| nanos % unit == 0;
-    let units = if binary {
-        BINARY.iter().chain(&DECIMAL[6..])
-    } else {
-        BINARY[6..].iter().chain(&DECIMAL)
-    };
-    let (suffix, unit) = units.into_iter().find(exact)?;
-    Some(format!("{}{suffix}", nanos / unit))
+    Some(quantity.text(text.ends_with('i')))
 }
 
 #[cfg(test)]

@@ -40,6 +40,10 @@ pub fn create(call: &Call) -> Result<Response<Body>, ApiError> {
         .create(&call.user, &call.resource, call.namespace(), object, &options)?;
     let mut response = dispatch::object(call, StatusCode::CREATED, &created);
     warnings.extend(definitions::warnings(&call.resource, &created));
+    warnings.extend(
+        call.server
+            .pod_security_warning(&call.resource, call.namespace(), &created),
+    );
     reply::warn(&mut response, &warnings);
     Ok(response)
 }
@@ -87,8 +91,7 @@ impl ApiServer {
     ) -> Result<Arc<Value>, ApiError> {
         defaults::apply(resource, &mut object);
         self.admit_namespace(resource, namespace, meta::name(&object))?;
-        // Held to the end, so that two Services cannot be given the same address.
-        let _allocating = self.admit_create(user, resource, namespace, &mut object)?;
+        let allocating = self.admit_create(user, resource, namespace, &mut object)?;
         let name = meta::name(&object).to_owned();
         let errors = validate::object(resource, &object, None);
         if !errors.is_empty() {
@@ -105,6 +108,9 @@ impl ApiServer {
             ));
         }
         self.check_escalation(options.user.as_ref(), resource, None, &object)?;
+        self.admit_pod_security(resource, namespace, &object)?;
+        // Held to the end, so that no two objects are given the same address or the same room.
+        let _held = self.admit_quota(resource, namespace, &object, allocating)?;
         options.track(resource, None, &mut object);
         convert::to_storage(resource, &mut object);
         let key = collection(resource).object(namespace, &name);

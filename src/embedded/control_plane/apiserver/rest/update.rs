@@ -165,6 +165,10 @@ impl ApiServer {
         let user = options.user.as_ref();
         self.check_escalation(user, resource, Some(current), &next)?;
         certificates::admit_change(self, user, resource, part, current, &next)?;
+        // Of a pod's spec, only who joins it later can make it break the rules of its namespace.
+        if part == Part::EphemeralContainers {
+            self.admit_pod_security(resource, meta::namespace(current), &next)?;
+        }
         meta::set(meta::metadata(&mut next), "managedFields", managers);
         options.track(resource, Some(current), &mut next);
         Ok(next)

@@ -124,6 +124,7 @@ pub fn object(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<F
         ("batch", "Job") => batch::job(view, &mut errors),
         ("batch", "CronJob") => batch::cron_job(view, &mut errors),
         ("discovery.k8s.io", "EndpointSlice") => network::endpoint_slice(view, &mut errors),
+        ("policy", "PodDisruptionBudget") => workload::budget(view, &mut errors),
         ("networking.k8s.io", "NetworkPolicy") => network::policy(view, &mut errors),
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => config::role(view, &mut errors),
         ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => config::binding(view, &mut errors),

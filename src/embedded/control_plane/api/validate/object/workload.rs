@@ -81,6 +81,33 @@ pub fn daemon_set(object: Object<'_>, errors: &mut Errors) {
     }
 }
 
+/// A PodDisruptionBudget.
+pub fn budget(object: Object<'_>, errors: &mut Errors) {
+    let spec = object.at("spec");
+    if spec.at("minAvailable").is_set() && spec.at("maxUnavailable").is_set() {
+        let text = "minAvailable and maxUnavailable cannot be both set";
+        errors.push(FieldError::invalid("spec", spec.0, text));
+    }
+    for name in ["minAvailable", "maxUnavailable"] {
+        let (value, field) = (spec.at(name), format!("spec.{name}"));
+        count_or_percent(value, &field, errors);
+        let percent = value
+            .text()
+            .strip_suffix('%')
+            .and_then(|number| number.parse::<u64>().ok());
+        if percent.is_some_and(|percent| percent > 100) {
+            errors.push(FieldError::invalid(field, value.0, "must not be greater than 100%"));
+        }
+    }
+    errors.one_of(
+        spec,
+        "unhealthyPodEvictionPolicy",
+        "spec",
+        &["AlwaysAllow", "IfHealthyBudget"],
+    );
+    meta::selector(spec.at("selector"), "spec.selector", errors);
+}
+
 fn count_or_percent(value: Object<'_>, field: &str, errors: &mut Errors) {
     match value.0 {
         Value::String(text) => {
