@@ -15,8 +15,8 @@ use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     certificates::v1::CertificateSigningRequest,
     core::v1::{
-        ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Secret, Service,
-        ServiceAccount,
+        ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ResourceQuota, Secret,
+        Service, ServiceAccount,
     },
     discovery::v1::EndpointSlice,
     networking::v1::NetworkPolicy,

@@ -62,12 +62,14 @@ impl ApiServer {
                 self.limit(resource, namespace, object)?;
                 pods::admit(self, resource, namespace, object)?;
             }
-            ("", "PersistentVolumeClaim") => self.limit(resource, namespace, object)?,
+            ("", "PersistentVolumeClaim") => {
+                storage::admit_claim(self, object);
+                self.limit(resource, namespace, object)?;
+            }
             ("", "Service") => return services::admit_create(self, resource, object).map(Some),
             ("", "Secret") => merge_string_data(object),
             ("apps", "DaemonSet") => count_templates(None, object),
             ("batch", "Job") => jobs::complete(object),
-            ("", "PersistentVolumeClaim") => storage::admit_claim(self, object),
             ("", "PersistentVolume") => storage::admit_volume(object),
             ("scheduling.k8s.io", "PriorityClass") => priority::admit_class(self, resource, object)?,
             _ if certificates::is_request(resource) => certificates::admit_create(user, resource, object)?,

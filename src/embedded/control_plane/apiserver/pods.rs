@@ -9,7 +9,7 @@ use super::{
     ApiServer, Body,
     dispatch::Call,
     meta, priority, reply,
-    rest::{DeleteOptions, Part, WriteOptions, decode_as},
+    rest::{Part, WriteOptions, decode_as},
     status::ApiError,
     streams,
 };
