@@ -470,7 +470,7 @@ fn quotas_and_limit_ranges_bound_a_namespace() {
             "pods \"b\" is forbidden: maximum cpu usage per Container is 400m, but limit is 1",
         );
         refused(
-            sleeper("b", json!({"requests": {"cpu": "400m"}})),
+            sleeper("b", json!({"requests": {"cpu": "400m"}, "limits": {"cpu": "400m"}})),
             "pods \"b\" is forbidden: exceeded quota: small, requested: requests.cpu=400m, used: requests.cpu=200m, limited: \
              requests.cpu=500m",
         );

@@ -35,6 +35,9 @@ use crate::embedded::{
     write::unless_gone,
 };
 
+/// The controller of a pod, by uid, and how many pods it wants; or why nobody says.
+type Scale = Result<(String, i32), String>;
+
 /// How long an evicted pod that is still there counts as disrupted.
 const EXPECTED: Duration = Duration::from_secs(120);
 
@@ -101,7 +104,7 @@ impl Controller {
 }
 
 /// The controller of a pod, by uid, and how many pods it wants; an error where nothing says that.
-fn scale_of(cache: &Informers, pod: &Pod) -> Result<(String, i32), String> {
+fn scale_of(cache: &Informers, pod: &Pod) -> Scale {
     let namespace = pod.namespace().unwrap_or_default();
     let name = pod.name_any();
     let Some(owner) = owner::controller_of(&pod.metadata) else {
@@ -165,7 +168,7 @@ fn scaled(value: &IntOrString, of: i32) -> i32 {
 fn wanted(
     budget: &PodDisruptionBudget,
     pods: &[&Arc<Pod>],
-    scale: &dyn Fn(&Pod) -> Result<(String, i32), String>,
+    scale: &dyn Fn(&Pod) -> Scale,
 ) -> Result<(i32, i32), String> {
     let spec = budget.spec.as_ref();
     let expected = || {
@@ -198,7 +201,7 @@ fn wanted(
 fn decide(
     budget: &PodDisruptionBudget,
     all: &[Arc<Pod>],
-    scale: &dyn Fn(&Pod) -> Result<(String, i32), String>,
+    scale: &dyn Fn(&Pod) -> Scale,
     now: Timestamp,
 ) -> Decision {
     let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
