@@ -15,7 +15,7 @@ use serde_json::json;
 const SHARED: [&str; 10] = [
     "/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix", "/gnu", "/etc",
 ];
-const DEVICES: &str = "fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero";
+const DEVICES: &str = "fd full mqueue null ptmx pts random shm stderr stdin stdout termination-log tty urandom zero";
 
 /// A file somewhere on the machine, gone with the test.
 struct Marker(std::path::PathBuf);

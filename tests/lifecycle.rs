@@ -312,3 +312,224 @@ fn probes_ask_as_they_are_told_and_say_what_they_found() {
         assert_eq!(status(lab, "late", "c")["restartCount"], 0);
     });
 }
+
+/// The state of a pod's container `c`.
+fn state(lab: &Lab, pod: &str) -> Value {
+    status(lab, pod, "c")["state"].clone()
+}
+
+#[test]
+fn what_a_container_says_of_its_end_is_in_its_status() {
+    everywhere(|lab| {
+        let ends = |script: &str, rest: Value| {
+            let mut container = json!({"command": ["sh", "-c", script]});
+            container
+                .as_object_mut()
+                .unwrap()
+                .extend(rest.as_object().unwrap().clone());
+            container
+        };
+        let once = json!({"restartPolicy": "Never"});
+        let elsewhere = json!({"terminationMessagePath": "/tmp/deep/why", "securityContext": {"runAsUser": 1000}});
+        let logs = json!({"terminationMessagePolicy": "FallbackToLogsOnError"});
+        let again = "test -e /v/again && exec sleep 1000; touch /v/again; echo of the first; exit 1";
+        let volume = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+        lab.apply(&[
+            pod(
+                "says",
+                ends("echo bye > /dev/termination-log; exit 3", json!({})),
+                once.clone(),
+            ),
+            pod(
+                "elsewhere",
+                ends("echo because > /tmp/deep/why; exit 4", elsewhere),
+                once.clone(),
+            ),
+            pod(
+                "logs",
+                ends("echo first; echo last; exit 5", logs.clone()),
+                once.clone(),
+            ),
+            pod("well", ends("echo fine", logs), once.clone()),
+            pod(
+                "floods",
+                ends(
+                    "head -c 9999999 /dev/zero | tr '\\0' x > /dev/termination-log; exit 6",
+                    json!({}),
+                ),
+                once,
+            ),
+            pod(
+                "again",
+                ends(again, volume),
+                json!({"volumes": [{"name": "v", "emptyDir": {}}]}),
+            ),
+        ]);
+        let long = "x".repeat(4096);
+        for (name, code, message) in [
+            ("says", 3, json!("bye\n")),
+            ("elsewhere", 4, json!("because\n")),
+            ("logs", 5, json!("first\nlast\n")),
+            ("well", 0, Value::Null),
+            ("floods", 6, json!(long)),
+        ] {
+            lab.until("it has ended", || state(lab, name)["terminated"].is_object());
+            let ended = state(lab, name)["terminated"].clone();
+            assert_eq!(
+                (&ended["exitCode"], &ended["message"]),
+                (&json!(code), &message),
+                "{name}"
+            );
+        }
+        lab.until("it runs again", || status(lab, "again", "c")["restartCount"] == 1);
+        assert_eq!(lab.kubectl(&["logs", "-p", "again"]), "of the first\n");
+    });
+}
+
+#[test]
+fn conditions_of_others_stay_and_open_the_gates() {
+    everywhere(|lab| {
+        let gates =
+            json!({"readinessGates": [{"conditionType": "example.com/open"}], "terminationGracePeriodSeconds": 1});
+        lab.apply(&[pod("gated", json!({}), gates)]);
+        let condition = |kind: &str| {
+            let all = lab.get(&["pod", "gated"])["status"]["conditions"].clone();
+            let all = all.as_array().cloned().unwrap_or_default();
+            all.into_iter().find(|one| one["type"] == kind).unwrap_or_default()
+        };
+        lab.until("its containers are ready", || {
+            condition("ContainersReady")["status"] == "True"
+        });
+        let ready = condition("Ready");
+        assert_eq!(
+            (&ready["status"], &ready["reason"]),
+            (&json!("False"), &json!("ReadinessGatesNotReady"))
+        );
+        let open = json!({"status": {"conditions": [{"type": "example.com/open", "status": "True"}]}}).to_string();
+        lab.kubectl(&["patch", "pod", "gated", "--subresource=status", "-p", &open]);
+        lab.ready("gated");
+        // A new status of the kubelet's leaves what others wrote.
+        lab.try_sh("gated", "kill 1");
+        lab.until("it was started again", || {
+            status(lab, "gated", "c")["restartCount"] == 1
+        });
+        assert_eq!(condition("example.com/open")["status"], "True");
+        lab.ready("gated");
+        // Who takes it away, takes the readiness too.
+        let shut = open.replace("True", "False");
+        lab.kubectl(&["patch", "pod", "gated", "--subresource=status", "-p", &shut]);
+        lab.until("the gate is shut", || condition("Ready")["status"] == "False");
+    });
+}
+
+#[test]
+fn what_the_node_does_not_do_is_refused_or_said() {
+    everywhere(|lab| {
+        let context = |context: Value| json!({"securityContext": context});
+        let sysctl = |name: &str, value: &str| context(json!({"sysctls": [{"name": name, "value": value}]}));
+        let local = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "mine.json"}});
+        lab.apply(&[
+            pod("unsafe", json!({}), sysctl("kernel.msgmax", "1")),
+            pod(
+                "armoured",
+                context(json!({"appArmorProfile": {"type": "RuntimeDefault"}})),
+                json!({}),
+            ),
+            pod("safe", json!({}), sysctl("net.ipv4.ip_local_port_range", "40000 41000")),
+            pod("sees", json!({}), json!({"hostPID": true})),
+            pod("filtered", context(local), json!({})),
+            pod("grouped", json!({}), context(json!({"fsGroup": 7}))),
+        ]);
+        for (name, reason, message) in [
+            (
+                "unsafe",
+                "SysctlForbidden",
+                "forbidden sysctl: \"kernel.msgmax\" not allowlisted",
+            ),
+            ("armoured", "AppArmor", "AppArmor is not enabled on the host"),
+        ] {
+            lab.until("it is rejected", || {
+                lab.get(&["pod", name])["status"]["phase"] == "Failed"
+            });
+            let status = lab.get(&["pod", name])["status"].clone();
+            assert_eq!(status["reason"], reason);
+            assert!(status["message"].as_str().unwrap().contains(message), "{status}");
+            lab.event(name, message);
+        }
+        lab.ready("safe");
+        let range = lab.sh("safe", "cat /proc/sys/net/ipv4/ip_local_port_range");
+        assert_eq!(range.split_whitespace().collect::<Vec<_>>(), ["40000", "41000"]);
+        lab.event(
+            "sees",
+            "FailedCreatePodSandBox: Failed to create pod sandbox: hostPID: ",
+        );
+        lab.event("filtered", "cannot load seccomp profile \"mine.json\"");
+        assert_eq!(
+            state(lab, "filtered")["waiting"]["reason"],
+            "CreateContainerConfigError"
+        );
+        lab.ready("grouped");
+        lab.event("grouped", "NotSupported: this node does otherwise than asked: fsGroup");
+        assert!(
+            lab.kubectl(&["describe", "pod", "grouped"])
+                .contains("ztlab.dev/NotHonoured")
+        );
+    });
+}
+
+#[test]
+fn images_and_programs_that_are_not_there_are_named() {
+    everywhere(|lab| {
+        let image = |name: &str, policy: &str| json!({"image": name, "imagePullPolicy": policy});
+        lab.apply(&[
+            pod("invalid", image("Not:An:Image", "Always"), json!({})),
+            pod("never", image("example.com/none:1", "Never"), json!({})),
+            pod("none", image("example.com/none:1", "IfNotPresent"), json!({})),
+            pod("always", image(IMAGE, "Always"), json!({})),
+            pod("present", image(IMAGE, "IfNotPresent"), json!({})),
+            pod(
+                "program",
+                json!({"command": ["no-such-program"]}),
+                json!({"restartPolicy": "Never"}),
+            ),
+        ]);
+        for (name, reason) in [
+            ("invalid", &["InvalidImageName"][..]),
+            ("never", &["ErrImageNeverPull"]),
+            ("none", &["ErrImagePull", "ImagePullBackOff"]),
+        ] {
+            lab.until("it waits", || {
+                let waiting = state(lab, name)["waiting"]["reason"].clone();
+                reason.iter().any(|reason| waiting == *reason)
+            });
+        }
+        lab.event(
+            "invalid",
+            "couldn't parse image name \"Not:An:Image\": invalid reference format",
+        );
+        lab.ready("always");
+        lab.event("always", "Pulling: Pulling image");
+        lab.event("always", "Pulled: Successfully pulled image");
+        lab.ready("present");
+        lab.event("present", "already present on machine");
+        lab.until("it could not start", || state(lab, "program")["terminated"].is_object());
+        let ended = state(lab, "program")["terminated"].clone();
+        assert_eq!(
+            (&ended["reason"], &ended["exitCode"]),
+            (&json!("StartError"), &json!(128))
+        );
+        assert!(
+            ended["message"]
+                .as_str()
+                .unwrap()
+                .contains("executable file not found in $PATH")
+        );
+        // The node has a range for its pods and told of its beginning.
+        let node = lab.get(&["nodes"])["items"][0].clone();
+        let range = node["spec"]["podCIDR"].as_str().unwrap();
+        let ip = lab.get(&["pod", "present"])["status"]["podIP"].clone();
+        let ip: std::net::IpAddr = ip.as_str().unwrap().parse().unwrap();
+        assert!(range.parse::<ipnet::IpNet>().unwrap().contains(&ip), "{range} {ip}");
+        lab.event(node["metadata"]["name"].as_str().unwrap(), "NodeReady: Node ");
+    });
+}

@@ -159,6 +159,7 @@ fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
         node_name: config.name.clone(),
         node_ip: config.ranges.node(),
         pod_ips: config.ranges.pod_ips(),
+        pod_range: config.ranges.pods,
         dns: config.ranges.dns(),
         domain: dns::DOMAIN.to_owned(),
         volumes: run_dir(&config.dir).join("volumes"),

@@ -50,9 +50,91 @@ pub fn repository(reference: &str) -> String {
     }
 }
 
+/// Whether a text can name an image: `[host[:port]/]path[:tag][@digest]`.
+///
+/// Source: the distribution project's reference grammar.
+pub fn valid(reference: &str) -> bool {
+    let (name, digest) = match reference.split_once('@') {
+        Some((name, digest)) => (name, Some(digest)),
+        None => (reference, None),
+    };
+    let hex = |text: &str| text.len() >= 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if digest.is_some_and(|digest| {
+        !digest
+            .split_once(':')
+            .is_some_and(|(kind, rest)| !kind.is_empty() && hex(rest))
+    }) {
+        return false;
+    }
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    let (path, tag) = match name.get(last..).and_then(|rest| rest.find(':')) {
+        Some(colon) => (name.get(..last + colon), name.get(last + colon + 1..)),
+        None => (Some(name), None),
+    };
+    if tag.is_some_and(|tag| !is_tag(tag)) {
+        return false;
+    }
+    let path = path.unwrap_or_default();
+    let (host, rest) = match path.split_once('/') {
+        Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), rest),
+        _ => (None, path),
+    };
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '.' || c == '-';
+    let host_fits = host.is_none_or(|host| {
+        let (name, port) = host.split_once(':').unwrap_or((host, "1"));
+        !name.is_empty() && name.chars().all(word) && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    host_fits && path.len() <= 255 && rest.split('/').all(is_component)
+}
+
+fn is_tag(tag: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    tag.len() <= 128 && tag.starts_with(word) && tag.chars().all(|c| word(c) || c == '.' || c == '-')
+}
+
+/// Lower-case words with one of `.`, `_`, `__` or any number of `-` between them.
+fn is_component(component: &str) -> bool {
+    let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let ends = component.starts_with(word) && component.ends_with(word);
+    let mut gaps = component.split(word).filter(|gap| !gap.is_empty());
+    ends && gaps.all(|gap| matches!(gap, "." | "_" | "__") || gap.bytes().all(|byte| byte == b'-'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_images_have_a_grammar() {
+        let digest = format!("a@sha256:{}", "0".repeat(64));
+        for good in [
+            "nginx",
+            "nginx:1.2_3-x",
+            "a.b/c_d/e__f--g:T",
+            "localhost:5000/x",
+            "ztlab.dev/shop/ledger:1",
+            &digest,
+        ] {
+            assert!(valid(good), "{good}");
+        }
+        for bad in [
+            "",
+            "Nginx",
+            "a b",
+            "a:",
+            "a/",
+            "/a",
+            "a//b",
+            "a:b:c",
+            "a@sha256:12",
+            "a___b",
+            "a._b",
+            "http://a/b",
+            "a:-x",
+        ] {
+            assert!(!valid(bad), "{bad:?}");
+        }
+    }
 
     #[test]
     fn references_are_normalised() {

@@ -61,6 +61,7 @@ impl Cluster {
             ip: Some(ip),
             resolv_conf: "nameserver 10.96.0.10\n".to_owned(),
             hosts: format!("127.0.0.1 localhost\n{ip} {id}\n"),
+            sysctls: Vec::new(),
         };
         self.runtime.run_sandbox(sandbox).await.unwrap();
         ip

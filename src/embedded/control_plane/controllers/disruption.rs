@@ -198,12 +198,7 @@ fn wanted(
 }
 
 /// The status of a budget: pure.
-fn decide(
-    budget: &PodDisruptionBudget,
-    all: &[Arc<Pod>],
-    scale: &dyn Fn(&Pod) -> Scale,
-    now: Timestamp,
-) -> Decision {
+fn decide(budget: &PodDisruptionBudget, all: &[Arc<Pod>], scale: &dyn Fn(&Pod) -> Scale, now: Timestamp) -> Decision {
     let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     let matching: Vec<_> = all
         .iter()

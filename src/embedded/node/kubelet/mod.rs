@@ -12,12 +12,14 @@ mod health;
 mod hooks;
 mod host_path;
 mod ipam;
+mod last_words;
 mod limits;
 mod logs;
 mod mounting;
 mod node;
 mod probes;
 mod program;
+mod security;
 mod starting;
 mod state;
 mod status;
@@ -35,6 +37,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::{Client, ResourceExt};
 use tokio::sync::mpsc;
@@ -63,6 +66,8 @@ pub struct KubeletConfig {
     pub node_ip: Ipv4Addr,
     /// The first and the last address for pods.
     pub pod_ips: (Ipv4Addr, Ipv4Addr),
+    /// The range that they are of: the Node's `podCIDR`.
+    pub pod_range: Ipv4Net,
     /// The cluster's DNS server.
     pub dns: Ipv4Addr,
     /// The cluster's DNS domain.
@@ -204,6 +209,7 @@ impl Kubelet {
             dirs,
             config,
         });
+        node::tell_beginning(&inner);
         let uid = inner
             .informers
             .nodes

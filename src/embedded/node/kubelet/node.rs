@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 use k8s_openapi::{
     api::{
         coordination::v1::{Lease, LeaseSpec},
-        core::v1::{Node, NodeAddress, NodeCondition, NodeStatus, NodeSystemInfo},
+        core::v1::{Node, NodeAddress, NodeCondition, NodeSpec, NodeStatus, NodeSystemInfo},
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -20,11 +20,17 @@ use kube::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::KubeletConfig;
-use crate::embedded::{informer::Informers, write::write_status};
+use super::{Inner, KubeletConfig};
+use crate::embedded::{
+    events::{Happening, reference},
+    informer::{Informers, Key},
+    write::write_status,
+};
 
 const LEASE_SECONDS: i32 = 40;
 const RENEW: Duration = Duration::from_secs(10);
+/// How often the conditions are said to hold still: `nodeStatusReportFrequency`.
+const BEAT: Duration = Duration::from_secs(300);
 /// As many pods as the node's address range and descriptors carry with ease.
 const MOST_PODS: u32 = 1000;
 
@@ -44,7 +50,15 @@ pub fn node(config: &KubeletConfig) -> Node {
         ("kubernetes.io/arch", architecture),
         ("node-role.kubernetes.io/control-plane", ""),
     ];
-    let mut node = Node::default();
+    let range = config.pod_range.to_string();
+    let mut node = Node {
+        spec: Some(NodeSpec {
+            pod_cidr: Some(range.clone()),
+            pod_cidrs: Some(vec![range]),
+            ..NodeSpec::default()
+        }),
+        ..Node::default()
+    };
     node.metadata.name = Some(config.node_name.clone());
     node.metadata.labels = Some(
         labels
@@ -133,7 +147,15 @@ pub async fn register(client: &Client, config: &KubeletConfig, informers: &Infor
     let nodes: Api<Node> = Api::all(client.clone());
     match nodes.create(&PostParams::default(), &node(config)).await {
         Ok(_) => {}
-        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            let node = node(config);
+            let range = node.spec.unwrap_or_default();
+            let patch = json!({"metadata": {"labels": node.metadata.labels},
+                "spec": {"podCIDR": range.pod_cidr, "podCIDRs": range.pod_cidrs}});
+            nodes
+                .patch(&config.node_name, &PatchParams::default(), &Patch::Merge(&patch))
+                .await?;
+        }
         Err(error) => return Err(error),
     }
     let written = write_status(&nodes, &config.node_name, &status(config, Timestamp::now())).await?;
@@ -141,11 +163,54 @@ pub async fn register(client: &Client, config: &KubeletConfig, informers: &Infor
     Ok(())
 }
 
+/// Tells of the node's beginning, as `kubectl describe node` shows it.
+pub(super) fn tell_beginning(inner: &Inner) {
+    let name = &inner.config.node_name;
+    let Some(node) = inner.informers.nodes.get(&Key::new("", name.clone())) else {
+        return;
+    };
+    let tell = |what| inner.recorder.tell(reference(node.as_ref()), what);
+    tell(Happening::normal("Starting", "Starting kubelet."));
+    for reason in [
+        "NodeHasSufficientMemory",
+        "NodeHasNoDiskPressure",
+        "NodeHasSufficientPID",
+        "NodeReady",
+    ] {
+        tell(Happening::normal(
+            reason,
+            format!("Node {name} status is now: {reason}"),
+        ));
+    }
+}
+
+/// Says that the conditions still hold.
+async fn beat(nodes: &Api<Node>, config: &KubeletConfig) -> Result<(), kube::Error> {
+    let conditions = status(config, Timestamp::now()).conditions.unwrap_or_default();
+    let beats = conditions.into_iter().map(|condition| {
+        json!({"type": condition.type_, "status": condition.status, "lastHeartbeatTime": condition.last_heartbeat_time})
+    });
+    let patch = json!({"status": {"conditions": beats.collect::<Vec<_>>()}});
+    let patch = Patch::Strategic(patch);
+    nodes
+        .patch_status(&config.node_name, &PatchParams::default(), &patch)
+        .await
+        .map(drop)
+}
+
 /// Keeps the Lease that says the node is alive.
 pub async fn keep_lease(client: Client, config: KubeletConfig, uid: String, stop: CancellationToken) {
+    let nodes: Api<Node> = Api::all(client.clone());
     let leases: Api<Lease> = Api::namespaced(client, "kube-node-lease");
     let mut made = false;
+    let mut beaten = tokio::time::Instant::now();
     loop {
+        if beaten.elapsed() >= BEAT {
+            beaten = tokio::time::Instant::now();
+            if let Err(error) = beat(&nodes, &config).await {
+                tracing::debug!(%error, "heartbeat not written");
+            }
+        }
         let now = MicroTime(Timestamp::now());
         let result = if made {
             let patch = json!({"spec": {"renewTime": now}});

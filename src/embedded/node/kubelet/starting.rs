@@ -10,15 +10,16 @@ use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Instance, NamespaceSources, disk, env, hooks, lock,
+    Instance, NamespaceSources, disk, env, hooks, last_words, lock,
     probes::{self, Finding, Target, Which},
+    security,
     state::{self, Ended, Kind, Phase},
     translate::{self, Parts},
     worker::{Event, Live, TRY_AGAIN, Worker, held_waiting},
 };
 use crate::embedded::{
     events::Happening,
-    image::StandIn,
+    image::{self, StandIn},
     node::runtime::{self, RuntimeError, Started},
 };
 
@@ -42,12 +43,30 @@ impl Worker {
             return;
         };
         let reference = container.image.clone().unwrap_or_default();
+        if !image::valid(&reference) {
+            self.image_invalid(name, &reference);
+            return;
+        }
+        let pull = container.image_pull_policy.as_deref() == Some("Always");
+        let began = std::time::Instant::now();
+        if pull {
+            let text = format!("Pulling image \"{reference}\"");
+            self.happened(Some(name), Happening::normal("Pulling", text));
+        }
         let Some(image) = self.inner.images.resolve(&reference) else {
             self.image_missing(name, &reference, container.image_pull_policy.as_deref())
                 .await;
             return;
         };
-        let pulled = format!("Container image \"{reference}\" already present on machine");
+        let pulled = if pull {
+            let took = began.elapsed().as_millis();
+            let by = &image.name;
+            format!(
+                "Successfully pulled image \"{reference}\" in {took}ms ({took}ms including waiting): the stand-in {by} answers for it"
+            )
+        } else {
+            format!("Container image \"{reference}\" already present on machine")
+        };
         self.happened(Some(name), Happening::normal("Pulled", pulled));
         let id = new_id();
         let prepared = self.prepare_container(kind, &container, &image, &id);
@@ -130,6 +149,15 @@ impl Worker {
         held.restarts
     }
 
+    fn image_invalid(&mut self, name: &str, reference: &str) {
+        let why = format!("couldn't parse image name \"{reference}\": invalid reference format");
+        let text = format!("Failed to apply default image tag \"{reference}\": {why}");
+        self.happened(Some(name), Happening::warning("InspectFailed", text.clone()));
+        self.happened(Some(name), Happening::warning("Failed", "Error: InvalidImageName"));
+        held_waiting(&mut self.state.containers, name, "InvalidImageName", text);
+        self.pause(name, TRY_AGAIN * 5);
+    }
+
     async fn image_missing(&mut self, name: &str, reference: &str, policy: Option<&str>) {
         let mut known: Vec<String> = self
             .inner
@@ -159,10 +187,10 @@ impl Worker {
         } else {
             let text = format!("Failed to pull image \"{reference}\": {why}");
             held_waiting(&mut self.state.containers, name, "ErrImagePull", text.clone());
-            self.happened(
-                Some(name),
-                Happening::normal("Pulling", format!("Pulling image \"{reference}\"")),
-            );
+            if policy != Some("Always") {
+                let text = format!("Pulling image \"{reference}\"");
+                self.happened(Some(name), Happening::normal("Pulling", text));
+            }
             self.happened(Some(name), Happening::warning("Failed", text));
             self.happened(Some(name), Happening::warning("Failed", "Error: ErrImagePull"));
         }
@@ -192,6 +220,12 @@ impl Worker {
         let attempt = self.state.containers.get(&container.name).map_or(0, |held| {
             held.restarts + i32::from(held.last.is_some() || held.ended().is_some())
         });
+        if let Some(why) = security::no_container(&self.pod, container.security_context.as_ref()) {
+            return Err(why);
+        }
+        self.forget_logs(&container.name, attempt);
+        let message = last_words::mount(&self.inner, &self.pod, container)
+            .map_err(|error| format!("make the container's termination message: {error}"))?;
         let log = self.inner.log_file(&self.pod, &container.name, attempt);
         if let Some(dir) = log.parent() {
             std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
@@ -224,6 +258,7 @@ impl Worker {
             env,
             volumes: self.mounts.clone(),
             log,
+            message: Some(message),
             share_pid_with: share,
         };
         let config = translate::config(&self.pod, container, image, parts)?;

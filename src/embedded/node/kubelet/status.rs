@@ -11,10 +11,23 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 
-use super::state::{self, ContainerState, Ended, Kind, Phase, PodState};
+use super::{
+    security,
+    state::{self, ContainerState, Ended, Kind, Phase, PodState},
+};
 
 /// The scheme of container ids.
 pub const ID_SCHEME: &str = "ztlab://";
+
+/// The types of the conditions that the kubelet writes.
+const OURS: [&str; 6] = [
+    "PodReadyToStartContainers",
+    "Initialized",
+    "Ready",
+    "ContainersReady",
+    "PodScheduled",
+    security::NOT_HONOURED,
+];
 
 /// The status to write.
 pub fn status(pod: &Pod, held: &PodState, host_ip: Ipv4Addr, now: Timestamp) -> PodStatus {
@@ -79,6 +92,34 @@ pub fn status(pod: &Pod, held: &PodState, host_ip: Ipv4Addr, now: Timestamp) -> 
     status
 }
 
+/// The patch that writes a status and leaves to others what is theirs: conditions of types that the kubelet does not have, and
+/// fields that it does not know.
+pub fn patch(pod: &Pod, uid: &str, status: &PodStatus) -> serde_json::Value {
+    let mut written = serde_json::to_value(status).unwrap_or_default();
+    let gates = pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_ref());
+    let gates: Vec<&str> = gates
+        .into_iter()
+        .flatten()
+        .map(|gate| gate.condition_type.as_str())
+        .collect();
+    if let Some(conditions) = written.get_mut("conditions").and_then(serde_json::Value::as_array_mut) {
+        conditions.retain(|condition| {
+            let kind = condition["type"].as_str().unwrap_or_default();
+            OURS.contains(&kind) && !gates.contains(&kind)
+        });
+    }
+    // What is not there any more is taken away by name; of lists that are merged the whole is ours.
+    for field in ["reason", "message", "podIP"] {
+        if written.get(field).is_none() {
+            written[field] = serde_json::Value::Null;
+        }
+    }
+    let mut addresses = vec![serde_json::json!({"$patch": "replace"})];
+    addresses.extend(written["podIPs"].as_array().into_iter().flatten().cloned());
+    written["podIPs"] = addresses.into();
+    serde_json::json!({"metadata": {"uid": uid}, "status": written})
+}
+
 /// Whether a condition holds; if not, the reason and the message.
 type Holds<'a> = Result<(), (&'a str, String)>;
 
@@ -115,6 +156,13 @@ fn conditions(
                 condition.reason = Some("PodCompleted".to_owned());
             }
         }
+    }
+    let otherwise = security::not_honoured(pod);
+    if !otherwise.is_empty() {
+        let mut said = condition(pod, security::NOT_HONOURED, Ok(()), old, now);
+        said.reason = Some("NotSupported".to_owned());
+        said.message = Some(otherwise.join(", "));
+        all.push(said);
     }
     // Conditions of others (readiness gates, disruption) stay.
     all.extend(

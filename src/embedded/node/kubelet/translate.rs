@@ -56,6 +56,8 @@ fn plain(container: &EphemeralContainer) -> Container {
         stdin: container.stdin,
         stdin_once: container.stdin_once,
         tty: container.tty,
+        termination_message_path: container.termination_message_path.clone(),
+        termination_message_policy: container.termination_message_policy.clone(),
         ..Container::default()
     }
 }
@@ -73,6 +75,8 @@ pub struct Parts {
     pub volumes: BTreeMap<String, Mounted>,
     /// Its log file.
     pub log: PathBuf,
+    /// Where it says why it ended.
+    pub message: Option<Mount>,
     /// The instance whose processes it sees.
     pub share_pid_with: Option<String>,
 }
@@ -135,7 +139,7 @@ pub fn config(pod: &Pod, container: &Container, image: &StandIn, parts: Parts) -
         no_new_privileges: security.allow_privilege_escalation == Some(false),
         read_only_root: security.read_only_root_filesystem == Some(true),
         privileged: security.privileged == Some(true),
-        mounts: mounts(container, &parts.volumes, &lookup)?,
+        mounts: mounts(container, &parts.volumes, parts.message, &lookup)?,
         tty: container.tty == Some(true),
         stdin: container.stdin == Some(true),
         log: Some(parts.log),
@@ -161,9 +165,10 @@ fn ids(security: &SecurityContext, of_pod: &PodSecurityContext) -> Result<(Optio
 fn mounts(
     container: &Container,
     volumes: &BTreeMap<String, Mounted>,
+    message: Option<Mount>,
     lookup: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<Mount>, String> {
-    let mut mounts = Vec::new();
+    let mut mounts: Vec<Mount> = message.into_iter().collect();
     for mount in container.volume_mounts.iter().flatten() {
         let volume = volumes
             .get(&mount.name)
@@ -337,6 +342,7 @@ mod tests {
                 },
             )]),
             log: "/log".into(),
+            message: None,
             share_pid_with: None,
         };
         config(&pod, &serde_json::from_value(container).unwrap(), &image(), parts)

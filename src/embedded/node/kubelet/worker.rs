@@ -24,6 +24,7 @@ use super::{
     mounting::Token,
     node,
     probes::{Finding, Which},
+    security,
     state::{self, ContainerState, Ended, Phase, PodState, Step},
     status, translate,
     volumes::{Files, Mounted, TokenRequest},
@@ -31,7 +32,7 @@ use super::{
 use crate::embedded::{
     events::{Happening, reference},
     node::runtime::{ContainerExit, RuntimeError, SandboxConfig, Started},
-    write::{unless_gone, write_status},
+    write::unless_gone,
 };
 
 /// The annotation that names the stand-ins that run in a pod.
@@ -243,6 +244,13 @@ impl Worker {
     async fn sync(&mut self) {
         let Some(spec) = self.pod.spec.clone() else { return };
         self.watch_deadline(&spec);
+        if self.state.failed.is_none()
+            && !self.state.sandbox
+            && let Some(failed) = security::rejected(&self.pod)
+        {
+            self.happened(None, Happening::warning(failed.reason, failed.message.clone()));
+            self.state.failed = Some(failed);
+        }
         if state::over(&spec, &self.state) {
             if self.state.sandbox {
                 self.state.sandbox = false;
@@ -287,6 +295,12 @@ impl Worker {
     /// Address, volumes and sandbox; `false` where something is missing yet.
     async fn prepare(&mut self) -> bool {
         let host_network = self.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        if let Some(why) = security::no_sandbox(&self.pod) {
+            let text = format!("Failed to create pod sandbox: {why}");
+            self.happened(None, Happening::warning("FailedCreatePodSandBox", text));
+            self.wake_in(TRY_AGAIN * 15);
+            return false;
+        }
         if self.state.ip.is_none() {
             let ip = if host_network {
                 Some(self.inner.config.node_ip)
@@ -318,10 +332,16 @@ impl Worker {
             ip: (!host_network).then_some(ip),
             resolv_conf: translate::resolv_conf(&self.pod, config.dns, &config.domain),
             hosts: translate::hosts(&self.pod, ip, &config.domain),
+            sysctls: security::sysctls(&self.pod),
         };
         match self.inner.runtime.run_sandbox(sandbox).await {
             Ok(()) => {
                 self.state.sandbox = true;
+                let otherwise = security::not_honoured(&self.pod);
+                if !otherwise.is_empty() {
+                    let text = format!("this node does otherwise than asked: {}", otherwise.join(", "));
+                    self.happened(None, Happening::warning("NotSupported", text));
+                }
                 if !host_network {
                     self.be_admitted(ip).await;
                 }
@@ -379,6 +399,7 @@ impl Worker {
             return;
         }
         self.live.remove(name);
+        let message = self.last_words(name, exit.code);
         let Some(held) = self.state.containers.get_mut(name) else {
             return;
         };
@@ -391,7 +412,7 @@ impl Worker {
             code: exit.code,
             signal: exit.signal,
             reason: reason.to_owned(),
-            message: None,
+            message,
             started_at: exit.started_at,
             finished_at: exit.finished_at,
         });
@@ -455,13 +476,19 @@ impl Worker {
             return;
         }
         let pods: Api<Pod> = Api::namespaced(self.inner.client.clone(), &self.pod.namespace().unwrap_or_default());
-        match unless_gone(write_status(&pods, &self.pod.name_any(), &status).await) {
+        let patch = Patch::Strategic(status::patch(&self.pod, &self.uid, &status));
+        let written = pods
+            .patch_status(&self.pod.name_any(), &PatchParams::default(), &patch)
+            .await;
+        match unless_gone(written) {
             Ok(Some(pod)) if pod.uid().as_deref() == Some(&self.uid) => {
                 self.published = Some(status);
                 self.inner.informers.pods.wrote(pod.clone());
                 self.accept(Arc::new(pod));
             }
             Ok(_) => {}
+            // Another pod has the name by now.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
             Err(error) => {
                 tracing::warn!(pod = self.pod.name_any(), %error, "status not written; it is tried again");
                 self.wake_in(Duration::from_millis(50));

@@ -186,6 +186,8 @@ fn devices(dir: &Path) -> Result<(), RuntimeError> {
     for place in ["pts", "shm", "mqueue"] {
         fs::create_dir_all(dir.join(place)).map_err(made)?;
     }
+    // What a container says of its end is mounted on it.
+    fs::write(dir.join("termination-log"), "").map_err(made)?;
     for name in DEVICES {
         bind(&Path::new("/dev").join(name), &dir.join(name), false)?;
     }

@@ -209,6 +209,10 @@ impl Node {
             cni::loopback(&made).map_err(failed)?;
             socket = Some(made);
         }
+        for (name, value) in &config.sysctls {
+            let path = Path::new("/proc/sys").join(name.replace('.', "/"));
+            fs::write(&path, value).map_err(RuntimeError::kernel(format!("set the sysctl {name:?} to {value:?}")))?;
+        }
         let mut namespaces = Vec::new();
         for (kind, flag) in SHARED {
             let fd = namespace(kind).map_err(RuntimeError::kernel("open a pod's namespaces"))?;

@@ -68,6 +68,8 @@ pub struct SandboxConfig {
     pub resolv_conf: String,
     /// `/etc/hosts` of its containers.
     pub hosts: String,
+    /// Settings of the kernel in its namespaces, by names with `.` between the parts.
+    pub sysctls: Vec<(String, String)>,
 }
 
 /// Where a mount's content comes from.
