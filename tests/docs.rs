@@ -153,6 +153,16 @@ fn every_ztlab_command_shown_is_a_command() {
             words.join(" ")
         );
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // What follows the flags of `ztlab kubectl` is kubectl's own.
+        let words: Vec<String> = match words[0].as_str() {
+            "kubectl" => words
+                .iter()
+                .skip(1)
+                .take_while(|word| word.starts_with("--"))
+                .cloned()
+                .collect(),
+            _ => words,
+        };
         for flag in words
             .iter()
             .filter(|word| word.starts_with('-') && word.as_str() != "--")

@@ -638,7 +638,8 @@ fn a_kill_at_any_moment_leaves_nothing_behind_and_the_next_start_works() {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
             let list = clusters.json(&["cluster", "list"]);
-            left.is_empty() && list.as_array().unwrap().iter().all(|one| one["state"] != "running")
+            let settled = |one: &Value| one["state"] == "stopped" || one["state"] == "unusable";
+            left.is_empty() && list.as_array().unwrap().iter().all(settled)
         });
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         assert!(!mounts.contains(clusters.home.path().to_str().unwrap()), "{mounts}");

@@ -26,6 +26,10 @@ impl fmt::Display for Version {
     }
 }
 
+/// The oldest kubectl that the whole table is promised for. Those before ask for kinds and an OpenAPI document that are not served
+/// any more, or not here; what they can do is held by `tests/streams.rs`.
+const SUPPORTED: Version = Version(1, 27);
+
 /// One kubectl.
 pub struct Kubectl {
     pub path: PathBuf,
@@ -33,7 +37,7 @@ pub struct Kubectl {
 }
 
 /// Every version once: the one on `PATH`, what stands beside it as `kubectl.*` (a dispatcher's choices), and the peers that
-/// `scripts/setup.sh test` places. Of these the newest and the oldest, unless `ZTLAB_COMPAT_KUBECTL` asks for others.
+/// `scripts/setup.sh test` places. Of these the newest and the oldest that is supported, unless `ZTLAB_COMPAT_KUBECTL` asks for others.
 pub fn find() -> Vec<Kubectl> {
     let mut candidates = Vec::new();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -61,6 +65,9 @@ pub fn find() -> Vec<Kubectl> {
     }
     let kubectls = found.into_iter().rev().map(|(version, path)| Kubectl { path, version });
     let mut kubectls: Vec<Kubectl> = kubectls.collect();
+    if wanted.is_none() && !all {
+        kubectls.retain(|kubectl| kubectl.version >= SUPPORTED);
+    }
     if wanted.is_none() && !all && kubectls.len() > 2 {
         kubectls.drain(1..kubectls.len() - 1);
     }

@@ -62,7 +62,7 @@ fn pods_and_services_are_reached_through_the_api_server() {
                 "/a/b/?c=d&includeObject=x",
                 "URI: /a/b/?c=d&includeObject=x",
             ),
-            ("services/http:web:", "/x%2Fy//z", "URI: /x%2Fy//z"),
+            ("services/http:web:", "/x%20y//z", "URI: /x%20y//z"),
             ("pods/NAME:80", "/proxy/proxy", "URI: /proxy/proxy"),
             ("pods/NAME", "/", "URI: /"),
             // kubectl follows the way from `proxy` to `proxy/`

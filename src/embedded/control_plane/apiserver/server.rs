@@ -27,9 +27,9 @@ use super::{
 };
 
 /// Connections served at once; more wait in the listener's queue.
-const MAX_CONNECTIONS: usize = 512;
+const MAX_CONNECTIONS: usize = 1024;
 /// Connections of one address; one pod leaves room for others and for the host.
-const MAX_CONNECTIONS_OF_ONE: usize = 256;
+const MAX_CONNECTIONS_OF_ONE: usize = 512;
 /// A request's head may have this many bytes: line and headers.
 const MAX_HEAD: usize = 64 * 1024;
 /// Requests at once on one connection; as kube-apiserver has it.

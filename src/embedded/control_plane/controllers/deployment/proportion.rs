@@ -36,16 +36,19 @@ pub fn sizes(sets: &[&ReplicaSet], most: i32, before: i32) -> Vec<i32> {
         } else {
             share(sets[*index], most, before) - sizes[*index]
         };
+        // An annotation that makes no sense turns nothing round.
         let change = if missing > 0 {
-            change.min(room)
+            change.clamp(0, room)
         } else {
-            change.max(room)
+            change.clamp(room, 0)
         };
         sizes[*index] += change;
         added += change;
     }
-    if let Some(first) = order.first() {
-        sizes[*first] = (sizes[*first] + missing - added).max(0);
+    for index in order {
+        let size = (sizes[index] + missing - added).max(0);
+        added += size - sizes[index];
+        sizes[index] = size;
     }
     sizes
 }
