@@ -250,12 +250,15 @@ fn probes_ask_as_they_are_told_and_say_what_they_found() {
             probe["periodSeconds"] = json!(1);
             probe
         };
-        let told = json!({"postStart": {"httpGet": {"port": "web", "path": "/shell?cmd=touch%20/tmp/told"}}});
+        // The hook asks a sidecar, which is up by then: its own container may not listen yet.
+        let told = json!({"postStart": {"httpGet": {"port": 8081, "path": "/shell?cmd=touch%20/tmp/told"}}});
         let mut named = server(every(json!({"httpGet": {"port": "web", "path": "/hostname"}})));
         named["lifecycle"] = told;
+        let sidecar = json!({"name": "side", "image": "registry.k8s.io/e2e-test-images/agnhost:2.53", "restartPolicy": "Always",
+            "args": ["netexec", "--http-port=8081", "--udp-port=-1"], "startupProbe": {"tcpSocket": {"port": 8081}, "periodSeconds": 1}});
         let endless = json!(["sh", "-c", "trap '' HUP TERM; while :; do sleep 0.1; done; : probing"]);
         lab.apply(&[
-            pod("named", named, json!({})),
+            pod("named", named, json!({"initContainers": [sidecar]})),
             pod(
                 "refuses",
                 server(every(
@@ -284,7 +287,7 @@ fn probes_ask_as_they_are_told_and_say_what_they_found() {
         for name in ["named", "loud"] {
             lab.ready(name);
         }
-        lab.sh("named", "test -e /tmp/told");
+        lab.kubectl(&["exec", "named", "-c", "side", "--", "sh", "-c", "test -e /tmp/told"]);
         lab.event(
             "refuses",
             "Unhealthy: Readiness probe failed: HTTP probe failed with statuscode: 503",
