@@ -3,157 +3,23 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "common/lab.rs"]
+mod lab;
+
 use std::{
     fs,
-    io::Write,
-    os::unix::{
-        fs::{PermissionsExt, chown},
-        process::CommandExt,
-    },
-    path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
+use lab::{Lab as Cluster, text};
+
 /// Somebody without rights: `nobody` on the systems we know.
 const NOBODY: u32 = 65534;
 /// Longer than anything here may take.
 const LIMIT: Duration = Duration::from_secs(60);
-
-struct Cluster {
-    home: tempfile::TempDir,
-    program: PathBuf,
-    uid: Option<u32>,
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-impl Cluster {
-    /// A cluster of the test's own, or `None` where this machine lacks what it takes; in CI that is a failure.
-    fn create(uid: Option<u32>) -> Option<Self> {
-        if Command::new("kubectl").arg("version").arg("--client").output().is_err() {
-            return skip("there is no kubectl");
-        }
-        let home = tempfile::tempdir().unwrap();
-        fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let state = home.path().join("state");
-        fs::create_dir(&state).unwrap();
-        let mut program = PathBuf::from(env!("CARGO_BIN_EXE_ztlab"));
-        if let Some(uid) = uid {
-            chown(&state, Some(uid), Some(uid)).unwrap();
-            // The build's directory may be closed to others.
-            let copy = home.path().join("ztlab");
-            fs::copy(&program, &copy).unwrap();
-            fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-            program = copy;
-        }
-        let cluster = Self { home, program, uid };
-        let made = cluster.ztlab(&["cluster", "create", "t"]);
-        if made.status.success() {
-            return Some(cluster);
-        }
-        let said = text(&made.stderr);
-        if said.contains("refused") || said.contains("namespace") {
-            return skip(&said);
-        }
-        panic!(
-            "{said}\n{}",
-            fs::read_to_string(cluster.dir().join("node.log")).unwrap_or_default()
-        );
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.home.path().join("state/ztlab/clusters/t")
-    }
-
-    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = Command::new(program);
-        command
-            .env("XDG_STATE_HOME", self.home.path().join("state"))
-            .env("XDG_RUNTIME_DIR", self.home.path().join("state"))
-            .env("HOME", self.home.path().join("state"))
-            .env("KUBECONFIG", self.dir().join("kubeconfig"))
-            .current_dir(self.home.path())
-            .stdin(Stdio::null());
-        if let Some(uid) = self.uid {
-            command.uid(uid).gid(uid);
-        }
-        command
-    }
-
-    fn ztlab(&self, args: &[&str]) -> Output {
-        self.command(&self.program).args(args).output().unwrap()
-    }
-
-    fn try_kubectl(&self, args: &[&str]) -> Output {
-        self.command("kubectl").args(args).output().unwrap()
-    }
-
-    /// Runs kubectl, which must succeed; gives its output.
-    fn kubectl(&self, args: &[&str]) -> String {
-        let output = self.try_kubectl(args);
-        let log = || fs::read_to_string(self.dir().join("node.log")).unwrap_or_default();
-        assert!(
-            output.status.success(),
-            "kubectl {args:?}: {}\n{}",
-            text(&output.stderr),
-            log()
-        );
-        text(&output.stdout)
-    }
-
-    fn apply(&self, manifest: &str) {
-        let mut child = self
-            .command("kubectl")
-            .args(["apply", "-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap();
-        assert!(child.wait().unwrap().success(), "{manifest}");
-    }
-
-    fn get(&self, what: &[&str]) -> Value {
-        let mut args = vec!["get", "-o", "json"];
-        args.extend_from_slice(what);
-        serde_json::from_str(&self.kubectl(&args)).unwrap()
-    }
-
-    /// Waits until `test` holds; a wait that has no end is a failure.
-    fn until(&self, what: &str, test: impl Fn() -> bool) {
-        let end = Instant::now() + LIMIT;
-        while !test() {
-            assert!(
-                Instant::now() < end,
-                "{what}\n{}",
-                self.kubectl(&["get", "pods,events", "-A"])
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    fn node_pid(&self) -> u32 {
-        let lock: Value = serde_json::from_slice(&fs::read(self.dir().join("lock")).unwrap()).unwrap();
-        u32::try_from(lock["node"]["pid"].as_u64().unwrap()).unwrap()
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.ztlab(&["cluster", "delete", "t"]);
-    }
-}
-
-fn skip(why: &str) -> Option<Cluster> {
-    assert!(std::env::var_os("CI").is_none(), "{why}");
-    eprintln!("SKIPPED: {why}");
-    None
-}
 
 fn root() -> bool {
     rustix::process::geteuid().is_root()
@@ -184,7 +50,7 @@ fn first_steps(cluster: &Cluster) {
             .nth(1),
         Some("Ready")
     );
-    cluster.apply(&deployment("web", 2, "echo hello from $HOSTNAME"));
+    cluster.apply_text(&deployment("web", 2, "echo hello from $HOSTNAME"));
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
     cluster.kubectl(&["wait", "--for=condition=Available", "deployment/web", "--timeout=30s"]);
     let pods = cluster.get(&["pods", "-l", "app=web"]);
@@ -233,7 +99,7 @@ fn a_terminal_in_a_pod() {
         eprintln!("SKIPPED: there is no script(1)");
         return;
     }
-    cluster.apply(&deployment("web", 1, ":"));
+    cluster.apply_text(&deployment("web", 1, ":"));
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
     // kubectl sends the size once the program runs, so the program waits for it.
     let shell = "stty cols 91 rows 33; kubectl exec -it deployment/web -- \
@@ -251,7 +117,7 @@ fn a_terminal_in_a_pod() {
 #[test]
 fn names_and_services_lead_to_ready_pods() {
     let Some(cluster) = Cluster::create(None) else { return };
-    cluster.apply(
+    cluster.apply_text(
         r#"{"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "hello"}, "spec": {"replicas": 2,
           "selector": {"matchLabels": {"app": "hello"}}, "template": {"metadata": {"labels": {"app": "hello"}}, "spec": {
@@ -259,7 +125,7 @@ fn names_and_services_lead_to_ready_pods() {
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "hello"},
           "spec": {"selector": {"app": "hello"}, "ports": [{"port": 8000, "targetPort": 80}]}}]}"#,
     );
-    cluster.apply(&deployment("client", 1, ":"));
+    cluster.apply_text(&deployment("client", 1, ":"));
     cluster.kubectl(&[
         "wait",
         "--for=condition=Available",
@@ -337,20 +203,20 @@ fn what_fails_says_why() {
     let Some(cluster) = Cluster::create(None) else { return };
     let container =
         |rest: &str| format!(r#"{{"containers": [{{"name": "c", "image": "ztlab.dev/toolbox:1", {rest}}}]}}"#);
-    cluster.apply(&pod(
+    cluster.apply_text(&pod(
         "crash",
         &container(r#""command": ["sh", "-c", "echo bye; exit 4"]"#),
     ));
-    cluster.apply(&pod(
+    cluster.apply_text(&pod(
         "nobody",
         r#"{"containers": [{"name": "c", "image": "nobody/has:1"}]}"#,
     ));
-    cluster.apply(&pod("typo", &container(r#""command": ["no-such-program"]"#)));
-    cluster.apply(&pod(
+    cluster.apply_text(&pod("typo", &container(r#""command": ["no-such-program"]"#)));
+    cluster.apply_text(&pod(
         "unset",
         &container(r#""envFrom": [{"configMapRef": {"name": "later"}}], "command": ["env"]"#),
     ));
-    cluster.apply(&pod(
+    cluster.apply_text(&pod(
         "picky",
         r#"{"nodeSelector": {"disk": "ssd"}, "containers": [{"name": "c", "image": "ztlab.dev/toolbox:1"}]}"#,
     ));
@@ -393,7 +259,7 @@ fn volumes_environment_and_init_containers() {
     let Some(cluster) = Cluster::create(None) else { return };
     cluster.kubectl(&["create", "configmap", "cm", "--from-literal=a=one"]);
     cluster.kubectl(&["create", "secret", "generic", "sec", "--from-literal=k=s3cret"]);
-    cluster.apply(&pod(
+    cluster.apply_text(&pod(
         "p",
         r#"{"restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
         "initContainers": [{"name": "i", "image": "ztlab.dev/toolbox:1", "command": ["sh", "-c", "echo first > /e/x"],
@@ -425,7 +291,7 @@ fn volumes_environment_and_init_containers() {
 #[test]
 fn a_rollout_and_its_way_back() {
     let Some(cluster) = Cluster::create(None) else { return };
-    cluster.apply(&deployment("web", 2, "echo one $V"));
+    cluster.apply_text(&deployment("web", 2, "echo one $V"));
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
     cluster.kubectl(&["set", "env", "deployment/web", "V=two"]);
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
@@ -456,7 +322,7 @@ fn a_rollout_and_its_way_back() {
 fn what_is_deleted_takes_what_it_owns() {
     let Some(cluster) = Cluster::create(None) else { return };
     for name in ["background", "foreground", "orphan"] {
-        cluster.apply(&deployment(name, 1, ":"));
+        cluster.apply_text(&deployment(name, 1, ":"));
     }
     cluster.kubectl(&[
         "wait",
@@ -491,7 +357,7 @@ fn what_is_deleted_takes_what_it_owns() {
     });
     assert_eq!((left("replicasets", "orphan"), left("pods", "orphan")), (1, 1));
     cluster.kubectl(&["create", "namespace", "n"]);
-    cluster.apply(&deployment("web", 1, ":").replace(
+    cluster.apply_text(&deployment("web", 1, ":").replace(
         r#""name": "web"}, "spec": {"replicas""#,
         r#""name": "web", "namespace": "n"}, "spec": {"replicas""#,
     ));
@@ -510,7 +376,7 @@ fn what_is_deleted_takes_what_it_owns() {
 #[test]
 fn a_killed_node_leaves_nothing_behind() {
     let Some(cluster) = Cluster::create(None) else { return };
-    cluster.apply(&deployment("web", 3, ":"));
+    cluster.apply_text(&deployment("web", 3, ":"));
     cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=30s"]);
     let node = cluster.node_pid();
     let space = fs::read_link(format!("/proc/{node}/ns/user")).unwrap();
@@ -524,7 +390,7 @@ fn a_killed_node_leaves_nothing_behind() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     cluster.until_gone(&inside);
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    assert!(!mounts.contains(&*cluster.home.path().to_string_lossy()), "{mounts}");
+    assert!(!mounts.contains(&*cluster.home().to_string_lossy()), "{mounts}");
     // The node itself is the last to go.
     let list = || text(&cluster.ztlab(&["cluster", "list"]).stdout);
     let end = Instant::now() + LIMIT;
@@ -563,7 +429,7 @@ fn sidecars_outlive_the_containers_and_deadlines_hold() {
         format!(r#"{{"name": "{name}", "image": "ztlab.dev/toolbox:1", "command": ["sh", "-c", "{script}"]{more}}}"#)
     };
     let waits = "trap 'echo asked; exit 0' TERM; while true; do sleep 0.1; done";
-    cluster.apply(&pod(
+    cluster.apply_text(&pod(
         "side",
         &format!(
             r#"{{"restartPolicy": "Never", "initContainers": [{}], "containers": [{}]}}"#,
@@ -571,7 +437,7 @@ fn sidecars_outlive_the_containers_and_deadlines_hold() {
             script("c", "echo done", "")
         ),
     ));
-    cluster.apply(&pod(
+    cluster.apply_text(&pod(
         "late",
         &format!(
             r#"{{"activeDeadlineSeconds": 1, "containers": [{}]}}"#,

@@ -139,8 +139,9 @@ fn child(name: &str, user: Option<u32>) -> std::process::Output {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("scenario");
     let this = std::env::current_exe().unwrap();
+    // Copied by a process of its own: a file that this process has open for writing while another test forks cannot be executed.
     if fs::hard_link(&this, &program).is_err() {
-        fs::copy(&this, &program).unwrap();
+        assert!(Command::new("cp").args([&this, &program]).status().unwrap().success());
     }
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let work = dir.path().join("work");

@@ -96,6 +96,11 @@ impl Lab {
         self.home.path()
     }
 
+    pub fn node_pid(&self) -> u32 {
+        let lock: Value = serde_json::from_slice(&fs::read(self.dir().join("lock")).unwrap()).unwrap();
+        u32::try_from(lock["node"]["pid"].as_u64().unwrap()).unwrap()
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir().join("node.log")).unwrap_or_default()
     }
@@ -141,6 +146,17 @@ impl Lab {
 
     pub fn try_apply(&self, objects: &[Value]) -> Output {
         let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        self.give(&list.to_string())
+    }
+
+    /// Applies a manifest in JSON or YAML, which must be taken.
+    #[track_caller]
+    pub fn apply_text(&self, manifest: &str) {
+        let output = self.give(manifest);
+        assert!(output.status.success(), "{manifest}\n{}", text(&output.stderr));
+    }
+
+    fn give(&self, manifest: &str) -> Output {
         let mut child = self
             .command("kubectl")
             .args(["apply", "-f", "-"])
@@ -149,12 +165,7 @@ impl Lab {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        child
-            .stdin
-            .take()
-            .unwrap()
-            .write_all(list.to_string().as_bytes())
-            .unwrap();
+        child.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap();
         child.wait_with_output().unwrap()
     }
 

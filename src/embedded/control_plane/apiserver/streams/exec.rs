@@ -6,6 +6,8 @@
 //!
 //! Source: kubelet's `cri-client/pkg/remotecommand` (`createHTTPStreamStreams`), client-go's `tools/remotecommand`.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::Value;
@@ -14,7 +16,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{CHUNK, OPENING, spdy, status, terminal_size};
+use super::{CHUNK, spdy, status, terminal_size};
 use crate::embedded::kubelet_api::{ExecOptions, Streams};
 use spdy::{Connection, Incoming, Opened, Outgoing};
 
@@ -92,10 +94,16 @@ impl Client {
     }
 }
 
-/// Carries the streams until the program has ended and its output is sent, or the client is gone.
-pub async fn carry(mut connection: Connection, wanted: Wanted, streams: Result<Streams, Box<Status>>) {
+/// Carries the streams until the program has ended and its output is sent, or the client is gone, or has not opened what it
+/// asked for after `opening`.
+pub async fn carry(
+    mut connection: Connection,
+    wanted: Wanted,
+    opening: Duration,
+    streams: Result<Streams, Box<Status>>,
+) {
     let mut client = Client::default();
-    let opened = tokio::time::timeout(OPENING, client.open(&mut connection, wanted)).await;
+    let opened = tokio::time::timeout(opening, client.open(&mut connection, wanted)).await;
     if opened != Ok(true) {
         tracing::debug!("timed out waiting for client to create streams");
         return;
@@ -265,6 +273,17 @@ mod tests {
             };
             assert_eq!(Wanted::of(&options, protocol), wanted, "{protocol}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_opens_no_stream_is_hung_up_on() {
+        let (mut near, far) = tokio::io::duplex(4096);
+        let wanted = Wanted::of(&ExecOptions::default(), "v4.channel.k8s.io");
+        let soon = Duration::from_millis(50);
+        carry(spdy::serve(far), wanted, soon, Err(Box::default())).await;
+        let mut said = Vec::new();
+        let read = tokio::time::timeout(Duration::from_secs(60), near.read_to_end(&mut said)).await;
+        read.expect("the connection ends").unwrap();
     }
 
     #[test]

@@ -126,7 +126,7 @@ impl Upgrade {
         self.switch(move |wire, connection| {
             Box::pin(async move {
                 match wire {
-                    Wire::Spdy => exec::carry(spdy::serve(connection), wanted, streams).await,
+                    Wire::Spdy => exec::carry(spdy::serve(connection), wanted, OPENING, streams).await,
                     Wire::WebSocket { .. } => websocket::carry_or_refuse(socket(connection).await, streams).await,
                 }
             })
