@@ -318,6 +318,68 @@ fn a_rollout_and_its_way_back() {
     );
 }
 
+/// An object of this kind whose owner is `owner`, a kind and a name.
+fn owned(cluster: &Cluster, api_version: &str, kind: &str, name: &str, owner: Option<(&str, &str)>) {
+    let mut object = serde_json::json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}});
+    if kind == "CronTab" {
+        object["spec"] = serde_json::json!({"cronSpec": "* * * * */5", "image": "i"});
+    }
+    if let Some((kind, name)) = owner {
+        let owner = cluster.get(&[kind, name]);
+        object["metadata"]["ownerReferences"] = serde_json::json!([{"apiVersion": owner["apiVersion"], "kind": owner["kind"],
+            "name": name, "uid": owner["metadata"]["uid"], "blockOwnerDeletion": true}]);
+    }
+    cluster.apply(&[object]);
+}
+
+#[test]
+fn any_kind_owns_and_is_owned() {
+    let Some(cluster) = Cluster::create(None) else { return };
+    let there = |what: &str| cluster.try_kubectl(&["get", what]).status.success();
+    let gone = |what: &str| cluster.until(&format!("{what} goes"), || !there(what));
+    cluster.apply_text(include_str!("custom_resources/crontabs.yaml"));
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
+    let (stable, rbac) = ("stable.example.com/v1", "rbac.authorization.k8s.io/v1");
+
+    // What a custom object owns, and custom objects and Roles that are owned.
+    owned(&cluster, stable, "CronTab", "nightly", None);
+    owned(&cluster, "v1", "ConfigMap", "log", Some(("crontab", "nightly")));
+    owned(&cluster, stable, "CronTab", "below", Some(("configmap", "log")));
+    owned(&cluster, rbac, "Role", "reader", Some(("crontab", "below")));
+    owned(&cluster, rbac, "ClusterRole", "wide", None);
+    owned(&cluster, stable, "CronTab", "of-wide", Some(("clusterrole", "wide")));
+    cluster.kubectl(&["delete", "crontab", "nightly"]);
+    for what in ["configmap/log", "crontab/below", "role/reader"] {
+        gone(what);
+    }
+    assert!(there("crontab/of-wide"));
+    cluster.kubectl(&["delete", "clusterrole", "wide"]);
+    gone("crontab/of-wide");
+
+    owned(&cluster, stable, "CronTab", "parent", None);
+    owned(&cluster, stable, "CronTab", "child", Some(("crontab", "parent")));
+    cluster.kubectl(&["delete", "crontab", "parent", "--cascade=foreground", "--timeout=30s"]);
+    assert!(!there("crontab/child"), "foreground: it went first");
+    owned(&cluster, stable, "CronTab", "parent", None);
+    owned(&cluster, stable, "CronTab", "child", Some(("crontab", "parent")));
+    cluster.kubectl(&["delete", "crontab", "parent", "--cascade=orphan", "--timeout=30s"]);
+    assert_eq!(
+        cluster.get(&["crontab", "child"])["metadata"]["ownerReferences"],
+        Value::Null
+    );
+
+    // A kind that goes takes what its objects own, and one that comes again is followed again.
+    owned(&cluster, "v1", "ConfigMap", "of-child", Some(("crontab", "child")));
+    cluster.kubectl(&["delete", "crd", "crontabs.stable.example.com", "--timeout=30s"]);
+    gone("configmap/of-child");
+    cluster.apply_text(include_str!("custom_resources/crontabs.yaml"));
+    cluster.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"]);
+    owned(&cluster, stable, "CronTab", "again", None);
+    owned(&cluster, "v1", "ConfigMap", "of-again", Some(("crontab", "again")));
+    cluster.kubectl(&["delete", "crontab", "again"]);
+    gone("configmap/of-again");
+}
+
 #[test]
 fn what_is_deleted_takes_what_it_owns() {
     let Some(cluster) = Cluster::create(None) else { return };

@@ -205,10 +205,10 @@ fn ports_are_forwarded_by_every_kubectl() {
         let refused = Forward::ask(forward.ports[0], b"");
         assert!(!matches!(&refused, Ok(answer) if !answer.is_empty()), "{refused:?}");
         // Newer ones end with the first failure, older ones go on: either way the text comes first.
-        std::thread::sleep(Duration::from_millis(200));
-        let told = forward.end();
-        contains(&told, "error forwarding port 81 to pod");
-        contains(&told, "dial tcp4 127.0.0.1:81: connect: connection refused");
+        forward.tells(&[
+            "error forwarding port 81 to pod",
+            "dial tcp4 127.0.0.1:81: connect: connection refused",
+        ]);
     }
 }
 

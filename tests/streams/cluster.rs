@@ -301,6 +301,26 @@ impl Forward {
         Ok(answer)
     }
 
+    /// Waits until it has told every one of these on its standard error, and ends it.
+    #[track_caller]
+    pub fn tells(mut self, parts: &[&str]) {
+        let mut stderr = self.child.stderr.take().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let reading = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stderr.read(&mut buffer) {
+                let _ = tell.send(String::from_utf8_lossy(&buffer[..count]).into_owned());
+            }
+        });
+        let mut text = String::new();
+        while !parts.iter().all(|part| text.contains(part)) {
+            let more = told.recv_timeout(LONG);
+            text += &more.unwrap_or_else(|_| panic!("no {parts:?} in:\n{text}"));
+        }
+        drop(self);
+        reading.join().unwrap();
+    }
+
     /// Ends it, and gives its standard error.
     pub fn end(mut self) -> String {
         let _ = self.child.kill();
