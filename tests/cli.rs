@@ -124,6 +124,16 @@ fn doctor_tries_and_its_status_is_its_verdict() {
     if runs {
         assert_eq!(outcome("user-namespace"), "works");
         assert_eq!(outcome("veth"), "works");
+        // what holds, and a reason where it could be more
+        let limits = &found["limits"];
+        let counted = outcome("control-groups") == "works";
+        assert_eq!(
+            limits["memory"],
+            if counted { "container" } else { "process" },
+            "{limits}"
+        );
+        let most = limits["memory"] == "container" && limits["cpu"] == "container";
+        assert_eq!(limits["why_not_more"].is_null(), most, "{limits}");
     } else {
         assert!(needs.iter().any(|finding| finding["outcome"] == "missing"));
         assert!(

@@ -48,7 +48,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 /// When the trying process cannot be run.
 #[cfg(target_os = "linux")]
 pub fn run(out: &Output) -> Result<ExitCode, CliError> {
-    use crate::embedded::doctor::{Outcome, examine};
+    use crate::embedded::doctor::{self, Outcome, examine};
 
     let (facts, findings) = examine().map_err(|error| {
         CliError::with_hint(
@@ -56,16 +56,19 @@ pub fn run(out: &Output) -> Result<ExitCode, CliError> {
             "is the program's file still there, and may it be executed?",
         )
     })?;
-    let runs = findings
-        .iter()
-        .all(|finding| matches!(finding.outcome, Outcome::Works | Outcome::Degraded { .. }));
+    let runs = findings.iter().all(|finding| match finding.outcome {
+        Outcome::Works | Outcome::Degraded { .. } => true,
+        Outcome::NotTried => finding.need.optional(),
+        Outcome::Missing { .. } => false,
+    });
     let state = directory(crate::paths::state_dir());
     let sockets = directory(crate::paths::runtime_dir());
     let runs = runs && state.error.is_none() && sockets.error.is_none();
     let programs = programs();
+    let limits = doctor::limits(&findings);
     if out.json() {
         out.value(&serde_json::json!({
-            "embedded": runs, "facts": facts, "needs": findings,
+            "embedded": runs, "facts": facts, "needs": findings, "limits": limits,
             "state_directory": state, "runtime_directory": sockets, "programs": programs,
         }))?;
     } else {
@@ -115,8 +118,9 @@ pub fn run(out: &Output) -> Result<ExitCode, CliError> {
         } else {
             out.line("The embedded cluster cannot run here until what is missing above is mended.")?;
         }
-        out.line("Limits of memory hold each process of a container (RLIMIT_DATA), not the container; limits of processor time hold")?;
-        out.line("nothing. No cgroup is used.")?;
+        for line in holding(&limits) {
+            out.line(line)?;
+        }
         out.line("It is a lab, and no security boundary against an attack on the kernel; pods do not see your")?;
         out.line("home, /run and /var.")?;
     }
@@ -125,6 +129,28 @@ pub fn run(out: &Output) -> Result<ExitCode, CliError> {
     } else {
         ExitCode::from(NOT_PASSED)
     })
+}
+
+/// What of a pod's limits holds on this machine, and why not more.
+#[cfg(target_os = "linux")]
+fn holding(limits: &crate::embedded::doctor::Limits) -> Vec<String> {
+    use crate::embedded::doctor::Holds;
+    let memory = match limits.memory {
+        Holds::Container => "memory holds the container (OOMKilled beyond it)",
+        _ => "memory holds each process of a container (RLIMIT_DATA), not the container",
+    };
+    let cpu = match limits.cpu {
+        Holds::Container => "processor time holds the container",
+        _ => "processor time holds nothing",
+    };
+    let mut lines = vec![
+        format!("Of a pod's limits, {memory};"),
+        format!("{cpu}. A flood of processes and a full disk stay in their pod."),
+    ];
+    if let Some(why) = &limits.why_not_more {
+        lines.push(format!("It is not more because {why}."));
+    }
+    lines
 }
 
 /// Runs the command where the embedded cluster is not compiled.

@@ -43,6 +43,7 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     let NodeContext {
         config,
         listener,
+        groups,
         images,
         ready,
         stop,
@@ -50,7 +51,11 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     let _stopped = stop.clone().drop_guard();
     let ranges = config.ranges;
     ranges.check().map_err(failed("the cluster's addresses"))?;
+    if let Err(why) = &groups {
+        tracing::info!("no control group holds pods to their limits: {why}");
+    }
     let runtime_config = RuntimeConfig {
+        groups: groups.ok(),
         node_addresses: vec![ranges.node()],
         service_range: (ranges.services.network(), ranges.services.prefix_len()),
         ..RuntimeConfig::new(run_dir(&config.dir).join("runtime"))

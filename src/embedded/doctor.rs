@@ -19,6 +19,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use super::node::{
+    cgroup::{self, Hierarchy, Lack},
     kube_proxy::KubeProxy,
     netlink::{self, Batch},
     runtime::{self, PROCESSES},
@@ -51,11 +52,15 @@ pub enum Need {
     PacketSocket,
     /// A bound on the processes of one container (`pid_max` per PID namespace, Linux 6.14).
     ProcessLimit,
+    /// Control groups of version 2 in which memory and processes of a container are counted.
+    ControlGroups,
+    /// Processor time among what they count.
+    ControlGroupCpu,
 }
 
 impl Need {
     /// Every need, in order.
-    pub const ALL: [Need; 11] = [
+    pub const ALL: [Need; 13] = [
         Need::UserNamespace,
         Need::IdMap,
         Need::NetworkNamespace,
@@ -67,6 +72,8 @@ impl Need {
         Need::Nftables,
         Need::PacketSocket,
         Need::ProcessLimit,
+        Need::ControlGroups,
+        Need::ControlGroupCpu,
     ];
 
     /// What it is, for a table.
@@ -83,12 +90,17 @@ impl Need {
             Need::Nftables => "nftables with NAT",
             Need::PacketSocket => "packet capture",
             Need::ProcessLimit => "bound on a container's processes",
+            Need::ControlGroups => "control groups with memory and processes",
+            Need::ControlGroupCpu => "control groups with processor time",
         }
     }
 
     /// Whether a cluster can run, with less, where this is missing.
-    fn optional(self) -> bool {
-        matches!(self, Need::Proc | Need::ProcessLimit)
+    pub fn optional(self) -> bool {
+        matches!(
+            self,
+            Need::Proc | Need::ProcessLimit | Need::ControlGroups | Need::ControlGroupCpu
+        )
     }
 }
 
@@ -116,6 +128,8 @@ pub struct Facts {
     pub unprivileged_userns_clone: Option<u64>,
     /// A seccomp filter is on this process (`Seccomp: 2`).
     pub seccomp: bool,
+    /// Which control groups the machine has.
+    pub control_groups: Hierarchy,
     /// This program's path, for an AppArmor profile.
     pub program: String,
 }
@@ -164,18 +178,74 @@ pub struct Finding {
 /// When the child cannot be started or says nothing that can be read.
 pub fn examine() -> io::Result<(Facts, Vec<Finding>)> {
     let facts = facts();
-    let tries = run_child()?;
-    let findings = Need::ALL
+    let findings = judge(&run_child()?, &facts);
+    Ok((facts, findings))
+}
+
+/// What a try of every need means on a machine with these facts. Pure.
+fn judge(tries: &[Try], facts: &Facts) -> Vec<Finding> {
+    let tried = |need: Need| tries.iter().find(|tried| tried.need == need);
+    let counted = tried(Need::ControlGroups).is_some_and(|tried| tried.errno.is_none());
+    let outcome = |need: Need| match tried(need) {
+        // Who is counted one way needs no other.
+        Some(_) if need == Need::ProcessLimit && counted => Outcome::Works,
+        Some(tried) => explain(tried, facts),
+        None => Outcome::NotTried,
+    };
+    Need::ALL
         .into_iter()
         .map(|need| Finding {
             need,
-            outcome: tries
-                .iter()
-                .find(|tried| tried.need == need)
-                .map_or(Outcome::NotTried, |tried| explain(tried, &facts)),
+            outcome: outcome(need),
         })
-        .collect();
-    Ok((facts, findings))
+        .collect()
+}
+
+/// To what a limit holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Holds {
+    /// The container as a whole.
+    Container,
+    /// Each of its processes for itself.
+    Process,
+    /// Nothing.
+    Nothing,
+}
+
+/// What of a pod's limits holds on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// `limits.memory`.
+    pub memory: Holds,
+    /// `limits.cpu`.
+    pub cpu: Holds,
+    /// The number of processes and threads.
+    pub processes: Holds,
+    /// The file systems that it writes to.
+    pub disk: Holds,
+    /// Why it is not more, where it could be.
+    pub why_not_more: Option<String>,
+}
+
+/// What follows from the findings for a pod's limits. Pure.
+pub fn limits(findings: &[Finding]) -> Limits {
+    let of = |need: Need| findings.iter().find(|finding| finding.need == need);
+    let works = |need: Need| of(need).is_some_and(|finding| finding.outcome == Outcome::Works);
+    let holds = |need: Need, otherwise: Holds| if works(need) { Holds::Container } else { otherwise };
+    let lacking = [Need::ControlGroups, Need::ControlGroupCpu].into_iter().filter_map(of);
+    let causes = lacking.filter_map(|finding| match &finding.outcome {
+        Outcome::Degraded { cause, .. } => Some(cause.clone()),
+        _ => None,
+    });
+    Limits {
+        memory: holds(Need::ControlGroups, Holds::Process),
+        cpu: holds(Need::ControlGroupCpu, Holds::Nothing),
+        // By the kernel or by the node, which counts where the kernel does not; and by the size of a tmpfs.
+        processes: Holds::Container,
+        disk: Holds::Container,
+        why_not_more: causes.into_iter().next(),
+    }
 }
 
 fn run_child() -> io::Result<Vec<Try>> {
@@ -206,6 +276,7 @@ fn facts() -> Facts {
         unprivileged_userns_clone: number("/proc/sys/kernel/unprivileged_userns_clone"),
         seccomp: fs::read_to_string("/proc/self/status")
             .is_ok_and(|status| status.lines().any(|line| line.replace('\t', " ") == "Seccomp: 2")),
+        control_groups: Hierarchy::of_this_machine(),
         program: env::current_exe().map_or_else(|_| "ztlab".to_owned(), |path| path.display().to_string()),
     }
 }
@@ -249,6 +320,12 @@ fn cause(need: Need, errno: Errno, facts: &Facts) -> (String, String) {
             "the kernel does not hold a container to a number of processes; the node counts them, and ends one that has too many",
             "nothing needs to be done; Linux 6.14 or later refuses the process instead",
         ),
+        Need::ControlGroups => control_groups(errno, facts.control_groups),
+        Need::ControlGroupCpu => told(
+            "processor time is not among the controllers that are handed on here",
+            "put the lines [Service] and Delegate=cpu memory pids into /etc/systemd/system/user@.service.d/delegate.conf, run \
+             `sudo systemctl daemon-reload`, and log in again",
+        ),
         Need::Veth | Need::Nftables if !refused => module(need),
         _ if refused && facts.apparmor_restricts => (
             "AppArmor keeps user namespaces from programs without a profile (Ubuntu 23.10 and later)".to_owned(),
@@ -276,6 +353,32 @@ fn cause(need: Need, errno: Errno, facts: &Facts) -> (String, String) {
             "a security module or a container may forbid it: see the kernel's log (sudo dmesg)".to_owned(),
         ),
     }
+}
+
+fn control_groups(errno: Errno, hierarchy: Hierarchy) -> (String, String) {
+    let (cause, advice) = match (hierarchy, errno) {
+        (Hierarchy::V1 | Hierarchy::Hybrid, _) => (
+            "this machine counts memory and processes with control groups of version 1",
+            "boot with systemd.unified_cgroup_hierarchy=1 cgroup_no_v1=all for version 2",
+        ),
+        (Hierarchy::V2, Errno::ROFS) => (
+            "control groups are mounted read-only, as containers have them",
+            "start the container with --cgroupns=private and control groups that can be written (--privileged)",
+        ),
+        (Hierarchy::V2, Errno::BUSY) => (
+            "the control group that this program is in has other processes, and those above it are not to be changed",
+            "start the container with an init system, which gives every service a group of its own",
+        ),
+        (Hierarchy::V2, Errno::PERM | Errno::ACCESS) => (
+            "no control group is delegated to this user here, as in a session over ssh",
+            "create the cluster with `systemd-run --user --scope -p Delegate=yes ztlab cluster create`",
+        ),
+        _ => (
+            "no control groups with memory and processes can be used here",
+            "nothing needs to be done: a flood of processes or a full disk stays in its pod all the same",
+        ),
+    };
+    (cause.to_owned(), advice.to_owned())
 }
 
 fn module(need: Need) -> (String, String) {
@@ -374,6 +477,8 @@ type Step<'a> = dyn Fn() -> Result<(), Failure> + 'a;
 
 /// Tries, in this process, what a node does; stops where what follows cannot be tried.
 fn try_out() {
+    // First, as a node does: in the namespaces that follow it could not go back.
+    try_control_groups();
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let steps: [(Need, &Step<'_>); 6] = [
         (Need::UserNamespace, &|| unshare(UnshareFlags::NEWUSER)),
@@ -400,6 +505,32 @@ fn try_out() {
     // The next child is PID 1 of the new PID namespace, which mounting its /proc takes.
     if let Err(error) = env::current_exe().and_then(|exe| Command::new(exe).args(["__doctor", "proc"]).status()) {
         tell(Need::Proc, Err(error.into()));
+    }
+}
+
+fn try_control_groups() {
+    let tried = cgroup::try_out();
+    let cpu = match &tried {
+        Ok(groups) if groups.cpu() => Ok(()),
+        Ok(_) => Err(Errno::NOTSUP.into()),
+        Err(_) => {
+            // There is nothing to say of a part of what is not there.
+            tell(Need::ControlGroups, tried.map(drop).map_err(|why| lacking(&why)));
+            return;
+        }
+    };
+    tell(Need::ControlGroups, Ok(()));
+    tell(Need::ControlGroupCpu, cpu);
+}
+
+fn lacking(why: &Lack) -> Failure {
+    let detail = match why {
+        Lack::Hierarchy(_) => None,
+        Lack::Refused { group, .. } => Some(group.display().to_string()),
+    };
+    Failure {
+        errno: why.os_error().map_or(Errno::NOTSUP, Errno::from_raw_os_error),
+        detail,
     }
 }
 
@@ -563,11 +694,93 @@ mod tests {
 
     #[test]
     fn what_a_cluster_runs_without_is_no_reason_to_give_up() {
-        for need in [Need::Proc, Need::ProcessLimit] {
+        for need in [
+            Need::Proc,
+            Need::ProcessLimit,
+            Need::ControlGroups,
+            Need::ControlGroupCpu,
+        ] {
             assert!(matches!(
                 explain(&failed(need, Errno::PERM), &Facts::default()),
                 Outcome::Degraded { .. }
             ));
+        }
+    }
+
+    #[test]
+    fn what_control_groups_lack_is_explained() {
+        for (hierarchy, errno, expected) in [
+            (Hierarchy::V1, Errno::NOTSUP, "cgroup_no_v1=all"),
+            (Hierarchy::Hybrid, Errno::NOTSUP, "cgroup_no_v1=all"),
+            (Hierarchy::V2, Errno::ACCESS, "systemd-run --user --scope"),
+            (Hierarchy::V2, Errno::PERM, "systemd-run --user --scope"),
+            (Hierarchy::V2, Errno::ROFS, "--privileged"),
+            (Hierarchy::V2, Errno::BUSY, "init system"),
+            (Hierarchy::None, Errno::NOTSUP, "nothing needs to be done"),
+        ] {
+            let facts = Facts {
+                control_groups: hierarchy,
+                ..Facts::default()
+            };
+            match explain(&failed(Need::ControlGroups, errno), &facts) {
+                Outcome::Degraded { advice, .. } => assert!(advice.contains(expected), "{hierarchy:?}: {advice}"),
+                other => panic!("{hierarchy:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_holds_follows_from_what_works() {
+        let worked = |need| Try {
+            need,
+            errno: None,
+            detail: None,
+        };
+        let old = failed(Need::ProcessLimit, Errno::NOTSUP);
+        let facts = Facts {
+            control_groups: Hierarchy::Hybrid,
+            ..Facts::default()
+        };
+        for (tries, memory, cpu, why) in [
+            (
+                vec![old.clone(), worked(Need::ControlGroups), worked(Need::ControlGroupCpu)],
+                Holds::Container,
+                Holds::Container,
+                None,
+            ),
+            (
+                vec![
+                    old.clone(),
+                    worked(Need::ControlGroups),
+                    failed(Need::ControlGroupCpu, Errno::NOTSUP),
+                ],
+                Holds::Container,
+                Holds::Nothing,
+                Some("processor time is not among"),
+            ),
+            (
+                vec![old.clone(), failed(Need::ControlGroups, Errno::NOTSUP)],
+                Holds::Process,
+                Holds::Nothing,
+                Some("version 1"),
+            ),
+        ] {
+            let findings = judge(&tries, &facts);
+            let found = limits(&findings);
+            assert_eq!((found.memory, found.cpu), (memory, cpu), "{tries:?}");
+            assert_eq!((found.processes, found.disk), (Holds::Container, Holds::Container));
+            let said = found.why_not_more.unwrap_or_default();
+            assert!(said.contains(why.unwrap_or_default()), "{said}");
+            assert_eq!(said.is_empty(), why.is_none(), "{said}");
+            let counted = findings
+                .iter()
+                .find(|finding| finding.need == Need::ProcessLimit)
+                .unwrap();
+            assert_eq!(
+                counted.outcome == Outcome::Works,
+                memory == Holds::Container,
+                "{tries:?}"
+            );
         }
     }
 

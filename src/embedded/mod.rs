@@ -115,6 +115,8 @@ pub struct NodeContext {
     pub config: NodeConfig,
     /// The API server's listener, bound in the host's network namespace before the node left it.
     pub listener: TcpListener,
+    /// Where its pods have control groups, or why they have none.
+    pub groups: Result<node::cgroup::Groups, node::cgroup::Lack>,
     /// What image names resolve to.
     pub images: Arc<dyn Registry>,
     /// Called once, when every part is ready, with what the cluster's user should know, a sentence each.

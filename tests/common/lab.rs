@@ -16,7 +16,7 @@ use std::{
 use serde_json::Value;
 
 /// A user that no machine has, so that nothing is owned by it.
-const ORDINARY: u32 = 61_771;
+pub const ORDINARY: u32 = 61_771;
 /// Longer than anything here may take.
 const LIMIT: Duration = Duration::from_secs(60);
 

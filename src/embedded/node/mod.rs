@@ -1,6 +1,7 @@
 //! The node: kubelet, container runtime, pod network, Services.
 
 pub mod beneath;
+pub mod cgroup;
 pub mod cni;
 pub mod floor;
 pub mod gate;

@@ -21,7 +21,10 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{embedded::NodeConfig, paths};
+use crate::{
+    embedded::{NodeConfig, node::cgroup},
+    paths,
+};
 
 use super::{RootlessError, control::Message};
 
@@ -267,6 +270,25 @@ fn known_node(dir: &Path) -> Option<NodeHandle> {
 /// # Errors
 /// When it cannot be signalled or does not end.
 pub fn stop_node(dir: &Path, grace: Duration) -> Result<(), RootlessError> {
+    end_node(dir, grace)?;
+    remove_group(dir);
+    Ok(())
+}
+
+/// Removes the control group of a node that has ended, unless another begins: that one does it itself.
+fn remove_group(dir: &Path) {
+    let Ok(lock) = File::open(dir.join(LOCK_FILE)) else {
+        return;
+    };
+    if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return;
+    }
+    if let Err(error) = cgroup::remove_left(dir) {
+        tracing::warn!(%error, "the node's control group stays until its cluster is started again");
+    }
+}
+
+fn end_node(dir: &Path, grace: Duration) -> Result<(), RootlessError> {
     let Some(node) = known_node(dir) else {
         return Ok(());
     };

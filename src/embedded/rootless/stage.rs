@@ -20,7 +20,14 @@ use rustix::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::{NodeConfig, NodeContext, image::Registry, node::sys};
+use crate::embedded::{
+    NodeConfig, NodeContext,
+    image::Registry,
+    node::{
+        cgroup::{self, Groups, Lack},
+        sys,
+    },
+};
 
 use super::{
     RootlessError, control,
@@ -60,6 +67,10 @@ fn start(
     detach().map_err(RootlessError::io("detach from the terminal"))?;
     let lock = lock(&config)?;
     raise_open_files();
+    if let Err(error) = cgroup::remove_left(&config.dir) {
+        eprintln!("the control group of the node before stays: {error}");
+    }
+    let groups = Groups::take(&config.name, &config.dir);
     let outer_control = control
         .try_clone()
         .map_err(RootlessError::io("copy the control socket"))?;
@@ -90,6 +101,7 @@ fn start(
         config,
         listener,
         control,
+        groups,
         images,
         Lock {
             file: lock,
@@ -206,6 +218,7 @@ fn serve(
     config: NodeConfig,
     listener: TcpListener,
     control: &UnixStream,
+    groups: Result<Groups, Lack>,
     images: Arc<dyn Registry>,
     lock: Lock,
 ) -> Result<ExitCode, RootlessError> {
@@ -232,6 +245,7 @@ fn serve(
         let context = NodeContext {
             config,
             listener,
+            groups,
             images,
             ready: Box::new(move |notes| match announce(&ready, &held, lock.node, notes) {
                 Ok(true) => {}

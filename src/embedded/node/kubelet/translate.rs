@@ -145,7 +145,7 @@ pub fn config(pod: &Pod, container: &Container, image: &StandIn, parts: Parts) -
         log: Some(parts.log),
         share_pid_with: parts.share_pid_with,
         env: parts.env,
-        memory: limits::memory(container),
+        resources: limits::resources(container),
         oom_score_adj: Some(limits::oom_score(pod, container)),
     })
 }

@@ -333,6 +333,7 @@ impl Worker {
             resolv_conf: translate::resolv_conf(&self.pod, config.dns, &config.domain),
             hosts: translate::hosts(&self.pod, ip, &config.domain),
             sysctls: security::sysctls(&self.pod),
+            resources: limits::pod_resources(&self.pod),
         };
         match self.inner.runtime.run_sandbox(sandbox).await {
             Ok(()) => {
@@ -403,7 +404,11 @@ impl Worker {
         let Some(held) = self.state.containers.get_mut(name) else {
             return;
         };
-        let reason = if exit.code == 0 { "Completed" } else { "Error" };
+        let reason = match exit.code {
+            _ if exit.oom_killed => "OOMKilled",
+            0 => "Completed",
+            _ => "Error",
+        };
         held.ready = exit.code == 0;
         held.started = false;
         held.hook = false;
@@ -504,7 +509,7 @@ impl Worker {
             return;
         }
         let mut wanted = BTreeMap::from([(STAND_IN, names.into_iter().collect::<Vec<_>>().join(","))]);
-        if let Some(limits) = limits::not_enforced(&self.pod) {
+        if let Some(limits) = limits::not_enforced(&self.pod, self.inner.runtime.enforces()) {
             wanted.insert(limits::NOT_ENFORCED, limits);
         }
         let there = |(name, text): (&&str, &String)| self.pod.annotations().get(*name) == Some(text);

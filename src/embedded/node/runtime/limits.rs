@@ -1,4 +1,4 @@
-//! What bounds a container where no cgroup does.
+//! What bounds a container where no control group does.
 //!
 //! Processes: `kernel.pid_max`, which Linux 6.14 and later keep for each PID namespace. On older kernels it is the machine's, and
 //! is never touched.

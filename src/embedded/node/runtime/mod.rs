@@ -14,11 +14,12 @@ mod thread;
 mod types;
 mod watchdog;
 
+pub use super::cgroup::Resources;
 pub use limits::try_processes;
 pub use rootfs::check_sub_path;
 pub use types::{
-    Attach, ContainerConfig, ContainerExit, ExecConfig, Exited, Mount, MountSource, Output, PROCESSES, Process,
-    RuntimeConfig, RuntimeError, SandboxConfig, Started,
+    Attach, ContainerConfig, ContainerExit, Enforces, ExecConfig, Exited, Mount, MountSource, Output, PROCESSES,
+    Process, RuntimeConfig, RuntimeError, SandboxConfig, Started,
 };
 
 use std::{ffi::CString, io, os::fd::OwnedFd, sync::Arc, sync::mpsc};
@@ -27,7 +28,10 @@ use rustix::{net::AddressFamily, process::Pid};
 use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::node::sys::{Child, Failure, Filter, Program, Step};
+use crate::embedded::node::{
+    cgroup::Groups,
+    sys::{Child, Failure, Filter, Program, Step},
+};
 
 use log::LogFile;
 use streams::{Ours, Sink, Terminal, Unread, exec_reaper, feeder, pipes, reaper, window};
@@ -41,6 +45,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub struct Runtime {
     jobs: mpsc::Sender<Job>,
     log_size: u64,
+    groups: Option<Groups>,
 }
 
 impl Runtime {
@@ -50,11 +55,20 @@ impl Runtime {
     /// # Errors
     /// The step that the kernel refused.
     pub fn start(config: RuntimeConfig) -> Result<Self, RuntimeError> {
-        let log_size = config.log_size;
+        let (log_size, groups) = (config.log_size, config.groups.clone());
         Ok(Self {
             jobs: thread::start(config)?,
             log_size,
+            groups,
         })
+    }
+
+    /// What the kernel holds containers to.
+    pub fn enforces(&self) -> Enforces {
+        Enforces {
+            memory: self.groups.is_some(),
+            cpu: self.groups.as_ref().is_some_and(Groups::cpu),
+        }
     }
 
     /// Makes a pod's shared namespaces and connects it to the pod network.
@@ -70,9 +84,15 @@ impl Runtime {
     /// # Errors
     /// When the runtime has stopped.
     pub async fn remove_sandbox(&self, id: &str) -> Result<(), RuntimeError> {
-        let id = id.to_owned();
-        for mut end in on(&self.jobs, move |node| node.remove_sandbox(&id)).await? {
+        let sandbox = id.to_owned();
+        let (there, ends) = on(&self.jobs, move |node| node.remove_sandbox(&sandbox)).await?;
+        for mut end in ends {
             end.wait().await;
+        }
+        if there && let Some(groups) = self.groups.clone() {
+            let id = id.to_owned();
+            // What it cannot remove is removed with the cluster's.
+            let _ = tokio::task::spawn_blocking(move || groups.remove_pod(&id)).await;
         }
         Ok(())
     }
@@ -109,7 +129,8 @@ impl Runtime {
                 gid_map: format!("{} 0 1", config.gid.unwrap_or(0)).into_bytes(),
             });
         }
-        steps.extend(rights(capabilities, config.no_new_privileges, config.memory));
+        let memory = config.resources.memory.filter(|_| self.groups.is_none());
+        steps.extend(rights(capabilities, config.no_new_privileges, memory));
         let program = program(steps, &config.argv, &env)?;
         let name = config.argv.first().cloned().unwrap_or_default();
         let id = config.id.clone();
@@ -117,21 +138,22 @@ impl Runtime {
         let entry = NewEntry {
             env,
             capabilities,
+            memory,
             user,
         };
         let started_at = jiff::Timestamp::now();
-        let child = on(&self.jobs, move |node| node.spawn_container(&config, program, entry)).await??;
+        let (child, group) = on(&self.jobs, move |node| node.spawn_container(&config, program, entry)).await??;
         let ran = executed(child, &name).await;
         let (pid, pidfd, terminal) = match ran {
             Ok(ran) => ran,
             Err(error) => {
-                on(&self.jobs, move |node| node.remove_container(&id)).await?;
+                self.remove_container(&id).await?;
                 return Err(error);
             }
         };
         let (output, attach) = connect(streams, terminal, stdin, Sink::new(log))?;
         debug_assert_eq!(tty, attach.resize.is_some());
-        let exited = reaper(pidfd, started_at, output);
+        let exited = reaper(pidfd, started_at, output, group);
         let end = exited.clone();
         on(&self.jobs, move |node| node.started(&id, end)).await?;
         Ok(Started {
@@ -158,8 +180,15 @@ impl Runtime {
     /// When the runtime has stopped.
     pub async fn remove_container(&self, id: &str) -> Result<(), RuntimeError> {
         let id = id.to_owned();
-        if let Some(mut end) = on(&self.jobs, move |node| node.remove_container(&id)).await? {
+        let Some((end, group)) = on(&self.jobs, move |node| node.remove_container(&id)).await? else {
+            return Ok(());
+        };
+        if let Some(mut end) = end {
             end.wait().await;
+        }
+        if let Some(group) = group {
+            // What it cannot remove goes with its pod's.
+            let _ = tokio::task::spawn_blocking(move || group.remove()).await;
         }
         Ok(())
     }

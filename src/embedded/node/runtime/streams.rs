@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::node::sys;
+use crate::embedded::node::{cgroup::Group, sys};
 
 use super::{
     Attach, ContainerExit, Exited, Output, RuntimeError,
@@ -296,17 +296,24 @@ pub(super) fn feeder(mut to: impl AsyncWrite + Send + Unpin + 'static) -> mpsc::
 }
 
 /// Waits for a program's end in the background, and then for its output to be written.
-pub(super) fn reaper(pidfd: OwnedFd, started_at: jiff::Timestamp, output: Vec<JoinHandle<()>>) -> Exited {
+pub(super) fn reaper(
+    pidfd: OwnedFd,
+    started_at: jiff::Timestamp,
+    output: Vec<JoinHandle<()>>,
+    group: Option<Arc<Group>>,
+) -> Exited {
     let (sender, receiver) = watch::channel(None);
     tokio::spawn(async move {
         let (code, signal) = end(pidfd).await;
         let finished_at = jiff::Timestamp::now();
+        let oom_killed = group.is_some_and(|group| group.oom_killed());
         let _ = tokio::time::timeout(DRAIN, futures::future::join_all(output)).await;
         let _ = sender.send(Some(ContainerExit {
             code,
             signal,
             started_at,
             finished_at,
+            oom_killed,
         }));
     });
     Exited(receiver)
@@ -409,6 +416,7 @@ pub(super) fn exec_reaper(
             signal,
             started_at,
             finished_at,
+            oom_killed: false,
         }));
     });
     Exited(receiver)

@@ -17,6 +17,7 @@ use rustix::{
 use tokio::sync::oneshot;
 
 use crate::embedded::node::{
+    cgroup::{Group, Resources},
     cni::{self, Attachment, PodNetwork},
     netlink::Socket,
     sys::{self, Child, Program, Step},
@@ -55,6 +56,7 @@ pub(super) struct Entry {
     pub(super) no_new_privileges: bool,
     pub(super) memory: Option<u64>,
     pub(super) user: bool,
+    pub(super) group: Option<Arc<Group>>,
     pub(super) exited: Option<Exited>,
 }
 
@@ -136,6 +138,8 @@ impl Node {
         };
         let processes = match counted {
             Ok(()) => Some(config.processes),
+            // They are bounded by its control group.
+            Err(_) if config.groups.is_some() => None,
             Err(why) => {
                 tracing::info!("the kernel does not bound a container's processes, the node counts them: {why}");
                 watchdog::start(config.processes).map_err(RuntimeError::kernel("start the watchdog"))?;
@@ -170,6 +174,16 @@ impl Node {
         if let (Some(address), Some(socket), Some((netns, _))) = (config.ip, socket, namespaces.first()) {
             let attached = self.network.attach(netns, &socket, address);
             network = Some(attached.map_err(|error| RuntimeError::kernel(error.what)(error.source))?);
+        }
+        if let Some(groups) = &self.config.groups {
+            let made = groups.make_pod(&config.id, &config.resources);
+            if let Err(error) = made {
+                if let Some(network) = &network {
+                    self.network.detach(network);
+                }
+                groups.remove_pod(&config.id);
+                return Err(RuntimeError::kernel("make the pod's control group")(error));
+            }
         }
         self.sandboxes.insert(
             config.id.clone(),
@@ -232,8 +246,8 @@ impl Node {
         }
     }
 
-    /// Kills everything in a sandbox and disconnects it; gives the ends to wait for.
-    pub(super) fn remove_sandbox(&mut self, id: &str) -> Vec<Exited> {
+    /// Kills everything in a sandbox and disconnects it; says whether it was there, and gives the ends to wait for.
+    pub(super) fn remove_sandbox(&mut self, id: &str) -> (bool, Vec<Exited>) {
         let mut ends = Vec::new();
         self.containers.retain(|_, entry| {
             if entry.sandbox != id {
@@ -243,12 +257,12 @@ impl Node {
             ends.extend(entry.exited.clone());
             false
         });
-        if let Some(sandbox) = self.sandboxes.remove(id)
-            && let Some(network) = sandbox.network
-        {
+        let sandbox = self.sandboxes.remove(id);
+        let there = sandbox.is_some();
+        if let Some(network) = sandbox.and_then(|sandbox| sandbox.network) {
             self.network.detach(&network);
         }
-        ends
+        (there, ends)
     }
 
     /// Starts a container's first process.
@@ -257,7 +271,7 @@ impl Node {
         config: &ContainerConfig,
         mut program: Program,
         entry: NewEntry,
-    ) -> Result<Child, RuntimeError> {
+    ) -> Result<(Child, Option<Arc<Group>>), RuntimeError> {
         if self.containers.contains_key(&config.id) {
             return Err(RuntimeError::Invalid(format!("container {} exists already", config.id)));
         }
@@ -271,7 +285,20 @@ impl Node {
             .namespaces
             .iter()
             .map(|(fd, kind)| Step::Enter(fd.clone(), *kind));
-        let mut steps: Vec<Step> = enter.collect();
+        let group = match &self.config.groups {
+            Some(groups) => {
+                let resources = Resources {
+                    processes: Some(self.config.processes),
+                    ..config.resources
+                };
+                let made = groups.make_container(&config.sandbox, &config.id, &resources);
+                let made = made.map_err(RuntimeError::kernel("make the container's control group"))?;
+                Some(Arc::new(made))
+            }
+            None => None,
+        };
+        let join = group.iter().map(|group| Step::Join(group.procs()));
+        let mut steps: Vec<Step> = join.chain(enter).collect();
         steps.extend(rootfs::steps(
             &self.template,
             &sandbox.config,
@@ -302,12 +329,13 @@ impl Node {
                 cwd: config.cwd.clone().unwrap_or_else(|| "/".into()),
                 capabilities: entry.capabilities,
                 no_new_privileges: config.no_new_privileges,
-                memory: config.memory,
+                memory: entry.memory,
                 user: entry.user,
+                group: group.clone(),
                 exited: None,
             },
         );
-        Ok(child)
+        Ok((child, group))
     }
 
     /// Starts one more process in a container. `program`'s steps follow those that enter it.
@@ -319,7 +347,9 @@ impl Node {
         if entry.user {
             kinds |= ThreadNameSpaceType::USER;
         }
-        program.steps.insert(0, Step::Enter(entry.pidfd.clone(), kinds));
+        let join = entry.group.iter().map(|group| Step::Join(group.procs()));
+        let enter = join.chain([Step::Enter(entry.pidfd.clone(), kinds)]);
+        program.steps.splice(0..0, enter);
         self.in_pid_namespace(&entry.pidfd, || sys::spawn(program, UnshareFlags::empty()))?
             .map_err(RuntimeError::kernel("start a process in a container"))
     }
@@ -352,11 +382,11 @@ impl Node {
         }
     }
 
-    /// Kills and forgets a container; gives the end to wait for.
-    pub(super) fn remove_container(&mut self, id: &str) -> Option<Exited> {
+    /// Kills and forgets a container; gives the end to wait for, and what is to be removed after that.
+    pub(super) fn remove_container(&mut self, id: &str) -> Option<(Option<Exited>, Option<Arc<Group>>)> {
         let entry = self.containers.remove(id)?;
         let _ = rustix::process::pidfd_send_signal(&entry.pidfd, Signal::KILL);
-        entry.exited
+        Some((entry.exited, entry.group))
     }
 
     /// Makes a socket in a sandbox's network.
@@ -389,6 +419,7 @@ impl Node {
 pub(super) struct NewEntry {
     pub(super) env: Vec<(String, String)>,
     pub(super) capabilities: u64,
+    pub(super) memory: Option<u64>,
     pub(super) user: bool,
 }
 

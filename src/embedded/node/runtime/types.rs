@@ -9,6 +9,8 @@ use tokio::{
 };
 use tokio_util::sync::DropGuard;
 
+use crate::embedded::node::cgroup::{Groups, Resources};
+
 use super::streams::Attached;
 
 /// Processes and threads that a container may have at once.
@@ -35,6 +37,8 @@ pub struct RuntimeConfig {
     /// Whether the kernel is asked to hold a container to that (Linux 6.14); else, and where it cannot, the node counts, and ends
     /// a container that has more.
     pub kernel_counts: bool,
+    /// Where pods have control groups, if they can have any: then these hold them to their limits.
+    pub groups: Option<Groups>,
     /// A log file is rotated when it is larger than this, bytes; one older file (`….1`) is kept.
     pub log_size: u64,
 }
@@ -50,6 +54,7 @@ impl RuntimeConfig {
             root_size: 64 << 20,
             processes: PROCESSES,
             kernel_counts: true,
+            groups: None,
             log_size: 10 << 20,
         }
     }
@@ -70,6 +75,8 @@ pub struct SandboxConfig {
     pub hosts: String,
     /// Settings of the kernel in its namespaces, by names with `.` between the parts.
     pub sysctls: Vec<(String, String)>,
+    /// What the pod as a whole is given of the machine, where control groups hold it to that.
+    pub resources: Resources,
 }
 
 /// Where a mount's content comes from.
@@ -89,6 +96,15 @@ pub enum MountSource {
         /// Upper bound, bytes.
         size_bytes: u64,
     },
+}
+
+/// Which limits the kernel holds a container as a whole to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Enforces {
+    /// `limits.memory`.
+    pub memory: bool,
+    /// `limits.cpu`.
+    pub cpu: bool,
 }
 
 /// A mount of a container.
@@ -146,9 +162,9 @@ pub struct ContainerConfig {
     pub log: Option<PathBuf>,
     /// A container whose processes it sees (`shareProcessNamespace`, an ephemeral container's target).
     pub share_pid_with: Option<String>,
-    /// `limits.memory`, bytes. Where nothing counts a container's memory, it bounds what each of its processes may have of its
-    /// own.
-    pub memory: Option<u64>,
+    /// What it is given of the machine. Where no control group counts its memory, the limit bounds what each of its processes may
+    /// have of its own, and nothing holds it to the rest.
+    pub resources: Resources,
     /// `oom_score_adj` of its processes.
     pub oom_score_adj: Option<i32>,
 }
@@ -183,6 +199,8 @@ pub struct ContainerExit {
     pub started_at: jiff::Timestamp,
     /// When it ended.
     pub finished_at: jiff::Timestamp,
+    /// Whether the kernel ended processes of the container for want of memory.
+    pub oom_killed: bool,
 }
 
 /// The future end of a program; clones all see it.
@@ -205,6 +223,7 @@ impl Exited {
                 signal: Some(9),
                 started_at: now,
                 finished_at: now,
+                oom_killed: false,
             }
         })
     }

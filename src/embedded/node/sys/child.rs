@@ -35,6 +35,8 @@ use super::{Filter, own};
 /// One thing a child does before it executes its program.
 #[derive(Debug, Clone)]
 pub enum Step {
+    /// Becomes part of the control group whose `cgroup.procs` this is.
+    Join(Arc<OwnedFd>),
     /// setns(2) into the namespaces of a namespace file or a process.
     Enter(Arc<OwnedFd>, ThreadNameSpaceType),
     /// mount(2).
@@ -96,6 +98,7 @@ impl Step {
     pub fn describe(&self) -> String {
         let text = |path: &CStr| path.to_string_lossy().into_owned();
         match self {
+            Self::Join(_) => "enter the container's control group".to_owned(),
             Self::Enter(..) => "enter the pod's namespaces".to_owned(),
             Self::Mount { target, kind, .. } => format!("mount {} at {}", text(kind), text(target)),
             Self::Bind(source, target) => format!("bind {} to {}", text(source), text(target)),
@@ -375,6 +378,7 @@ fn fail(status: BorrowedFd<'_>, step: u32, error: rustix::io::Errno) -> ! {
 
 fn take(step: &Step, status: BorrowedFd<'_>) -> rustix::io::Result<()> {
     match step {
+        Step::Join(procs) => rustix::io::write(procs, b"0").map(drop),
         Step::Enter(fd, kinds) => rustix::thread::move_into_thread_name_spaces(fd.as_fd(), *kinds),
         Step::Mount {
             source,

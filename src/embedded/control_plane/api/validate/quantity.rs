@@ -51,6 +51,14 @@ impl Quantity {
         }
     }
 
+    /// So many times as much.
+    #[must_use]
+    pub fn times(self, factor: u32) -> Quantity {
+        Quantity {
+            nanos: self.nanos.saturating_mul(factor.into()),
+        }
+    }
+
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Quantity) -> Quantity {
