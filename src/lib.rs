@@ -67,6 +67,8 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         #[cfg(target_os = "linux")]
         "__doctor" => embedded::doctor::doctor_stage(stage_args),
         #[cfg(target_os = "linux")]
+        "__pause" => embedded::node::runtime::pause_stage(),
+        #[cfg(target_os = "linux")]
         "__floor" => floor_stage(&stage_args),
         "__http-round-trips" => round_trips_stage(&stage_args),
         "__observe" => capture::observe_stage(stage_args),

@@ -6,7 +6,7 @@
 #[path = "common/lab.rs"]
 mod lab;
 
-use lab::{Lab, everywhere, pod};
+use lab::{Lab, everywhere, pod, text};
 use serde_json::{Value, json};
 
 const IMAGE: &str = "ztlab.dev/toolbox:1";
@@ -441,7 +441,11 @@ fn what_the_node_does_not_do_is_refused_or_said() {
             pod("safe", json!({}), sysctl("net.ipv4.ip_local_port_range", "40000 41000")),
             pod("sees", json!({}), json!({"hostPID": true})),
             pod("filtered", context(local), json!({})),
-            pod("grouped", json!({}), context(json!({"fsGroup": 7}))),
+            pod(
+                "masked",
+                context(json!({"procMount": "Unmasked"})),
+                context(json!({"fsGroup": 7})),
+            ),
         ]);
         for (name, reason, message) in [
             (
@@ -471,12 +475,143 @@ fn what_the_node_does_not_do_is_refused_or_said() {
             state(lab, "filtered")["waiting"]["reason"],
             "CreateContainerConfigError"
         );
-        lab.ready("grouped");
-        lab.event("grouped", "NotSupported: this node does otherwise than asked: fsGroup");
+        lab.ready("masked");
+        let said = if lab.has_groups() { "procMount" } else { "fsGroup" };
+        lab.event(
+            "masked",
+            &format!("NotSupported: this node does otherwise than asked: {said}"),
+        );
         assert!(
-            lab.kubectl(&["describe", "pod", "grouped"])
+            lab.kubectl(&["describe", "pod", "masked"])
                 .contains("ztlab.dev/NotHonoured")
         );
+    });
+}
+
+#[test]
+fn volumes_and_processes_are_of_the_pods_groups() {
+    everywhere(|lab| {
+        let volumes = json!([
+            {"name": "empty", "emptyDir": {}},
+            {"name": "secret", "secret": {"secretName": "s", "defaultMode": 256}},
+            {"name": "claim", "persistentVolumeClaim": {"claimName": "c"}},
+            {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+        ]);
+        let mounts: Vec<_> = ["empty", "secret", "claim", "token"]
+            .iter()
+            .map(|name| json!({"name": name, "mountPath": format!("/{name}")}))
+            .collect();
+        let context = json!({"fsGroup": 2000, "supplementalGroups": [3000]});
+        let with = |name: &str, own: Value| {
+            let command = json!(["sh", "-c", "id -G; exec sleep 1000"]);
+            pod(
+                name,
+                json!({"command": command, "securityContext": own, "volumeMounts": mounts}),
+                json!({"volumes": volumes, "securityContext": context}),
+            )
+        };
+        lab.apply(&[
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"key": "value"}}),
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "c"}, "spec": {
+                "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}}),
+            with("user", json!({"runAsUser": 1000, "runAsGroup": 4000})),
+            with("root", json!({})),
+            with("plain", json!({"runAsUser": 1000})),
+        ]);
+        for (name, groups) in [
+            ("user", "4000 2000 3000"),
+            ("root", "0 2000 3000"),
+            ("plain", "0 2000 3000"),
+        ] {
+            lab.ready(name);
+            // whatever the groups, its user reads and writes
+            lab.sh(
+                name,
+                "cat /secret/key /token/token && echo x > /empty/file && echo x > /claim/$(hostname)",
+            );
+            if !lab.has_groups() {
+                lab.event(name, "NotSupported: this node does otherwise than asked: fsGroup");
+                lab.event(name, "supplementalGroups");
+                continue;
+            }
+            let sorted = |text: &str| {
+                let mut all: Vec<u32> = text.split_whitespace().map(|one| one.parse().unwrap()).collect();
+                all.sort_unstable();
+                all.dedup();
+                all
+            };
+            assert_eq!(
+                sorted(&lab.sh(name, "id -G")),
+                sorted(groups),
+                "{name}: what is run in it"
+            );
+            assert_eq!(sorted(&lab.kubectl(&["logs", name])), sorted(groups), "{name}");
+            let stat = |path: &str| lab.sh(name, &format!("stat -Lc '%g %a' {path}"));
+            for (path, expected) in [
+                ("/empty", "2000 2777\n"),
+                ("/claim", "2000 2775\n"),
+                ("/secret/key", "2000 440\n"),
+                ("/token/token", "2000 640\n"),
+            ] {
+                assert_eq!(stat(path), expected, "{name}: {path}");
+            }
+            for path in ["/empty/file", "/claim/$(hostname)"] {
+                assert!(stat(path).starts_with("2000 "), "{name}: {path}");
+            }
+            assert!(
+                !lab.kubectl(&["describe", "pod", name])
+                    .contains("ztlab.dev/NotHonoured"),
+                "{name}"
+            );
+        }
+        // what pods wrote to disk is gone with the claim
+        for name in ["user", "root", "plain"] {
+            lab.kubectl(&["delete", "pod", name]);
+        }
+        lab.kubectl(&["delete", "pvc", "c"]);
+        lab.until("the volume is gone", || {
+            lab.get(&["pv"])["items"].as_array().unwrap().is_empty()
+        });
+    });
+}
+
+#[test]
+fn containers_that_share_their_processes_outlive_each_other() {
+    everywhere(|lab| {
+        let more = json!({"name": "d", "image": IMAGE, "command": ["sleep", "2000"],
+            "securityContext": {"runAsUser": 1000}});
+        let mut shares = pod("shares", json!({}), json!({"shareProcessNamespace": true}));
+        shares["spec"]["containers"].as_array_mut().unwrap().push(more);
+        lab.apply(&[shares]);
+        lab.ready("shares");
+        let sh = |container: &str, script: &str| {
+            let output = lab.try_kubectl(&["exec", "shares", "-c", container, "--", "sh", "-c", script]);
+            assert!(output.status.success(), "{}", text(&output.stderr));
+            text(&output.stdout)
+        };
+        for container in ["c", "d"] {
+            let seen = sh(container, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '");
+            for program in ["sleep 1000", "sleep 2000", "__pause"] {
+                assert!(seen.contains(program), "{container}: {seen}");
+            }
+            assert!(sh(container, "tr '\\0' ' ' < /proc/1/cmdline").contains("__pause"));
+        }
+        // the first container's end is its own
+        let first = "for p in /proc/[0-9]*; do grep -qa '^sleep.1000' $p/cmdline && kill -9 ${p#/proc/}; done; true";
+        sh("c", first);
+        lab.until("it was started again", || {
+            status(lab, "shares", "c")["restartCount"] == 1
+        });
+        lab.ready("shares");
+        assert_eq!(status(lab, "shares", "d")["restartCount"], 0);
+        // an orphan is the first process' child, which takes its leave of it
+        sh("d", "sh -c 'sleep 0.1 & echo $!'");
+        lab.until("no process is left that has ended", || {
+            !sh("c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '").contains("sleep 0.1")
+                && sh("c", "grep -l '^State:.Z' /proc/[0-9]*/status; true").is_empty()
+        });
+        let said = lab.kubectl(&["describe", "pod", "shares"]);
+        assert!(!said.contains("ztlab.dev/NotHonoured"), "{said}");
     });
 }
 

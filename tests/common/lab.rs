@@ -101,6 +101,12 @@ impl Lab {
         u32::try_from(lock["node"]["pid"].as_u64().unwrap()).unwrap()
     }
 
+    /// Whether the cluster has groups besides its user's own: root does, others where the machine gives them a range.
+    pub fn has_groups(&self) -> bool {
+        let map = fs::read_to_string(format!("/proc/{}/gid_map", self.node_pid())).unwrap();
+        map.lines().count() > 1
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir().join("node.log")).unwrap_or_default()
     }

@@ -8,6 +8,7 @@
 //! standard error the log: three descriptors that survive the re-execution without further ado.
 
 mod control;
+mod id_maps;
 mod namespaces;
 mod refusal;
 mod spawn;

@@ -8,6 +8,7 @@ mod csi;
 mod disk;
 mod env;
 mod exchange;
+mod fs_group;
 mod health;
 mod hooks;
 mod host_path;

@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt, api::PostParams};
 use rustix::mount::{MountFlags, UnmountFlags};
 
 use super::{
-    Inner, NamespaceSources, csi, host_path,
+    Inner, NamespaceSources, csi, fs_group, host_path,
     starting::hash,
     volumes::{self, Content, Mounted, TokenRequest},
     worker::{TRY_AGAIN, Worker},
@@ -206,9 +206,14 @@ impl Worker {
             let content = content.map_err(|reason| failed(&volume.name, &reason))?;
             let mounted = match content {
                 Content::Claim { name, read_only } if !self.mounts.contains_key(&volume.name) => {
-                    claimed(&self.inner, &self.pod, &name, read_only)
+                    let mounted = claimed(&self.inner, &self.pod, &name, read_only)
                         .await
-                        .map_err(|reason| unattached(&self.pod, &volume.name, &name, &reason))?
+                        .map_err(|reason| unattached(&self.pod, &volume.name, &name, &reason))?;
+                    if !mounted.read_only {
+                        self.give_to_group(&mounted)
+                            .map_err(|reason| failed(&volume.name, &reason))?;
+                    }
+                    mounted
                 }
                 Content::Claim { .. } => continue,
                 content => self
@@ -218,6 +223,17 @@ impl Worker {
             self.mounts.insert(volume.name, mounted);
         }
         Ok(())
+    }
+
+    /// The group that volumes are given to, where the node has it.
+    fn group(&self) -> Option<u32> {
+        fs_group::of(&self.pod).filter(|group| *group <= self.inner.runtime.groups())
+    }
+
+    fn give_to_group(&self, volume: &Mounted) -> Result<(), String> {
+        let Some(group) = self.group() else { return Ok(()) };
+        fs_group::give_volume(&self.pod, &volume.dir, volume.inside.as_deref(), group)
+            .map_err(|error| format!("give it to the group {group}: {error}"))
     }
 
     fn set_up(&mut self, name: &str, content: Content) -> Result<Mounted, String> {
@@ -234,12 +250,13 @@ impl Worker {
                 // Once, and for all its containers: what one wrote is there for the next.
                 if !self.mounts.contains_key(name) {
                     memory(&dir, bytes, "0777").map_err(text)?;
+                    self.give_to_group(&whole(false))?;
                 }
                 Ok(whole(false))
             }
             Content::Files(files) => {
                 if self.written.get(name) != Some(&files) {
-                    volumes::write(&dir, &files).map_err(text)?;
+                    volumes::write(&dir, &files, self.group()).map_err(text)?;
                     self.written.insert(name.to_owned(), files);
                 }
                 Ok(whole(true))

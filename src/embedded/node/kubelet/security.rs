@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::{Pod, SecurityContext};
 
-use super::state::Failed;
+use super::{fs_group, state::Failed};
 
 /// The condition of a pod that names what of its spec this node does not do.
 pub const NOT_HONOURED: &str = "ztlab.dev/NotHonoured";
@@ -107,8 +107,8 @@ pub fn no_container(pod: &Pod, context: Option<&SecurityContext>) -> Option<Stri
     })
 }
 
-/// What runs otherwise than asked, and how.
-pub fn not_honoured(pod: &Pod) -> Vec<String> {
+/// What runs otherwise than asked on a node that has groups up to `most`, and how.
+pub fn not_honoured(pod: &Pod, most: u32) -> Vec<String> {
     let Some(spec) = &pod.spec else { return Vec::new() };
     let mut all = Vec::new();
     let mut say = |asked: bool, text: &str| {
@@ -117,13 +117,20 @@ pub fn not_honoured(pod: &Pod) -> Vec<String> {
         }
     };
     let of_pod = spec.security_context.clone().unwrap_or_default();
-    let groups = "no group is added: volumes belong to the container's own user";
-    say(of_pod.fs_group.is_some(), &format!("fsGroup ({groups})"));
-    let more = of_pod
-        .supplemental_groups
-        .as_ref()
-        .is_some_and(|groups| !groups.is_empty());
-    say(more, "supplementalGroups (a container has one user and one group)");
+    let lacks = |group: u32| group > most;
+    let range = if most == 0 {
+        "this user has no range of groups on the machine: /etc/subgid and newgidmap give one".to_owned()
+    } else {
+        format!("the node has the groups up to {most}")
+    };
+    let of_volumes = fs_group::of(pod).is_some_and(lacks);
+    say(
+        of_volumes,
+        &format!("fsGroup (volumes belong to the container's own user: {range})"),
+    );
+    let more = of_pod.supplemental_groups.iter().flatten();
+    let more = more.filter_map(|group| u32::try_from(*group).ok()).any(lacks);
+    say(more, &format!("supplementalGroups (not all are taken: {range})"));
     let windows = of_pod.windows_options.is_some() || contexts(pod).any(|(_, c)| c.windows_options.is_some());
     say(windows, "windowsOptions (this node is Linux)");
     let selinux = of_pod.se_linux_options.is_some() || contexts(pod).any(|(_, c)| c.se_linux_options.is_some());
@@ -137,10 +144,6 @@ pub fn not_honoured(pod: &Pod) -> Vec<String> {
     );
     let unmasked = contexts(pod).any(|(_, context)| context.proc_mount.as_deref() == Some("Unmasked"));
     say(unmasked, "procMount Unmasked (/proc is masked for every container)");
-    say(
-        spec.share_process_namespace == Some(true),
-        "shareProcessNamespace (the first container has PID 1: its end ends the others)",
-    );
     all
 }
 
@@ -188,28 +191,21 @@ mod tests {
     fn the_rest_is_said() {
         let of_pod = json!({"fsGroup": 5, "supplementalGroups": [6], "windowsOptions": {}, "seLinuxOptions": {},
             "seccompProfile": {"type": "Unconfined"}});
-        let all = not_honoured(&pod(
-            json!({"shareProcessNamespace": true, "securityContext": of_pod}),
-            json!({"procMount": "Unmasked"}),
-        ));
-        let words: Vec<&str> = all.iter().filter_map(|text| text.split(' ').next()).collect();
-        assert_eq!(
-            words,
-            [
-                "fsGroup",
-                "supplementalGroups",
-                "windowsOptions",
-                "seLinuxOptions",
-                "seccompProfile",
-                "procMount",
-                "shareProcessNamespace"
-            ]
-        );
+        let asks = pod(json!({"securityContext": of_pod}), json!({"procMount": "Unmasked"}));
+        let words = |most| -> Vec<String> {
+            let all = not_honoured(&asks, most).into_iter();
+            all.filter_map(|text| text.split(' ').next().map(str::to_owned))
+                .collect()
+        };
+        let rest = ["windowsOptions", "seLinuxOptions", "seccompProfile", "procMount"];
+        assert_eq!(words(0), [&["fsGroup", "supplementalGroups"], &rest[..]].concat());
+        assert_eq!(words(5), [&["supplementalGroups"], &rest[..]].concat());
+        assert_eq!(words(65_535), rest);
         let usual = pod(
             json!({"securityContext": {"runAsUser": 1, "seccompProfile": {"type": "RuntimeDefault"}}}),
             json!({"procMount": "Default", "capabilities": {"drop": ["ALL"]}}),
         );
-        assert_eq!(not_honoured(&usual), Vec::<String>::new());
+        assert_eq!(not_honoured(&usual, 0), Vec::<String>::new());
         assert_eq!(rejected(&usual), None);
     }
 }

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use k8s_openapi::{
-    api::core::v1::{Container, LifecycleHandler},
+    api::core::v1::{Container, LifecycleHandler, PodSpec},
     jiff::Timestamp,
 };
 use kube::ResourceExt;
@@ -20,7 +20,7 @@ use super::{
 use crate::embedded::{
     events::Happening,
     image::{self, StandIn},
-    node::runtime::{self, RuntimeError, Started},
+    node::runtime::{self, ContainerConfig, RuntimeError, Started},
 };
 
 /// A name for a directory: volume names are not trusted to be one.
@@ -36,7 +36,37 @@ fn new_id() -> String {
     format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
 }
 
+/// The container whose only part is to be the first process of a pod that shares its processes.
+fn pause_id(uid: &str) -> String {
+    format!("{uid}-pause")
+}
+
+fn shares_processes(spec: &PodSpec) -> bool {
+    spec.share_process_namespace == Some(true)
+}
+
 impl Worker {
+    /// Starts what has PID 1 where the pod's containers share their processes: none of these ends the others with its end.
+    pub(super) async fn begin_shared_processes(&self) -> Result<(), RuntimeError> {
+        let spec = self.pod.spec.as_ref();
+        if !spec.is_some_and(shares_processes) {
+            return Ok(());
+        }
+        let config = ContainerConfig {
+            id: pause_id(&self.uid),
+            sandbox: self.uid.clone(),
+            name: "pause".to_owned(),
+            argv: runtime::PAUSE.map(str::to_owned).to_vec(),
+            read_only_root: true,
+            no_new_privileges: true,
+            cap_drop: vec!["ALL".to_owned()],
+            // As Kubernetes': it is the last to be ended for want of memory.
+            oom_score_adj: None,
+            ..ContainerConfig::default()
+        };
+        self.inner.runtime.start_container(config).await.map(drop)
+    }
+
     pub(super) async fn start(&mut self, kind: Kind, name: &str) {
         let spec = self.pod.spec.clone().unwrap_or_default();
         let Some(container) = translate::find(&spec, kind, name) else {
@@ -204,7 +234,7 @@ impl Worker {
         container: &Container,
         image: &StandIn,
         id: &str,
-    ) -> Result<crate::embedded::node::runtime::ContainerConfig, String> {
+    ) -> Result<ContainerConfig, String> {
         let namespace = self.pod.namespace().unwrap_or_default();
         let spec = self.pod.spec.clone().unwrap_or_default();
         let informers = &self.inner.informers;
@@ -243,8 +273,7 @@ impl Worker {
                     .ok_or_else(|| format!("target container \"{name}\" is not running"))?;
                 Some(live.id.clone())
             }
-            None if spec.share_process_namespace == Some(true) => self.live.values().next().map(|live| live.id.clone()),
-            None => None,
+            None => shares_processes(&spec).then(|| pause_id(&self.uid)),
         };
         for mount in container.volume_mounts.iter().flatten() {
             let volume = self.mounts.get(&mount.name).filter(|_| mount.read_only != Some(true));

@@ -182,6 +182,8 @@ pub struct PodState {
     pub stopping: bool,
     /// Why the pod as a whole has failed (`DeadlineExceeded`).
     pub failed: Option<Failed>,
+    /// What runs otherwise than asked, in words.
+    pub otherwise: Vec<String>,
 }
 
 /// Why a pod as a whole has failed, as its status says it.

@@ -157,11 +157,10 @@ fn conditions(
             }
         }
     }
-    let otherwise = security::not_honoured(pod);
-    if !otherwise.is_empty() {
+    if !held.otherwise.is_empty() {
         let mut said = condition(pod, security::NOT_HONOURED, Ok(()), old, now);
         said.reason = Some("NotSupported".to_owned());
-        said.message = Some(otherwise.join(", "));
+        said.message = Some(held.otherwise.join(", "));
         all.push(said);
     }
     // Conditions of others (readiness gates, disruption) stay.

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
     Capabilities, Container, EphemeralContainer, Pod, PodSecurityContext, PodSpec, SecurityContext,
 };
 
-use super::{env, limits, state::Kind, volumes::Mounted};
+use super::{env, fs_group, limits, state::Kind, volumes::Mounted};
 use crate::embedded::{
     image::StandIn,
     node::runtime::{ContainerConfig, Mount, MountSource},
@@ -134,6 +134,7 @@ pub fn config(pod: &Pod, container: &Container, image: &StandIn, parts: Parts) -
         programs: image.programs.clone(),
         uid,
         gid,
+        groups: fs_group::groups(pod),
         cap_add: add.unwrap_or_default(),
         cap_drop: drop.unwrap_or_default(),
         no_new_privileges: security.allow_privilege_escalation == Some(false),

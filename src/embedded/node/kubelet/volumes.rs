@@ -16,7 +16,10 @@ use k8s_openapi::api::core::v1::{
     Secret, ServiceAccountTokenProjection, Volume,
 };
 
-use super::env::{Facts, Sources, field, resource};
+use super::{
+    env::{Facts, Sources, field, resource},
+    fs_group,
+};
 use crate::embedded::control_plane::api::validate::quantity;
 
 /// A file of a volume.
@@ -348,11 +351,12 @@ fn projected(
     Ok(files)
 }
 
-/// Puts the files into `dir`: into a new directory beside the old one, to which `..data` is then switched.
+/// Puts the files into `dir`: into a new directory beside the old one, to which `..data` is then switched. With a `group`, they are
+/// its to read.
 ///
 /// # Errors
 /// When the file system refuses.
-pub fn write(dir: &Path, files: &Files) -> io::Result<()> {
+pub fn write(dir: &Path, files: &Files, group: Option<u32>) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let stamp = format!("..{}", jiff::Timestamp::now().as_nanosecond());
     let fresh = dir.join(&stamp);
@@ -365,6 +369,10 @@ pub fn write(dir: &Path, files: &Files) -> io::Result<()> {
         fs::set_permissions(&target, fs::Permissions::from_mode(file.mode))?;
     }
     fs::create_dir_all(&fresh)?;
+    if let Some(group) = group {
+        // The old files are the group's already: only the directory itself is new the first time.
+        fs_group::give_files(if dir.join("..data").exists() { &fresh } else { dir }, group)?;
+    }
     let data = dir.join("..data");
     let old = fs::read_link(&data).ok();
     let switch = dir.join("..data_tmp");
@@ -516,9 +524,9 @@ mod tests {
                 .map(|(p, t)| (PathBuf::from(p), file(t, 0o644)))
                 .collect::<Files>()
         };
-        write(temp.path(), &files(&[("a", "1"), ("x/y", "2")])).unwrap();
+        write(temp.path(), &files(&[("a", "1"), ("x/y", "2")]), None).unwrap();
         assert_eq!(fs::read_to_string(temp.path().join("x/y")).unwrap(), "2");
-        write(temp.path(), &files(&[("a", "3")])).unwrap();
+        write(temp.path(), &files(&[("a", "3")]), None).unwrap();
         assert_eq!(fs::read_to_string(temp.path().join("a")).unwrap(), "3");
         let mut left: Vec<_> = fs::read_dir(temp.path())
             .unwrap()

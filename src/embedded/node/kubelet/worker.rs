@@ -335,10 +335,14 @@ impl Worker {
             sysctls: security::sysctls(&self.pod),
             resources: limits::pod_resources(&self.pod),
         };
-        match self.inner.runtime.run_sandbox(sandbox).await {
+        let made = match self.inner.runtime.run_sandbox(sandbox).await {
+            Ok(()) => self.begin_shared_processes().await,
+            refused => refused,
+        };
+        match made {
             Ok(()) => {
                 self.state.sandbox = true;
-                let otherwise = security::not_honoured(&self.pod);
+                let otherwise = self.otherwise();
                 if !otherwise.is_empty() {
                     let text = format!("this node does otherwise than asked: {}", otherwise.join(", "));
                     self.happened(None, Happening::warning("NotSupported", text));
@@ -350,12 +354,18 @@ impl Worker {
             }
             Err(RuntimeError::Stopped) => false,
             Err(error) => {
+                // The next try makes it anew; it can fail only where the runtime has stopped.
+                let _ = self.inner.runtime.remove_sandbox(&self.uid).await;
                 let text = format!("Failed to create pod sandbox: {error}");
                 self.happened(None, Happening::warning("FailedCreatePodSandBox", text));
                 self.wake_in(TRY_AGAIN);
                 false
             }
         }
+    }
+
+    fn otherwise(&self) -> Vec<String> {
+        security::not_honoured(&self.pod, self.inner.runtime.groups())
     }
 
     async fn sources_changed(&mut self) {
@@ -476,6 +486,7 @@ impl Worker {
 
     pub(super) async fn publish(&mut self) {
         let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
+        self.state.otherwise = self.otherwise();
         let status = status::status(&self.pod, &self.state, self.inner.config.node_ip, now);
         if self.published.as_ref() == Some(&status) {
             return;

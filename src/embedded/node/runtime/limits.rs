@@ -30,6 +30,15 @@ pub(super) fn steps(memory: Option<u64>) -> Vec<Step> {
     steps
 }
 
+/// How readily its memory is taken back by ending it.
+pub(super) fn oom_score(adjustment: i32) -> Step {
+    Step::Write(
+        c"/proc/self/oom_score_adj".to_owned(),
+        adjustment.to_string().into_bytes(),
+        0,
+    )
+}
+
 /// Whether a kernel of this release keeps `pid_max` for each PID namespace.
 ///
 /// Source: Linux 6.14, "pid: allow pid_max to be set per pid namespace".

@@ -5,6 +5,7 @@
 //! A container's process does its part ([`rootfs`]) by itself, so that many containers start side by side.
 
 mod capabilities;
+mod groups;
 mod limits;
 mod log;
 mod rootfs;
@@ -30,12 +31,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::embedded::node::{
     cgroup::Groups,
-    sys::{Child, Failure, Filter, Program, Step},
+    sys::{self, Child, Failure, Filter, Program, Step},
 };
 
 use log::LogFile;
 use streams::{Ours, Sink, Terminal, Unread, exec_reaper, feeder, pipes, reaper, window};
 use thread::{Job, NewEntry, number, on};
+
+/// The program that is nothing but the first process of its container, as this binary sees it in a container.
+pub const PAUSE: [&str; 2] = ["/.ztlab/ztlab", "__pause"];
+
+/// The program of [`PAUSE`]: it ends when it is killed, and takes leave of every process whose parent has ended.
+pub fn pause_stage() -> ! {
+    sys::leave_children_to_the_kernel();
+    loop {
+        std::thread::park();
+    }
+}
 
 /// The `PATH` of a container that sets none.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -46,6 +58,7 @@ pub struct Runtime {
     jobs: mpsc::Sender<Job>,
     log_size: u64,
     groups: Option<Groups>,
+    most_group: u32,
 }
 
 impl Runtime {
@@ -60,7 +73,13 @@ impl Runtime {
             jobs: thread::start(config)?,
             log_size,
             groups,
+            most_group: groups::most(),
         })
+    }
+
+    /// The highest group that a process may be in, or a file of; 0 where the node has no others than its own.
+    pub fn groups(&self) -> u32 {
+        self.most_group
     }
 
     /// What the kernel holds containers to.
@@ -118,17 +137,11 @@ impl Runtime {
         };
         let (streams, stream_step) = stdio(config.tty, config.stdin, None)?;
         let mut steps = vec![stream_step];
-        if let Some(adjustment) = config.oom_score_adj {
-            let text = adjustment.to_string().into_bytes();
-            steps.push(Step::Write(c"/proc/self/oom_score_adj".to_owned(), text, 0));
-        }
-        let user = config.uid.is_some_and(|uid| uid != 0) || config.gid.is_some_and(|gid| gid != 0);
-        if user {
-            steps.push(Step::User {
-                uid_map: format!("{} 0 1", config.uid.unwrap_or(0)).into_bytes(),
-                gid_map: format!("{} 0 1", config.gid.unwrap_or(0)).into_bytes(),
-            });
-        }
+        steps.extend(config.oom_score_adj.map(limits::oom_score));
+        let identity = groups::identity(config.uid, config.gid, &config.groups, self.most_group);
+        let user = identity.user.is_some();
+        steps.extend(identity.user);
+        steps.extend(identity.groups.clone());
         let memory = config.resources.memory.filter(|_| self.groups.is_none());
         steps.extend(rights(capabilities, config.no_new_privileges, memory));
         let program = program(steps, &config.argv, &env)?;
@@ -139,6 +152,7 @@ impl Runtime {
             env,
             capabilities,
             memory,
+            groups: identity.groups,
             user,
         };
         let started_at = jiff::Timestamp::now();
@@ -223,6 +237,8 @@ impl Runtime {
         }
         let (streams, stream_step) = stdio(config.tty, config.stdin, config.size)?;
         let mut steps = vec![Step::Chdir(template::c_path(&entry.cwd)?), stream_step];
+        steps.extend(entry.oom_score_adj.map(limits::oom_score));
+        steps.extend(entry.groups.clone());
         steps.extend(rights(entry.capabilities, entry.no_new_privileges, entry.memory));
         let program = program(steps, &config.argv, &env)?;
         let name = config.argv.first().cloned().unwrap_or_default();

@@ -55,6 +55,9 @@ pub(super) struct Entry {
     pub(super) capabilities: u64,
     pub(super) no_new_privileges: bool,
     pub(super) memory: Option<u64>,
+    pub(super) oom_score_adj: Option<i32>,
+    /// The step that takes its groups.
+    pub(super) groups: Option<Step>,
     pub(super) user: bool,
     pub(super) group: Option<Arc<Group>>,
     pub(super) exited: Option<Exited>,
@@ -330,6 +333,8 @@ impl Node {
                 capabilities: entry.capabilities,
                 no_new_privileges: config.no_new_privileges,
                 memory: entry.memory,
+                oom_score_adj: config.oom_score_adj,
+                groups: entry.groups,
                 user: entry.user,
                 group: group.clone(),
                 exited: None,
@@ -420,6 +425,7 @@ pub(super) struct NewEntry {
     pub(super) env: Vec<(String, String)>,
     pub(super) capabilities: u64,
     pub(super) memory: Option<u64>,
+    pub(super) groups: Option<Step>,
     pub(super) user: bool,
 }
 

@@ -142,6 +142,8 @@ pub struct ContainerConfig {
     pub uid: Option<u32>,
     /// `runAsGroup`.
     pub gid: Option<u32>,
+    /// `supplementalGroups` and `fsGroup`; those that the node has ([`Runtime::groups`](super::Runtime::groups)).
+    pub groups: Vec<u32>,
     /// Capabilities to add to the default set (`NET_ADMIN`, with or without `CAP_`).
     pub cap_add: Vec<String>,
     /// Capabilities to take from it; `ALL` takes all.
@@ -165,7 +167,7 @@ pub struct ContainerConfig {
     /// What it is given of the machine. Where no control group counts its memory, the limit bounds what each of its processes may
     /// have of its own, and nothing holds it to the rest.
     pub resources: Resources,
-    /// `oom_score_adj` of its processes.
+    /// `oom_score_adj` of its processes, those that are run in it too.
     pub oom_score_adj: Option<i32>,
 }
 

@@ -80,7 +80,11 @@ pub enum Step {
         uid_map: Vec<u8>,
         /// `gid_map`.
         gid_map: Vec<u8>,
+        /// Whether only its parent may write these maps: they have more than one id.
+        by_parent: bool,
     },
+    /// These supplementary groups, and then this group.
+    Groups(Vec<u32>, Option<u32>),
     /// Takes every capability out of the bounding set whose bit is not here.
     KeepCapabilities(u64),
     /// `PR_SET_NO_NEW_PRIVS`.
@@ -113,6 +117,7 @@ impl Step {
             Self::Streams(_) => "set up the standard streams".to_owned(),
             Self::Terminal(_) => "make a terminal".to_owned(),
             Self::User { .. } => "become the container's user".to_owned(),
+            Self::Groups(..) => "take the container's groups".to_owned(),
             Self::KeepCapabilities(_) => "drop capabilities".to_owned(),
             Self::NoNewPrivileges => "forbid new privileges".to_owned(),
             Self::Limit(resource, _) => format!("limit {resource:?}"),
@@ -159,6 +164,9 @@ pub struct Child {
 
 const EXEC_FAILED: u32 = u32::MAX;
 const TERMINAL: u8 = b'T';
+/// A child asks for the maps of its user namespace, and hears that it has them, or not.
+const MAPS: u8 = b'M';
+const NO_MAPS: u8 = b'N';
 
 impl Child {
     /// Waits until the program runs. Blocks; a step's work is what it waits for.
@@ -199,9 +207,33 @@ impl Child {
                     return Err((self.pidfd, failure));
                 }
                 1 if bytes.first() == Some(&TERMINAL) => {}
+                1 if bytes.first() == Some(&MAPS) => {
+                    let answer = if self.write_maps().is_ok() { MAPS } else { NO_MAPS };
+                    // A child that is gone is told of by what follows.
+                    let _ = rustix::net::send(&self.status, &[answer], SendFlags::NOSIGNAL);
+                }
                 _ => return Err((self.pidfd, Failure::Silent)),
             }
         }
+    }
+}
+
+impl Child {
+    /// Writes the maps of the user namespace that the child is in by now.
+    fn write_maps(&self) -> io::Result<()> {
+        let maps = self.steps.iter().find_map(|step| match step {
+            Step::User {
+                uid_map,
+                gid_map,
+                by_parent: true,
+            } => Some([("uid_map", uid_map), ("gid_map", gid_map)]),
+            _ => None,
+        });
+        for (file, text) in maps.into_iter().flatten() {
+            let path = format!("/proc/{}/{file}", self.pid.as_raw_nonzero());
+            io::Write::write_all(&mut std::fs::File::options().write(true).open(path)?, text)?;
+        }
+        Ok(())
     }
 }
 
@@ -414,7 +446,13 @@ fn take(step: &Step, status: BorrowedFd<'_>) -> rustix::io::Result<()> {
             streams(stdin.as_fd(), stdout.as_fd(), stderr.as_fd())
         }
         Step::Terminal(size) => terminal(*size, status),
-        Step::User { uid_map, gid_map } => user(uid_map, gid_map),
+        Step::User {
+            uid_map,
+            gid_map,
+            by_parent: false,
+        } => user(uid_map, gid_map),
+        Step::User { by_parent: true, .. } => user_by_parent(status),
+        Step::Groups(more, own) => groups(more, *own),
         Step::KeepCapabilities(kept) => keep(*kept),
         Step::NoNewPrivileges => rustix::thread::set_no_new_privs(true),
         Step::Limit(resource, value) => limit(*resource, *value),
@@ -499,6 +537,34 @@ fn user(uid_map: &[u8], gid_map: &[u8]) -> rustix::io::Result<()> {
     write(c"/proc/self/setgroups", b"deny", 0)?;
     write(c"/proc/self/uid_map", uid_map, 0)?;
     write(c"/proc/self/gid_map", gid_map, 0)
+}
+
+fn user_by_parent(status: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    // SAFETY: only CLONE_FILES would be a danger.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWUSER) }?;
+    rustix::net::send(status, &[MAPS], SendFlags::NOSIGNAL)?;
+    let mut answer = [0_u8; 1];
+    rustix::io::read(status, &mut answer)?;
+    match answer {
+        [MAPS] => Ok(()),
+        _ => Err(rustix::io::Errno::PERM),
+    }
+}
+
+fn groups(more: &[u32], own: Option<u32>) -> rustix::io::Result<()> {
+    // SAFETY: plain system calls of a process with one thread, on memory that outlives them; those of the C library would have
+    // every thread of the node do the same.
+    unsafe {
+        if libc::syscall(libc::SYS_setgroups, more.len(), more.as_ptr()) != 0 {
+            return Err(last_errno());
+        }
+        if let Some(own) = own
+            && libc::syscall(libc::SYS_setresgid, own, own, own) != 0
+        {
+            return Err(last_errno());
+        }
+    }
+    Ok(())
 }
 
 fn keep(kept: u64) -> rustix::io::Result<()> {

@@ -29,6 +29,12 @@ pub fn unshare(flags: UnshareFlags) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the kernel reap the children of this process, those too that it inherits.
+pub fn leave_children_to_the_kernel() {
+    // SAFETY: no handler is set, so that nothing of this program runs at a signal.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
 /// Takes over a file descriptor that the parent process handed down by number.
 ///
 /// # Errors
