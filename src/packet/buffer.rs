@@ -2,6 +2,30 @@
 
 use std::{collections::VecDeque, ops::Range};
 
+/// Where bytes were seen: in which frame, when, and where in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub frame: u64,
+    pub ts_ns: u64,
+    /// Offset in the frame.
+    pub at: usize,
+}
+
+impl Mark {
+    /// Whether both are the same byte of the same frame.
+    pub(super) fn same_place(self, other: Mark) -> bool {
+        self.frame == other.frame && self.at == other.at
+    }
+
+    /// The place `count` bytes further on.
+    pub(super) fn ahead(self, count: usize) -> Mark {
+        Mark {
+            at: self.at + count,
+            ..self
+        }
+    }
+}
+
 /// When and in which frames something was seen.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Span {
@@ -43,14 +67,14 @@ impl Span {
 pub(super) struct Buffer {
     bytes: Vec<u8>,
     read: usize,
-    /// (offset in the stream, frame, time) of each arrival that still has unread bytes.
-    marks: VecDeque<(u64, u64, u64)>,
+    /// (offset in the stream, where it was seen) of each arrival that still has unread bytes.
+    marks: VecDeque<(u64, Mark)>,
     /// Offset in the stream of the first unread byte.
     offset: u64,
 }
 
 impl Buffer {
-    pub(super) fn push(&mut self, data: &[u8], frame: u64, ts_ns: u64) {
+    pub(super) fn push(&mut self, data: &[u8], mark: Mark) {
         if data.is_empty() {
             return;
         }
@@ -58,7 +82,7 @@ impl Buffer {
             self.bytes.drain(..self.read);
             self.read = 0;
         }
-        self.marks.push_back((self.offset + self.len() as u64, frame, ts_ns));
+        self.marks.push_back((self.offset + self.len() as u64, mark));
         self.bytes.extend_from_slice(data);
     }
 
@@ -76,7 +100,7 @@ impl Buffer {
 
     /// Memory held.
     pub(super) fn held(&self) -> usize {
-        self.bytes.len() + self.marks.len() * size_of::<(u64, u64, u64)>()
+        self.bytes.len() + self.marks.len() * size_of::<(u64, Mark)>()
     }
 
     /// Moves up to `count` bytes from the front into `into`, which keeps at most `keep` bytes altogether and counts
@@ -84,14 +108,15 @@ impl Buffer {
     pub(super) fn take(&mut self, count: usize, keep: usize, into: &mut Collected) {
         let mut left = count.min(self.len());
         while left > 0 {
-            let (frame, ts_ns, run) = match (self.marks.front(), self.marks.get(1)) {
-                (Some(&(_, frame, ts)), Some(&(next, ..))) => (frame, ts, (next - self.offset) as usize),
-                (Some(&(_, frame, ts)), None) => (frame, ts, self.len()),
+            let (start, mark, end) = match (self.marks.front(), self.marks.get(1)) {
+                (Some(&(start, mark)), Some(&(next, _))) => (start, mark, next),
+                (Some(&(start, mark)), None) => (start, mark, self.offset + self.len() as u64),
                 (None, _) => return,
             };
+            let run = (end - self.offset) as usize;
             let step = run.min(left);
             let bytes = &self.bytes[self.read..self.read + step];
-            into.push(bytes, keep, frame, ts_ns);
+            into.push(bytes, keep, mark.ahead((self.offset - start) as usize));
             self.read += step;
             self.offset += step as u64;
             left -= step;
@@ -122,8 +147,8 @@ impl Buffer {
 pub(super) struct Collected {
     /// The bytes kept.
     pub bytes: Vec<u8>,
-    /// (offset in `bytes`, frame) of each run of bytes of one frame.
-    runs: Vec<(usize, u64)>,
+    /// (offset in `bytes`, where they were seen) of each run of bytes that stand together in one frame.
+    runs: Vec<(usize, Mark)>,
     pub span: Span,
     /// Bytes there were, kept or not.
     pub total: u64,
@@ -141,13 +166,16 @@ impl Collected {
         }
     }
 
-    pub(super) fn push(&mut self, data: &[u8], keep: usize, frame: u64, ts_ns: u64) {
+    pub(super) fn push(&mut self, data: &[u8], keep: usize, mark: Mark) {
         self.total += data.len() as u64;
-        self.span.add(frame, ts_ns);
+        self.span.add(mark.frame, mark.ts_ns);
         let room = keep.saturating_sub(self.bytes.len()).min(data.len());
         if room > 0 {
-            if self.runs.last().is_none_or(|last| last.1 != frame) {
-                self.runs.push((self.bytes.len(), frame));
+            let continues = |&(start, last): &(usize, Mark)| {
+                last.frame == mark.frame && last.at + (self.bytes.len() - start) == mark.at
+            };
+            if !self.runs.last().is_some_and(continues) {
+                self.runs.push((self.bytes.len(), mark));
             }
             self.bytes.extend_from_slice(&data[..room]);
         }
@@ -159,16 +187,39 @@ impl Collected {
     }
 
     pub(super) fn held(&self) -> usize {
-        self.bytes.len() + self.runs.len() * size_of::<(usize, u64)>() + self.span.frames.len() * 8
+        self.bytes.len() + self.runs.len() * size_of::<(usize, Mark)>() + self.span.frames.len() * 8
     }
 
-    /// (offset in `bytes`, frame) of each run that overlaps a range.
-    pub(super) fn runs(&self, range: Range<usize>) -> impl Iterator<Item = (usize, u64)> {
+    /// Appends words of our own, which no frame carried.
+    pub(super) fn say(&mut self, words: &[u8]) {
+        if self.runs.last().is_none_or(|last| last.1 != Mark::default()) {
+            self.runs.push((self.bytes.len(), Mark::default()));
+        }
+        self.bytes.extend_from_slice(words);
+        self.total += words.len() as u64;
+    }
+
+    /// The bytes of a range, by where they were seen.
+    pub(super) fn parts(&self, range: Range<usize>) -> impl Iterator<Item = (Mark, &[u8])> {
+        let range = range.start.min(self.bytes.len())..range.end.min(self.bytes.len());
+        let mut runs = self.runs(range.clone()).peekable();
+        std::iter::from_fn(move || {
+            let (start, mark) = runs.next()?;
+            let end = runs.peek().map_or(range.end, |next| next.0);
+            Some((mark, &self.bytes[start..end]))
+        })
+    }
+
+    /// (offset in `bytes`, where it was seen) of each run that overlaps a range.
+    pub(super) fn runs(&self, range: Range<usize>) -> impl Iterator<Item = (usize, Mark)> {
         let first = self.runs.partition_point(|run| run.0 <= range.start).saturating_sub(1);
         self.runs[first.min(self.runs.len())..]
             .iter()
             .take_while(move |run| run.0 < range.end)
-            .map(move |run| (run.0.max(range.start), run.1))
+            .map(move |&(start, mark)| {
+                let from = start.max(range.start);
+                (from, mark.ahead(from - start))
+            })
     }
 }
 
@@ -176,24 +227,36 @@ impl Collected {
 mod tests {
     use super::*;
 
+    fn mark(frame: u64, at: usize) -> Mark {
+        Mark {
+            frame,
+            ts_ns: frame * 10,
+            at,
+        }
+    }
+
     #[test]
-    fn bytes_remember_their_frames() {
+    fn bytes_remember_their_frames_and_places() {
         let mut buffer = Buffer::default();
-        buffer.push(b"abc", 1, 10);
-        buffer.push(b"def", 2, 20);
-        buffer.push(b"ghi", 3, 30);
+        buffer.push(b"abc", mark(1, 54));
+        buffer.push(b"def", mark(2, 54));
+        buffer.push(b"ghi", mark(3, 54));
         let mut first = Collected::default();
         buffer.take(4, 100, &mut first);
         assert_eq!(first.bytes, b"abcd");
         assert_eq!(first.span.frames, [1, 2]);
-        assert_eq!(first.runs(0..4).collect::<Vec<_>>(), [(0, 1), (3, 2)]);
-        assert_eq!(first.runs(3..4).collect::<Vec<_>>(), [(3, 2)]);
+        assert_eq!(
+            first.runs(0..4).collect::<Vec<_>>(),
+            [(0, mark(1, 54)), (3, mark(2, 54))]
+        );
+        assert_eq!(first.runs(1..3).collect::<Vec<_>>(), [(1, mark(1, 55))]);
         let mut second = Collected::default();
         buffer.take_all(2, &mut second);
         assert_eq!(
             (second.bytes.as_slice(), second.total, second.cut()),
             (&b"ef"[..], 5, true)
         );
+        assert_eq!(second.runs(0..2).collect::<Vec<_>>(), [(0, mark(2, 55))]);
         assert_eq!(second.span.frames, [2, 3]);
         assert_eq!((second.span.first_ns, second.span.last_ns), (20, 30));
         assert!(buffer.is_empty());

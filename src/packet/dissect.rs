@@ -1,13 +1,17 @@
 //! The way from frames to messages.
 
-use std::{collections::HashMap, net::SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     Message, Transport,
     flow::{Connection, Context, Exchange},
-    net::{self, Datagram, Parsed, Segment},
+    layers::{self, Fragments, Icmp, Layers, Net, Trouble, Upper, Whole},
+    segment::{self, Datagram, Segment, Source},
 };
 
 /// What a frame begins with: the link-layer header type of the capture, by its number in pcap files.
@@ -61,6 +65,10 @@ pub struct Limits {
     pub leaks: usize,
     /// Frame numbers kept in one message.
     pub frames: usize,
+    /// IP packets of which fragments may wait for the rest.
+    pub fragmented: usize,
+    /// Bytes of IP fragments that may wait.
+    pub fragment_bytes: usize,
 }
 
 impl Default for Limits {
@@ -73,6 +81,8 @@ impl Default for Limits {
             text_bytes: 64 << 10,
             leaks: 64,
             frames: 256,
+            fragmented: 256,
+            fragment_bytes: 4 << 20,
         }
     }
 }
@@ -86,16 +96,22 @@ pub struct Stats {
     pub other: u64,
     /// Frames whose headers do not hold together.
     pub malformed: u64,
-    /// IP fragments, which are counted and not put together.
+    /// IP fragments.
     pub fragments: u64,
+    /// IP packets put together from fragments.
+    pub reassembled: u64,
+    /// IP fragments dropped: cut, overlapping, without the rest for too long, or too many.
+    pub fragments_dropped: u64,
     /// Frames that the capture cut short.
     pub cut: u64,
     /// TCP segments that brought nothing new.
     pub retransmissions: u64,
-    /// TCP segments that contradicted bytes already seen.
+    /// TCP segments that contradicted bytes already seen, and resets far outside their connection's sequence numbers.
     pub conflicts: u64,
-    /// Holes given up: bytes that the capture never saw.
+    /// Holes given up: places in a stream where the capture never saw the bytes.
     pub gaps: u64,
+    /// Bytes of those holes.
+    pub missing_bytes: u64,
     /// Conversations given up to keep within the limits.
     pub evicted: u64,
     /// Messages given out.
@@ -144,6 +160,7 @@ pub struct Dissector {
     limits: Limits,
     stats: Stats,
     flows: HashMap<Key, Flow>,
+    fragments: Fragments,
     held: usize,
     flow_ids: u64,
     seq: u64,
@@ -161,6 +178,7 @@ impl Dissector {
             limits,
             stats: Stats::default(),
             flows: HashMap::new(),
+            fragments: Fragments::default(),
             held: 0,
             flow_ids: 0,
             seq: 0,
@@ -174,19 +192,94 @@ impl Dissector {
         if (frame.orig_len as usize) > frame.data.len() {
             self.stats.cut += 1;
         }
-        match net::parse(&frame) {
-            Parsed::Tcp(segment) => self.segment(&segment, (frame.number, frame.ts_ns), &mut out),
-            Parsed::Udp(datagram) => self.datagram(&datagram, (frame.number, frame.ts_ns), &mut out),
-            Parsed::Fragment => self.stats.fragments += 1,
-            Parsed::Other => self.stats.other += 1,
-            Parsed::Malformed => self.stats.malformed += 1,
-        }
+        let layers = layers::decode(&frame);
+        self.layers(&layers, &frame, &mut out);
         self.stay_within_limits(&mut out);
         self.stats.messages += out.len() as u64;
         out
     }
 
-    fn segment(&mut self, segment: &Segment<'_>, frame: (u64, u64), out: &mut Vec<Message>) {
+    fn layers(&mut self, layers: &Layers<'_>, frame: &Frame<'_>, out: &mut Vec<Message>) {
+        let ifindex = layers.link.ifindex();
+        let source = Source {
+            frame: frame.number,
+            ts_ns: frame.ts_ns,
+            at: 0,
+            origins: &[],
+        };
+        match &layers.net {
+            Net::Ip(ip) if ip.fragment.is_some() => {
+                let marks = (frame.number, frame.ts_ns);
+                if let Some(whole) = self.fragments.add(ip, marks, &self.limits, &mut self.stats) {
+                    self.whole(&whole, ifindex, source, out);
+                }
+            }
+            Net::Ip(ip) => self.upper(&layers.upper, segment::ends(ip), ifindex, source, out),
+            Net::Arp(_) => self.stats.other += 1,
+            Net::None => {}
+        }
+        let known = !matches!(layers.net, Net::None);
+        if layers
+            .troubles
+            .iter()
+            .any(|trouble| !matches!(trouble, Trouble::Cut | Trouble::IpChecksum))
+        {
+            self.stats.malformed += 1;
+        } else if !known {
+            self.stats.other += 1;
+        }
+    }
+
+    /// A packet put together from fragments.
+    fn whole(&mut self, whole: &Whole, ifindex: Option<u32>, source: Source<'_>, out: &mut Vec<Message>) {
+        let source = Source {
+            origins: &whole.origins,
+            ..source
+        };
+        self.upper(&whole.upper(), (whole.src, whole.dst), ifindex, source, out);
+    }
+
+    fn upper<'a>(
+        &mut self,
+        upper: &Upper<'a>,
+        ends: (IpAddr, IpAddr),
+        ifindex: Option<u32>,
+        source: Source<'a>,
+        out: &mut Vec<Message>,
+    ) {
+        match upper {
+            Upper::Tcp(tcp) => self.segment(&Segment::new(ends, tcp, ifindex, source), out),
+            Upper::Udp(udp) => self.datagram(&Datagram::new(ends, udp, ifindex, source), out),
+            Upper::Icmp(icmp) => self.icmp(icmp, source, out),
+            Upper::None => self.stats.other += 1,
+        }
+    }
+
+    /// An ICMP error is told in the conversation it is about.
+    fn icmp(&mut self, icmp: &Icmp<'_>, source: Source<'_>, out: &mut Vec<Message>) {
+        self.stats.other += 1;
+        let Some(quote) = icmp.quote() else { return };
+        let Self {
+            limits,
+            stats,
+            flows,
+            seq,
+            ..
+        } = self;
+        let context = &mut Context {
+            out,
+            seq,
+            limits,
+            stats,
+        };
+        match flows.get_mut(&key(quote.transport, quote.src, quote.dst)) {
+            Some(Flow::Tcp(connection)) => connection.undelivered(&quote, icmp.name(), source, context),
+            Some(Flow::Udp(exchange)) => exchange.undelivered(&quote, icmp.name(), source, context),
+            None => {}
+        }
+    }
+
+    fn segment(&mut self, segment: &Segment<'_>, out: &mut Vec<Message>) {
         let key = key(Transport::Tcp, segment.src, segment.dst);
         let renewed = matches!(self.flows.get(&key), Some(Flow::Tcp(connection)) if connection.is_new(segment));
         if renewed {
@@ -204,6 +297,7 @@ impl Dissector {
             held,
             flow_ids,
             seq,
+            ..
         } = self;
         let flow = flows.entry(key).or_insert_with(|| {
             *flow_ids += 1;
@@ -213,7 +307,6 @@ impl Dissector {
         if let Flow::Tcp(connection) = flow {
             connection.segment(
                 segment,
-                frame,
                 &mut Context {
                     out,
                     seq,
@@ -225,7 +318,7 @@ impl Dissector {
         *held = held.saturating_sub(before) + flow.held();
     }
 
-    fn datagram(&mut self, datagram: &Datagram<'_>, frame: (u64, u64), out: &mut Vec<Message>) {
+    fn datagram(&mut self, datagram: &Datagram<'_>, out: &mut Vec<Message>) {
         let key = key(Transport::Udp, datagram.src, datagram.dst);
         let Self {
             limits,
@@ -234,6 +327,7 @@ impl Dissector {
             held,
             flow_ids,
             seq,
+            ..
         } = self;
         let flow = flows.entry(key).or_insert_with(|| {
             *flow_ids += 1;
@@ -243,7 +337,6 @@ impl Dissector {
         if let Flow::Udp(exchange) = flow {
             exchange.datagram(
                 datagram,
-                frame,
                 &mut Context {
                     out,
                     seq,
@@ -309,6 +402,7 @@ impl Dissector {
             connection.finish(context);
         }
         self.flows.clear();
+        self.fragments = Fragments::default();
         self.held = 0;
         self.stats.messages += out.len() as u64;
         out
@@ -321,7 +415,7 @@ impl Dissector {
 
     /// Bytes held for conversations that are not over.
     pub fn held(&self) -> usize {
-        self.held
+        self.held + self.fragments.held()
     }
 
     fn give_up(&mut self, key: &Key, out: &mut Vec<Message>) {

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 
 use super::{
     Detail, Limits, Message, Protocol, Role, Stats, Transport,
-    buffer::{Buffer, Collected},
+    buffer::{Buffer, Collected, Mark},
     dns::{self, Dns},
     http::{self, Http},
-    net::{Datagram, Segment},
+    layers::Quote,
     postgres::{self, Postgres},
+    segment::{Datagram, Segment, Source},
     sink::{Conversation, Direction, Draft, Sink},
     stream::{Event, Half},
     text::one_line,
@@ -110,8 +111,9 @@ impl Connection {
     }
 
     /// Takes a segment of this connection.
-    pub(super) fn segment(&mut self, segment: &Segment<'_>, frame: (u64, u64), context: &mut Context<'_>) {
+    pub(super) fn segment(&mut self, segment: &Segment<'_>, context: &mut Context<'_>) {
         let direction = self.direction(segment.src);
+        let frame = (segment.source.frame, segment.source.ts_ns);
         self.last_ns = frame.1;
         if segment.syn {
             if segment.ack.is_some() {
@@ -126,6 +128,10 @@ impl Connection {
             self.acknowledge(direction ^ 1, ack, context);
         }
         if segment.rst {
+            if !self.halves[direction].believes_reset(segment.seq) {
+                context.stats.conflicts += 1;
+                return;
+            }
             self.reset(direction, frame, context);
             return;
         }
@@ -142,7 +148,7 @@ impl Connection {
             limits: context.limits,
             conversation: *conversation,
         };
-        halves[direction].segment(segment, frame, context.limits, context.stats, &mut |event| {
+        halves[direction].segment(segment, context.limits, context.stats, &mut |event| {
             happen(app, direction, buffers, event, &mut sink);
         });
         if self.halves.iter().all(|half| half.ended) && !self.closed {
@@ -264,6 +270,16 @@ impl Connection {
         }
     }
 
+    /// The network reported that a packet of this connection did not arrive.
+    pub(super) fn undelivered(&mut self, quote: &Quote, why: &str, source: Source<'_>, context: &mut Context<'_>) {
+        let direction = self.direction(quote.src);
+        let refused = self.unanswered.is_some();
+        self.unanswered = None;
+        let event = if refused { "refused" } else { "unreachable" };
+        let words = format!("was told by the network: {why}");
+        self.event(direction, event, &words, (source.frame, source.ts_ns), context);
+    }
+
     fn event(&mut self, direction: Direction, event: &str, words: &str, frame: (u64, u64), context: &mut Context<'_>) {
         let mut sink = Sink {
             out: context.out,
@@ -285,18 +301,23 @@ impl Connection {
 /// One event of one direction, given to whoever understands it.
 fn happen(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], event: Event<'_>, sink: &mut Sink<'_>) {
     match event {
-        Event::Data { bytes, frame, ts_ns } => {
+        Event::Data { bytes, mark } => {
+            let mut hopeful = false;
             if let App::Raw(raw) = app {
                 let turns = raw.turns[direction].total == 0;
                 if !(turns && raw.hopeful) {
-                    raw.data(direction, bytes, frame, ts_ns, sink);
+                    raw.data(direction, bytes, mark, sink);
                     return;
                 }
                 raw.flush(direction ^ 1, sink);
                 *app = App::Unknown;
+                hopeful = true;
             }
-            buffers[direction].push(bytes, frame, ts_ns);
+            buffers[direction].push(bytes, mark);
             advance(app, direction, buffers, sink);
+            if let App::Raw(raw) = app {
+                raw.hopeful |= hopeful;
+            }
         }
         Event::Gap(count) => {
             if matches!(app, App::Unknown) && !buffers[direction].is_empty() {
@@ -305,7 +326,12 @@ fn happen(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], event:
             }
             let buffer = &mut buffers[direction];
             match app {
-                App::Unknown => {}
+                App::Unknown => {
+                    *app = App::Raw(Box::new(Raw {
+                        hopeful: true,
+                        ..Raw::default()
+                    }));
+                }
                 App::Http(http) => http.gap(direction, count, buffer, sink),
                 App::Postgres(postgres) => postgres.gap(direction, count, buffer, sink),
                 App::Tls(tls) => tls.gap(direction, count, buffer),
@@ -414,18 +440,19 @@ fn recognise(direction: Direction, bytes: &[u8], conversation: &Conversation) ->
 }
 
 impl Raw {
-    fn data(&mut self, direction: Direction, bytes: &[u8], frame: u64, ts_ns: u64, sink: &mut Sink<'_>) {
+    fn data(&mut self, direction: Direction, bytes: &[u8], mark: Mark, sink: &mut Sink<'_>) {
         self.flush(direction ^ 1, sink);
         let limit = sink.limits.text_bytes.max(1);
-        let mut bytes = bytes;
+        let (mut bytes, mut mark) = (bytes, mark);
         // Cut at multiples of the limit, so that it does not matter how the segments were cut.
         while !bytes.is_empty() {
             let room = limit
                 .saturating_sub(self.turns[direction].total as usize)
                 .max(1)
                 .min(bytes.len());
-            self.turns[direction].push(&bytes[..room], limit, frame, ts_ns);
+            self.turns[direction].push(&bytes[..room], limit, mark);
             bytes = &bytes[room..];
+            mark = mark.ahead(room);
             if self.turns[direction].total >= limit as u64 {
                 self.flush(direction, sink);
             }
@@ -488,11 +515,14 @@ impl Exchange {
         self.dns.held()
     }
 
-    pub(super) fn datagram(&mut self, datagram: &Datagram<'_>, frame: (u64, u64), context: &mut Context<'_>) {
-        self.last_ns = frame.1;
+    pub(super) fn datagram(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) {
+        self.last_ns = datagram.source.ts_ns;
         let direction = usize::from(datagram.src != self.conversation.ends[0]);
         let mut bytes = Collected::default();
-        bytes.push(datagram.data, usize::MAX, frame.0, frame.1);
+        for (mark, part) in datagram.source.split(0, datagram.data) {
+            bytes.push(part, usize::MAX, mark);
+        }
+        bytes.span.add(datagram.source.frame, datagram.source.ts_ns);
         bytes.missing = (datagram.len - datagram.data.len()) as u64;
         let mut sink = Sink {
             out: context.out,
@@ -505,5 +535,24 @@ impl Exchange {
             return;
         }
         sink.emit(raw_message(direction, Protocol::Udp, &bytes, context.limits));
+    }
+
+    /// The network reported that a datagram did not arrive.
+    pub(super) fn undelivered(&mut self, quote: &Quote, why: &str, source: Source<'_>, context: &mut Context<'_>) {
+        let direction = usize::from(quote.src != self.conversation.ends[0]);
+        let mut sink = Sink {
+            out: context.out,
+            seq: context.seq,
+            limits: context.limits,
+            conversation: self.conversation,
+        };
+        let mut draft = Draft::new(direction, Protocol::Udp, Role::Event, context.limits);
+        draft.span.add(source.frame, source.ts_ns);
+        draft.summary = format!("was told by the network: {why}");
+        draft.text.say(&draft.summary);
+        draft.detail = Detail::Connection {
+            event: "unreachable".to_owned(),
+        };
+        sink.emit(draft);
     }
 }

@@ -55,5 +55,7 @@ fn small() -> Limits {
         text_bytes: 1024,
         leaks: 8,
         frames: 8,
+        fragmented: 4,
+        fragment_bytes: 8 << 10,
     }
 }

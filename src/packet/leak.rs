@@ -73,6 +73,17 @@ impl FromStr for LeakKind {
     }
 }
 
+/// Bytes of one frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Place {
+    /// The frame's number.
+    pub frame: u64,
+    /// Its first byte, counted from the start of the frame.
+    pub start: usize,
+    /// One past its last byte.
+    pub end: usize,
+}
+
 /// One secret that could be read off the wire.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leak {
@@ -90,6 +101,9 @@ pub struct Leak {
     pub end: usize,
     /// Number of the frame that carried its first byte.
     pub frame: u64,
+    /// Where its bytes stand in the frames that carried them; more than one where segments part it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
     /// Who sent it.
     pub from: Peer,
     /// To whom.

@@ -10,23 +10,32 @@ mod dns;
 mod flow;
 mod fuzz;
 mod http;
+mod layers;
 mod leak;
 mod message;
-mod net;
 pub mod pcapfile;
 mod postgres;
+mod segment;
 mod sink;
 mod stream;
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod text;
 mod tls;
+#[cfg(test)]
+mod wireshark;
 
 pub use dissect::{Dissector, Frame, Limits, LinkType, Stats};
 #[doc(hidden)]
 pub use fuzz::{fuzz_capture, fuzz_frames};
-pub use leak::{Leak, LeakKind, UnknownLeakKind};
+pub use layers::{
+    Arp, FieldValue, Fragment, Icmp, Ip, Layers, Link, Net, Quote, Tcp, TcpOption, Trouble, Troubles, Udp, Upper,
+    Vlans, decode, field_names,
+};
+pub use leak::{Leak, LeakKind, Place, UnknownLeakKind};
 pub use message::{CapturePoint, Detail, Message, Peer, Protocol, Role, Transport, Who, WhoKind};
 pub use text::escape;

@@ -101,11 +101,15 @@ impl Sink<'_> {
                 account: found.account,
                 start: found.range.start,
                 end: found.range.end,
-                frame: draft.text.frame_at(found.range.start).unwrap_or(first_frame),
+                frame: 0,
+                places: draft.text.places(found.range),
                 from: from.clone(),
                 to: to.clone(),
             })
             .collect();
+        for leak in &mut leaks {
+            leak.frame = leak.places.first().map_or(first_frame, |place| place.frame);
+        }
         let (text, truncated) = draft.text.into_string();
         leaks.retain(|leak| leak.end <= text.len());
         let mut frames = draft.span.frames;

@@ -2,19 +2,22 @@
 //!
 //! Bytes are given on as soon as they are contiguous. A hole is given up when the receiver acknowledges what is
 //! behind it (it got the bytes, so it is the capture that missed them and they will not come again), or when too
-//! much waits behind it.
+//! much waits behind it; what comes for it later is counted and dropped.
+//!
+//! Where segments overlap, the copy that was seen first wins, as it does in Linux and BSD for bytes in order: a
+//! sender that later says something else for the same sequence numbers is counted as a conflict, as long as the
+//! first copy still waits and can be compared. Which copy the receiver took nobody outside it can know.
 
 use std::collections::BTreeMap;
 
-use super::{Limits, Stats, net::Segment};
+use super::{Limits, Stats, buffer::Mark, segment::Segment};
 
 /// What comes out of a direction, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event<'a> {
     Data {
         bytes: &'a [u8],
-        frame: u64,
-        ts_ns: u64,
+        mark: Mark,
     },
     /// So many bytes were sent that the capture never saw.
     Gap(u64),
@@ -25,8 +28,7 @@ pub(super) enum Event<'a> {
 #[derive(Debug)]
 struct Piece {
     bytes: Vec<u8>,
-    frame: u64,
-    ts_ns: u64,
+    mark: Mark,
 }
 
 /// The reassembly of one direction.
@@ -49,7 +51,17 @@ const BASE: u64 = 1 << 40;
 /// An acknowledgement further ahead than any window allows (RFC 7323 §2.3: 1 GiB) is not believed.
 const FURTHEST: u64 = 1 << 30;
 
+/// How far from where a stream stands a reset may be and still be believed. A receiver takes it only within its
+/// window (RFC 9293 §3.5.3); one far off is a forgery that ended nothing. Generous, for what a capture may have lost.
+const RESET_WINDOW: u64 = 16 << 20;
+
 impl Half {
+    /// Whether a reset with this sequence number ends the connection.
+    pub(super) fn believes_reset(&self, seq: u32) -> bool {
+        self.next
+            .is_none_or(|next| self.offset(seq).abs_diff(next) <= RESET_WINDOW)
+    }
+
     /// Offset of a sequence number, nearest to where the stream stands.
     fn offset(&self, seq: u32) -> u64 {
         match self.next {
@@ -77,7 +89,6 @@ impl Half {
     pub(super) fn segment(
         &mut self,
         segment: &Segment<'_>,
-        frame: (u64, u64),
         limits: &Limits,
         stats: &mut Stats,
         give: &mut dyn FnMut(Event<'_>),
@@ -101,19 +112,16 @@ impl Half {
             } else if start <= next && self.pieces.is_empty() {
                 let bytes = segment.data.get((next - start) as usize..).unwrap_or_default();
                 self.next = Some(next + bytes.len() as u64);
-                give(Event::Data {
-                    bytes,
-                    frame: frame.0,
-                    ts_ns: frame.1,
-                });
+                for (mark, bytes) in segment.source.split((next - start) as usize, bytes) {
+                    give(Event::Data { bytes, mark });
+                }
             } else {
-                self.place(start, segment.data, frame, stats);
+                self.place(start, segment, stats);
             }
         }
         self.drain(give);
         while self.pieces.len() > limits.pieces || self.waiting > limits.stream_bytes {
-            stats.gaps += 1;
-            self.give_up(give);
+            self.give_up(stats, give);
         }
     }
 
@@ -139,8 +147,7 @@ impl Half {
                 .first_key_value()
                 .map_or(until, |(offset, _)| *offset)
                 .min(until);
-            stats.gaps += 1;
-            give(Event::Gap(hole - next));
+            missed(hole - next, stats, give);
             self.next = Some(hole);
             self.drain(give);
             next = self.next.unwrap_or(until);
@@ -151,14 +158,14 @@ impl Half {
     /// The connection is over: gives everything that still waits.
     pub(super) fn flush(&mut self, stats: &mut Stats, give: &mut dyn FnMut(Event<'_>)) {
         while !self.pieces.is_empty() {
-            stats.gaps += 1;
-            self.give_up(give);
+            self.give_up(stats, give);
         }
     }
 
     /// Keeps those bytes that are new; bytes already there win over later ones that differ.
-    fn place(&mut self, start: u64, data: &[u8], frame: (u64, u64), stats: &mut Stats) {
+    fn place(&mut self, start: u64, segment: &Segment<'_>, stats: &mut Stats) {
         let Some(next) = self.next else { return };
+        let data = segment.data;
         let end = start + data.len() as u64;
         let mut at = start.max(next);
         let slice = |from: u64, to: u64| &data[(from - start) as usize..(to - start) as usize];
@@ -185,16 +192,14 @@ impl Half {
             stats.retransmissions += 1;
         }
         for (from, to) in fresh {
-            let bytes = slice(from, to).to_vec();
-            self.waiting += bytes.len();
-            self.pieces.insert(
-                from,
-                Piece {
-                    bytes,
-                    frame: frame.0,
-                    ts_ns: frame.1,
-                },
-            );
+            let mut at = from;
+            for (mark, bytes) in segment.source.split((from - start) as usize, slice(from, to)) {
+                self.waiting += bytes.len();
+                let bytes = bytes.to_vec();
+                let length = bytes.len() as u64;
+                self.pieces.insert(at, Piece { bytes, mark });
+                at += length;
+            }
         }
     }
 
@@ -207,8 +212,7 @@ impl Half {
             next += piece.bytes.len() as u64;
             give(Event::Data {
                 bytes: &piece.bytes,
-                frame: piece.frame,
-                ts_ns: piece.ts_ns,
+                mark: piece.mark,
             });
         }
         self.next = Some(next);
@@ -221,12 +225,18 @@ impl Half {
     }
 
     /// Skips the first hole.
-    fn give_up(&mut self, give: &mut dyn FnMut(Event<'_>)) {
+    fn give_up(&mut self, stats: &mut Stats, give: &mut dyn FnMut(Event<'_>)) {
         let (Some(next), Some((&first, _))) = (self.next, self.pieces.first_key_value()) else {
             return;
         };
-        give(Event::Gap(first - next));
+        missed(first - next, stats, give);
         self.next = Some(first);
         self.drain(give);
     }
+}
+
+fn missed(count: u64, stats: &mut Stats, give: &mut dyn FnMut(Event<'_>)) {
+    stats.gaps += 1;
+    stats.missing_bytes += count;
+    give(Event::Gap(count));
 }

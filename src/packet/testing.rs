@@ -76,6 +76,81 @@ pub(crate) fn udp(src: SocketAddrV4, dst: SocketAddrV4, payload: &[u8]) -> Vec<u
     ipv4(17, *src.ip(), *dst.ip(), &datagram)
 }
 
+/// An IPv4 packet cut into fragments of so many payload bytes.
+pub(crate) fn fragments(packet: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let payload = &packet[20..];
+    let mut at = 0;
+    let mut out = Vec::new();
+    for piece in payload.chunks(size) {
+        let more = at + piece.len() < payload.len();
+        let mut fragment = packet[..20].to_vec();
+        fragment[2..4].copy_from_slice(&((20 + piece.len()) as u16).to_be_bytes());
+        let offset = (at / 8) as u16 | if more { 0x2000 } else { 0 };
+        fragment[6..8].copy_from_slice(&offset.to_be_bytes());
+        fragment[10..12].copy_from_slice(&[0, 0]);
+        let sum = checksum(&[&fragment]).to_be_bytes();
+        fragment[10..12].copy_from_slice(&sum);
+        fragment.extend_from_slice(piece);
+        out.push(fragment);
+        at += piece.len();
+    }
+    out
+}
+
+pub(crate) const CLIENT6: [u8; 16] = *b"\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x0a";
+pub(crate) const SERVER6: [u8; 16] = *b"\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x14";
+
+/// An IPv6 packet whose payload begins with this next header.
+pub(crate) fn ipv6(next: u8, src: [u8; 16], dst: [u8; 16], payload: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+    packet.extend_from_slice(&[next, 64]);
+    packet.extend_from_slice(&src);
+    packet.extend_from_slice(&dst);
+    packet.extend_from_slice(payload);
+    packet
+}
+
+/// A transport payload over IPv6, its checksum (RFC 8200 §8.1) put in at an offset.
+pub(crate) fn over_ipv6(next: u8, checksum_at: usize, payload: &[u8]) -> Vec<u8> {
+    let mut payload = payload.to_vec();
+    payload[checksum_at..checksum_at + 2].copy_from_slice(&[0, 0]);
+    let length = (payload.len() as u32).to_be_bytes();
+    let sum = checksum(&[&CLIENT6, &SERVER6, &length, &[0, 0, 0, next], &payload]).to_be_bytes();
+    payload[checksum_at..checksum_at + 2].copy_from_slice(&sum);
+    ipv6(next, CLIENT6, SERVER6, &payload)
+}
+
+/// An ICMP message: type, code, the four bytes behind the checksum, and what follows.
+pub(crate) fn icmp(kind: u8, code: u8, rest: [u8; 4], payload: &[u8]) -> Vec<u8> {
+    let mut message = vec![kind, code, 0, 0];
+    message.extend_from_slice(&rest);
+    message.extend_from_slice(payload);
+    let sum = checksum(&[&message]).to_be_bytes();
+    message[2..4].copy_from_slice(&sum);
+    message
+}
+
+/// An Ethernet frame, with VLAN tags of these types and identifiers.
+pub(crate) fn ethernet(tags: &[(u16, u16)], kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 20, 2, 0, 0, 0, 0, 10];
+    for (kind, id) in tags {
+        frame.extend_from_slice(&kind.to_be_bytes());
+        frame.extend_from_slice(&id.to_be_bytes());
+    }
+    frame.extend_from_slice(&kind.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+/// A Linux "cooked" frame, version 2, seen on interface 7.
+pub(crate) fn sll2(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = kind.to_be_bytes().to_vec();
+    frame.extend_from_slice(b"\0\0\0\0\0\x07\0\x01\x04\x06\x02\0\0\0\0\x0a\0\0");
+    frame.extend_from_slice(payload);
+    frame
+}
+
 /// One TCP connection, written packet by packet (raw IP).
 #[derive(Debug, Clone)]
 pub(crate) struct Talk {

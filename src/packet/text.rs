@@ -2,16 +2,54 @@
 
 use std::{fmt::Write as _, ops::Range};
 
-use super::buffer::Collected;
+use super::{
+    Place,
+    buffer::{Collected, Mark},
+};
 
-/// The text of a message under construction; knows which frame each of its bytes came from.
+/// A stretch of text and the captured bytes it shows.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    /// Offset in the text.
+    start: usize,
+    /// Bytes of text.
+    len: usize,
+    mark: Mark,
+    /// Bytes in the frame.
+    raw: usize,
+}
+
+/// Adds a run, or makes the last one longer where it goes on.
+fn note(runs: &mut Vec<Run>, run: Run) {
+    if run.len == 0 {
+        return;
+    }
+    let plain = |run: &Run| run.len == run.raw;
+    match runs.last_mut() {
+        Some(last)
+            if plain(last)
+                && plain(&run)
+                && last.start + last.len == run.start
+                && last.mark.ahead(last.raw).same_place(run.mark) =>
+        {
+            last.len += run.len;
+            last.raw += run.raw;
+        }
+        _ => runs.push(run),
+    }
+}
+
+/// Places told of one secret.
+const PLACES: usize = 16;
+
+/// The text of a message under construction; knows where each of its bytes was captured.
 #[derive(Debug)]
 pub(super) struct Text {
     text: String,
     limit: usize,
     pub truncated: bool,
-    /// (offset in the text, frame) of each run of text of one frame.
-    frames: Vec<(usize, u64)>,
+    /// Where each run of text was captured, byte for byte; where a byte is shown escaped, a new run begins behind it.
+    runs: Vec<Run>,
 }
 
 impl Text {
@@ -20,7 +58,7 @@ impl Text {
             text: String::new(),
             limit,
             truncated: false,
-            frames: Vec::new(),
+            runs: Vec::new(),
         }
     }
 
@@ -34,7 +72,7 @@ impl Text {
 
     /// Appends words of our own.
     pub(super) fn say(&mut self, words: &str) -> &mut Self {
-        if self.room(words.len()) {
+        if self.room() {
             self.text.push_str(words);
         }
         self
@@ -53,38 +91,92 @@ impl Text {
         let start = self.text.len();
         let range = range.start.min(from.bytes.len())..range.end.min(from.bytes.len());
         let bytes = &from.bytes[range.clone()];
-        let mut runs = from
-            .runs(range.clone())
-            .map(|(at, frame)| (at - range.start, frame))
-            .peekable();
-        // Runs are cut where characters end, so that a character split between frames stays whole.
-        let mut at = 0;
-        while at < bytes.len() {
-            let Some((_, frame)) = runs.next() else { break };
-            let mut end = runs.peek().map_or(bytes.len(), |next| next.0);
-            while end < bytes.len() && (bytes[end] & 0xc0 == 0x80 || bytes[end] == b'\n') {
-                end += 1;
-            }
-            if end <= at {
-                continue;
-            }
-            if !self.room(end - at) {
-                break;
-            }
-            if self.frames.last().is_none_or(|last| last.1 != frame) {
-                self.frames.push((self.text.len(), frame));
-            }
-            escape(&bytes[at..end], &mut self.text);
-            at = end;
+        if self.room() {
+            self.show(
+                bytes,
+                from.runs(range.clone()).map(|(at, mark)| (at - range.start, mark)),
+            );
         }
         self.cut();
         start.min(self.text.len())..self.text.len()
     }
 
-    /// The frame that brought what stands at an offset of the text.
-    pub(super) fn frame_at(&self, offset: usize) -> Option<u64> {
-        let after = self.frames.partition_point(|run| run.0 <= offset);
-        self.frames.get(after.saturating_sub(1)).map(|run| run.1)
+    /// Appends bytes and notes where each part of the text was captured; `marks` tells from which byte on they come
+    /// from where.
+    fn show(&mut self, bytes: &[u8], marks: impl Iterator<Item = (usize, Mark)>) {
+        let Self { text, runs, .. } = self;
+        let mut marks = marks.peekable();
+        let mut current = (0, Mark::default());
+        let (mut shown, mut taken) = (text.len(), 0);
+        escape_with(bytes, text, &mut |len, raw| {
+            let (unit_end, text_end) = (taken + raw, shown + len);
+            while taken < unit_end {
+                while let Some(next) = marks.next_if(|next| next.0 <= taken) {
+                    current = next;
+                }
+                let until = marks.peek().map_or(unit_end, |next| next.0.min(unit_end));
+                let mark = current.1.ahead(taken - current.0);
+                let step = until - taken;
+                // Bytes shown as they are can be parted between frames; of an escaped one, the first byte counts.
+                let width = if len == raw { step } else { text_end - shown };
+                note(
+                    runs,
+                    Run {
+                        start: shown,
+                        len: width,
+                        mark,
+                        raw: step,
+                    },
+                );
+                taken = until;
+                shown += width;
+            }
+        });
+    }
+
+    /// Appends text that was worked out from captured bytes (decompressed, decoded): it comes from all of them.
+    pub(super) fn derived(&mut self, words: &str, from: &Collected) -> Range<usize> {
+        let start = self.text.len();
+        if self.room() {
+            for (mark, bytes) in from.parts(0..from.bytes.len()) {
+                self.runs.push(Run {
+                    start,
+                    len: words.len(),
+                    mark,
+                    raw: bytes.len(),
+                });
+            }
+            escape(words.as_bytes(), &mut self.text);
+        }
+        self.cut();
+        start.min(self.text.len())..self.text.len()
+    }
+
+    /// Where what stands in a range of the text was captured.
+    pub(super) fn places(&self, range: Range<usize>) -> Vec<Place> {
+        let mut places: Vec<Place> = Vec::new();
+        for run in &self.runs {
+            let (from, to) = (range.start.max(run.start), range.end.min(run.start + run.len));
+            // Frames are counted from 1: words of our own have none.
+            if from >= to || places.len() >= PLACES || run.mark.frame == 0 {
+                continue;
+            }
+            // Within a run that shows its bytes as they are, each byte has its own place.
+            let (start, end) = if run.len == run.raw {
+                (run.mark.at + (from - run.start), run.mark.at + (to - run.start))
+            } else {
+                (run.mark.at, run.mark.at + run.raw)
+            };
+            match places.last_mut() {
+                Some(last) if last.frame == run.mark.frame && last.end == start => last.end = end,
+                _ => places.push(Place {
+                    frame: run.mark.frame,
+                    start,
+                    end,
+                }),
+            }
+        }
+        places
     }
 
     pub(super) fn into_string(mut self) -> (String, bool) {
@@ -94,7 +186,7 @@ impl Text {
         (self.text, self.truncated)
     }
 
-    fn room(&mut self, _more: usize) -> bool {
+    fn room(&mut self) -> bool {
         if self.text.len() >= self.limit {
             self.truncated = true;
         }
@@ -113,22 +205,43 @@ impl Text {
     }
 }
 
-/// Appends `bytes` to `out` as text that cannot drive a terminal: line feeds stay (a carriage return before one
-/// goes), every other control character, invisible format character and byte that is not UTF-8 is shown escaped.
+/// Appends bytes to text that is safe for a terminal: control characters, characters that hide or reorder others, and
+/// bytes that are not UTF-8 are escaped; line ends become `\n`.
 pub fn escape(bytes: &[u8], out: &mut String) {
+    escape_with(bytes, out, &mut |_, _| {});
+}
+
+/// [`escape`], telling of every stretch how many bytes of text it became, and of how many bytes. Where both are the
+/// same, the text is the bytes as they were.
+fn escape_with(bytes: &[u8], out: &mut String, told: &mut dyn FnMut(usize, usize)) {
     for chunk in bytes.utf8_chunks() {
-        let mut chars = chunk.valid().chars().peekable();
-        while let Some(char) = chars.next() {
+        let mut rest = chunk.valid();
+        while !rest.is_empty() {
+            let plain = rest
+                .bytes()
+                .take_while(|byte| matches!(byte, b' '..=b'~' | b'\n'))
+                .count();
+            if plain > 0 {
+                out.push_str(&rest[..plain]);
+                told(plain, plain);
+                rest = &rest[plain..];
+                continue;
+            }
+            let mut chars = rest.chars();
+            let Some(char) = chars.next() else { break };
+            let (before, after) = (out.len(), chars.as_str());
             match char {
-                '\n' => out.push('\n'),
-                '\r' if chars.peek() == Some(&'\n') => {}
+                '\r' if after.starts_with('\n') => {}
                 '\t' => out.push_str("  "),
                 _ if unsafe_to_show(char) => out.extend(char.escape_default()),
                 _ => out.push(char),
             }
+            told(out.len() - before, rest.len() - after.len());
+            rest = after;
         }
         for byte in chunk.invalid() {
             let _ = write!(out, "\\x{byte:02x}");
+            told(4, 1);
         }
     }
 }
@@ -180,6 +293,31 @@ mod tests {
             let mut out = String::new();
             escape(bytes, &mut out);
             assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn text_knows_where_it_was_captured() {
+        let mark = |frame: u64, at: usize| Mark { frame, ts_ns: 0, at };
+        let mut bytes = Collected::default();
+        // The two bytes of é come in two frames.
+        bytes.push(b"A: x\r\nB: caf\xc3", 100, mark(1, 40));
+        bytes.push(b"\xa9\x00z", 100, mark(2, 40));
+        let mut text = Text::new(1000);
+        text.say("> ");
+        text.bytes(&bytes, 0..bytes.bytes.len());
+        assert_eq!(text.as_str(), "> A: x\nB: caf\u{e9}\\u{0}z");
+        let place = |frame, start, end| Place { frame, start, end };
+        for (part, places) in [
+            ("A: x", vec![place(1, 40, 44)]),
+            ("B: caf", vec![place(1, 46, 52)]),
+            ("caf\u{e9}", vec![place(1, 49, 53), place(2, 40, 41)]),
+            ("\\u{0}", vec![place(2, 41, 42)]),
+            ("z", vec![place(2, 42, 43)]),
+            ("> ", vec![]),
+        ] {
+            let start = text.as_str().find(part).unwrap();
+            assert_eq!(text.places(start..start + part.len()), places, "{part}");
         }
     }
 }

@@ -33,12 +33,8 @@ pub(super) fn strip_nul(mut body: Collected) -> Collected {
 /// Part of a message's bytes, with the whole message's frames.
 pub(super) fn slice(body: Collected, range: Range<usize>) -> Collected {
     let mut part = Collected::seen(body.span.clone(), body.missing);
-    let runs: Vec<(usize, u64)> = body.runs(range.clone()).collect();
-    for (index, (start, frame)) in runs.iter().enumerate() {
-        let end = runs.get(index + 1).map_or(range.end, |next| next.0);
-        if let Some(bytes) = body.bytes.get(*start..end) {
-            part.push(bytes, usize::MAX, *frame, body.span.first_ns);
-        }
+    for (mark, bytes) in body.parts(range) {
+        part.push(bytes, usize::MAX, mark);
     }
     part.span = body.span;
     part
@@ -93,16 +89,14 @@ pub(super) fn row(turn: &mut Turn, body: Collected) {
     let values = lengths(&body.bytes, 2, count);
     let mut line = Collected::seen(body.span.clone(), body.missing);
     for (index, value) in values.iter().enumerate() {
-        let separator: &[u8] = if index == 0 { b"" } else { b" | " };
-        let place = value.clone().unwrap_or(0..0);
-        let frame = body
-            .runs(place.clone())
-            .next()
-            .map_or_else(|| body.span.frames.first().copied().unwrap_or_default(), |run| run.1);
-        line.push(separator, usize::MAX, frame, body.span.first_ns);
+        if index > 0 {
+            line.say(b" | ");
+        }
         match value {
-            Some(range) => line.push(&body.bytes[range.clone()], usize::MAX, frame, body.span.first_ns),
-            None => line.push(b"NULL", usize::MAX, frame, body.span.first_ns),
+            Some(range) => body
+                .parts(range.clone())
+                .for_each(|(mark, bytes)| line.push(bytes, usize::MAX, mark)),
+            None => line.say(b"NULL"),
         }
     }
     line.span = body.span;
