@@ -95,6 +95,9 @@ pub struct Leak {
     /// Whose it is, where that stands beside it: the user of a database login or of basic auth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<String>,
+    /// What it says, where it is a JSON Web Token: its signature was not verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     /// First byte of it in the message's `text`.
     pub start: usize,
     /// One past its last byte in the message's `text`; both are character boundaries.

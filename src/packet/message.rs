@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::Leak;
+use super::{Leak, tls::Certificate};
 
 /// The transport a message came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -223,7 +223,8 @@ pub enum Detail {
     },
     /// A TLS record: what can be seen of it from outside.
     Tls {
-        /// `client-hello`, `server-hello`, `alert`, `application-data` …
+        /// `client-hello`, `server-hello`, `hello-retry-request`, `certificate`, `certificate-request`,
+        /// `certificate-verify`, `finished`, `alert`, `application-data` …
         record: String,
         /// The server name the client asked for, in clear (RFC 6066 §3).
         sni: Option<String>,
@@ -231,6 +232,15 @@ pub enum Detail {
         version: Option<String>,
         /// For an alert in clear: its description (RFC 8446 §6).
         alert: Option<String>,
+        /// Application protocols: offered by a client, chosen by a server (RFC 7301).
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        alpn: Vec<String>,
+        /// Cipher suites by IANA's names: offered by a client, chosen by a server.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ciphers: Vec<String>,
+        /// The chain of a Certificate message, the sender's own first.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        certificates: Vec<Certificate>,
     },
     /// An event of a TCP connection: `opened`, `refused`, `reset`, `closed`.
     Connection {

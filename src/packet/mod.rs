@@ -10,6 +10,7 @@ mod dns;
 mod flow;
 mod fuzz;
 mod http;
+mod jwt;
 mod layers;
 mod leak;
 mod message;
@@ -39,3 +40,4 @@ pub use layers::{
 pub use leak::{Leak, LeakKind, Place, UnknownLeakKind};
 pub use message::{CapturePoint, Detail, Message, Peer, Protocol, Role, Transport, Who, WhoKind};
 pub use text::escape;
+pub use tls::{Certificate, TlsAlert, TlsEnd, TlsFacts};

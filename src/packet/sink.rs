@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::{
     Detail, Leak, Limits, Message, Peer, Protocol, Role, Transport,
     buffer::{Collected, Span},
+    jwt,
     leak::{self, Found},
     text::Text,
 };
@@ -97,6 +98,7 @@ impl Sink<'_> {
             .take(self.limits.leaks)
             .map(|found| Leak {
                 kind: found.kind,
+                token: jwt::within(&found.value).map(|jwt| jwt.line()),
                 value: found.value,
                 account: found.account,
                 start: found.range.start,

@@ -80,7 +80,11 @@ fn a_payment_is_read_with_its_secrets() {
     );
     assert_eq!(response.in_reply_to, Some(request.seq));
     assert_eq!(response.probe.as_deref(), Some("p1"));
-    assert!(response.text.ends_with("{\"ok\":true}"), "{}", response.text);
+    assert!(
+        response.text.ends_with("{\"ok\":true}\nt (trailer): 1"),
+        "{}",
+        response.text
+    );
     assert_eq!(response.detail, Detail::HttpResponse { status: 200 });
 }
 
@@ -425,7 +429,7 @@ fn an_encrypted_database_session_shows_nothing() {
         [
             "asks for encryption",
             "agrees to encryption",
-            "TLS ClientHello, no server name",
+            "TLS ClientHello that does not hold together",
             "encrypted (3 bytes)"
         ]
     );
@@ -460,6 +464,11 @@ fn dns_questions_find_their_answers() {
         ]
     );
     assert_eq!(messages[1].in_reply_to, Some(1));
+    // A name that points to itself, and one that points behind the end.
+    for pointer in [b"\xc0\x0c", b"\xc0\xff"] {
+        let looping = [&b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0"[..], pointer, b"\0\x01\0\x01"].concat();
+        assert_eq!(summaries(&dissect(&[udp(CLIENT, server(53), &looping)])), ["18 bytes"]);
+    }
     let mut talk = Talk::open(53);
     let framed = |message: &[u8]| [&(message.len() as u16).to_be_bytes()[..], message].concat();
     let over_tcp = talk.client(&framed(&question)).server(&framed(&answer)).messages();

@@ -17,6 +17,8 @@ struct Run {
     mark: Mark,
     /// Bytes in the frame.
     raw: usize,
+    /// Whether the text is those bytes as they are, so that each has a place of its own.
+    plain: bool,
 }
 
 /// Adds a run, or makes the last one longer where it goes on.
@@ -24,11 +26,10 @@ fn note(runs: &mut Vec<Run>, run: Run) {
     if run.len == 0 {
         return;
     }
-    let plain = |run: &Run| run.len == run.raw;
     match runs.last_mut() {
         Some(last)
-            if plain(last)
-                && plain(&run)
+            if last.plain
+                && run.plain
                 && last.start + last.len == run.start
                 && last.mark.ahead(last.raw).same_place(run.mark) =>
         {
@@ -126,6 +127,7 @@ impl Text {
                         len: width,
                         mark,
                         raw: step,
+                        plain: len == raw,
                     },
                 );
                 taken = until;
@@ -135,18 +137,20 @@ impl Text {
     }
 
     /// Appends text that was worked out from captured bytes (decompressed, decoded): it comes from all of them.
-    pub(super) fn derived(&mut self, words: &str, from: &Collected) -> Range<usize> {
+    pub(super) fn derived(&mut self, bytes: &[u8], from: &Collected) -> Range<usize> {
         let start = self.text.len();
         if self.room() {
-            for (mark, bytes) in from.parts(0..from.bytes.len()) {
+            escape(bytes, &mut self.text);
+            let len = self.text.len() - start;
+            for (mark, part) in from.parts(0..from.bytes.len()) {
                 self.runs.push(Run {
                     start,
-                    len: words.len(),
+                    len,
                     mark,
-                    raw: bytes.len(),
+                    raw: part.len(),
+                    plain: false,
                 });
             }
-            escape(words.as_bytes(), &mut self.text);
         }
         self.cut();
         start.min(self.text.len())..self.text.len()
@@ -161,8 +165,7 @@ impl Text {
             if from >= to || places.len() >= PLACES || run.mark.frame == 0 {
                 continue;
             }
-            // Within a run that shows its bytes as they are, each byte has its own place.
-            let (start, end) = if run.len == run.raw {
+            let (start, end) = if run.plain {
                 (run.mark.at + (from - run.start), run.mark.at + (to - run.start))
             } else {
                 (run.mark.at, run.mark.at + run.raw)
@@ -184,6 +187,11 @@ impl Text {
             self.text.pop();
         }
         (self.text, self.truncated)
+    }
+
+    /// Bytes that may still be appended.
+    pub(super) fn room_left(&self) -> usize {
+        self.limit.saturating_sub(self.text.len())
     }
 
     fn room(&mut self) -> bool {

@@ -1,19 +1,25 @@
 //! HTTP/1.0 and HTTP/1.1 (RFC 9112): requests and responses, with keep-alive, pipelining and chunked bodies.
 
-use std::{collections::VecDeque, ops::Range};
+mod head;
+mod inflate;
+mod show;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use head::{Head, Start, head_end, parse_chunk_size, parse_head, parse_length};
+use show::{show_body, show_head, show_tokens, show_trailers, size_note};
 
 use super::{
     Detail, Limits, Protocol, Role,
     buffer::{Buffer, Collected},
-    leak,
     sink::{Direction, Draft, Sink},
     text::{one_line, one_long_line},
 };
 
 /// Bytes a head may have; servers refuse far smaller ones.
 const HEAD_BYTES: usize = 64 << 10;
-/// Header fields a head may have.
-const FIELDS: usize = 128;
 /// Bytes a chunk-size or trailer line may have.
 const LINE_BYTES: usize = 8 << 10;
 /// Requests that may wait for their responses.
@@ -79,6 +85,8 @@ struct Half {
     searched: usize,
     head: Collected,
     body: Collected,
+    /// Header fields behind a chunked body.
+    trailer: Collected,
 }
 
 impl Default for Half {
@@ -88,6 +96,7 @@ impl Default for Half {
             searched: 0,
             head: Collected::default(),
             body: Collected::default(),
+            trailer: Collected::default(),
         }
     }
 }
@@ -112,30 +121,11 @@ pub(super) struct Http {
     answering: Option<Asked>,
 }
 
-/// What a head says, with places in the head's bytes.
-struct Head {
-    start: Start,
-    fields: Vec<Field>,
-}
-
-struct Field {
-    /// In lower case.
-    name: String,
-    value: String,
-    /// Where the value stands in the head.
-    place: Range<usize>,
-}
-
-enum Start {
-    Request { method: String, target: String },
-    Response { status: u16, reason: String },
-}
-
 impl Http {
     pub(super) fn held(&self) -> usize {
         self.halves
             .iter()
-            .map(|half| half.head.held() + half.body.held())
+            .map(|half| half.head.held() + half.body.held() + half.trailer.held())
             .sum::<usize>()
             + self.asked.len() * 64
     }
@@ -277,6 +267,7 @@ impl Http {
         half.searched = 0;
         half.head = Collected::default();
         half.body = Collected::default();
+        half.trailer = Collected::default();
         buffer.take(end, HEAD_BYTES.max(limits.text_bytes), &mut half.head);
         self.begin_body(direction, &head);
         Step::Done
@@ -352,12 +343,15 @@ impl Http {
     fn complete(&mut self, direction: Direction, whole: bool, sink: &mut Sink<'_>) {
         let half = &mut self.halves[direction];
         let (head, body) = (std::mem::take(&mut half.head), std::mem::take(&mut half.body));
+        let trailer = std::mem::take(&mut half.trailer);
         half.state = State::Head;
         half.searched = 0;
         let Some(parsed) = parse_head(&head.bytes) else { return };
         let mut draft = Draft::new(direction, Protocol::Http, Role::Request, sink.limits);
         show_head(&mut draft, &head, &parsed);
         show_body(&mut draft, &body, &parsed);
+        show_trailers(&mut draft, &trailer);
+        show_tokens(&mut draft, &parsed);
         if !whole {
             draft.incomplete = true;
             draft.text.line("[the rest of this message was not captured]");
@@ -431,130 +425,12 @@ fn read_line(half: &mut Half, buffer: &mut Buffer) -> Line {
     let line = data[..end].strip_suffix(b"\r").unwrap_or(&data[..end]).to_vec();
     half.searched = 0;
     // The frames of the framing belong to the message too.
-    let mut framing = Collected::default();
-    buffer.take(end + 1, 0, &mut framing);
-    half.body.span.merge(&framing.span);
-    Line::Is(line)
-}
-
-/// The length of a head that ends in these bytes, remembering how far was searched.
-fn head_end(data: &[u8], searched: &mut usize) -> Option<usize> {
-    let mut at = searched.saturating_sub(3);
-    while let Some(found) = data.get(at..)?.iter().position(|byte| *byte == b'\n') {
-        at += found + 1;
-        if data[at..].starts_with(b"\n") {
-            return Some(at + 1);
-        }
-        if data[at..].starts_with(b"\r\n") {
-            return Some(at + 2);
-        }
-    }
-    *searched = data.len();
-    None
-}
-
-fn parse_head(bytes: &[u8]) -> Option<Head> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-    let (start, headers) = if bytes.starts_with(VERSION) {
-        let mut response = httparse::Response::new(&mut fields);
-        response.parse(bytes).ok().filter(httparse::Status::is_complete)?;
-        let start = Start::Response {
-            status: response.code?,
-            reason: response.reason.unwrap_or_default().to_owned(),
-        };
-        (start, response.headers)
+    if half.state == State::Trailer {
+        buffer.take(end + 1, LINE_BYTES, &mut half.trailer);
     } else {
-        let mut request = httparse::Request::new(&mut fields);
-        request.parse(bytes).ok().filter(httparse::Status::is_complete)?;
-        let start = Start::Request {
-            method: request.method?.to_owned(),
-            target: request.path?.to_owned(),
-        };
-        (start, request.headers)
-    };
-    let base = bytes.as_ptr() as usize;
-    let fields = headers
-        .iter()
-        .map(|header| {
-            let start = (header.value.as_ptr() as usize).saturating_sub(base).min(bytes.len());
-            Field {
-                name: header.name.to_ascii_lowercase(),
-                value: String::from_utf8_lossy(header.value).trim().to_owned(),
-                place: start..(start + header.value.len()).min(bytes.len()),
-            }
-        })
-        .collect();
-    Some(Head { start, fields })
-}
-
-impl Head {
-    fn field(&self, name: &str) -> Option<String> {
-        self.fields
-            .iter()
-            .find(|field| field.name == name)
-            .map(|field| field.value.clone())
+        let mut framing = Collected::default();
+        buffer.take(end + 1, 0, &mut framing);
+        half.body.span.merge(&framing.span);
     }
-}
-
-fn parse_length(value: &str) -> Option<u64> {
-    // RFC 9110 §8.6: digits only; a list of equal numbers stands for one.
-    let mut values = value.split(',').map(str::trim);
-    let first = values.next()?;
-    if first.is_empty() || !first.bytes().all(|byte| byte.is_ascii_digit()) || values.any(|next| next != first) {
-        return None;
-    }
-    first.parse().ok()
-}
-
-fn parse_chunk_size(line: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(line.split(|byte| *byte == b';').next()?)
-        .ok()?
-        .trim();
-    let hex = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if hex { u64::from_str_radix(text, 16).ok() } else { None }
-}
-
-fn size_note(body: &Collected) -> String {
-    match body.total + body.missing {
-        0 => String::new(),
-        bytes => format!(" ({bytes} bytes)"),
-    }
-}
-
-fn show_head(draft: &mut Draft, head: &Collected, parsed: &Head) {
-    draft.note(head);
-    let mut at = 0;
-    for Field { name, place, .. } in &parsed.fields {
-        if place.start < at {
-            continue;
-        }
-        draft.text.bytes(head, at..place.start);
-        let shown = draft.text.bytes(head, place.clone());
-        leak::in_header(name, draft.text.as_str(), shown, &mut draft.found);
-        at = place.end;
-    }
-    draft.text.bytes(head, at..head.bytes.len());
-}
-
-fn show_body(draft: &mut Draft, body: &Collected, parsed: &Head) {
-    let encoding = parsed
-        .field("content-encoding")
-        .filter(|encoding| !encoding.eq_ignore_ascii_case("identity"));
-    match encoding {
-        Some(encoding) if body.total > 0 => {
-            draft.note(body);
-            draft
-                .text
-                .say(&format!("[{} bytes, {}]", body.total, one_line(encoding.as_bytes())));
-        }
-        _ => {
-            draft.show(body);
-        }
-    }
-    draft.text.truncated |= body.cut();
-    if body.missing > 0 {
-        draft
-            .text
-            .line(&format!("[{} bytes of this body were not captured]", body.missing));
-    }
+    Line::Is(line)
 }
