@@ -71,6 +71,8 @@ fn called(captured: &Captured) -> String {
         LeakKind::DatabaseLogin => "database password",
         LeakKind::Cookie => "cookie",
         LeakKind::ApiKey => "API key",
+        LeakKind::Password => "password",
+        LeakKind::PrivateKey => "private key",
     };
     match captured.part {
         crate::lab::Part::Value => kind.to_owned(),

@@ -1,7 +1,7 @@
 //! The way from frames to messages.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::{IpAddr, SocketAddr},
 };
 
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Message, Transport,
+    conversation::Flow,
     flow::{Connection, Context, Exchange},
     layers::{self, Fragments, Icmp, Layers, Net, Trouble, Upper, Whole},
     segment::{self, Datagram, Segment, Source},
@@ -126,28 +127,35 @@ fn key(transport: Transport, one: SocketAddr, other: SocketAddr) -> Key {
 }
 
 #[derive(Debug)]
-enum Flow {
+enum Tracked {
     Tcp(Box<Connection>),
     Udp(Box<Exchange>),
 }
 
-impl Flow {
+impl Tracked {
     fn last_ns(&self) -> u64 {
         match self {
-            Flow::Tcp(connection) => connection.last_ns,
-            Flow::Udp(exchange) => exchange.last_ns,
+            Tracked::Tcp(connection) => connection.last_ns,
+            Tracked::Udp(exchange) => exchange.last_ns,
         }
     }
 
     fn held(&self) -> usize {
         match self {
-            Flow::Tcp(connection) => connection.held(),
-            Flow::Udp(exchange) => exchange.held(),
+            Tracked::Tcp(connection) => connection.held(),
+            Tracked::Udp(exchange) => exchange.held(),
+        }
+    }
+
+    fn flow(&self) -> Flow {
+        match self {
+            Tracked::Tcp(connection) => connection.flow(),
+            Tracked::Udp(exchange) => exchange.flow(),
         }
     }
 
     fn closed(&self) -> bool {
-        matches!(self, Flow::Tcp(connection) if connection.closed)
+        matches!(self, Tracked::Tcp(connection) if connection.closed)
     }
 }
 
@@ -159,8 +167,10 @@ impl Flow {
 pub struct Dissector {
     limits: Limits,
     stats: Stats,
-    flows: HashMap<Key, Flow>,
+    flows: HashMap<Key, Tracked>,
     fragments: Fragments,
+    /// Conversations that are over, the latest last.
+    over: VecDeque<Flow>,
     held: usize,
     flow_ids: u64,
     seq: u64,
@@ -179,6 +189,7 @@ impl Dissector {
             stats: Stats::default(),
             flows: HashMap::new(),
             fragments: Fragments::default(),
+            over: VecDeque::new(),
             held: 0,
             flow_ids: 0,
             seq: 0,
@@ -273,15 +284,15 @@ impl Dissector {
             stats,
         };
         match flows.get_mut(&key(quote.transport, quote.src, quote.dst)) {
-            Some(Flow::Tcp(connection)) => connection.undelivered(&quote, icmp.name(), source, context),
-            Some(Flow::Udp(exchange)) => exchange.undelivered(&quote, icmp.name(), source, context),
+            Some(Tracked::Tcp(connection)) => connection.undelivered(&quote, icmp.name(), source, context),
+            Some(Tracked::Udp(exchange)) => exchange.undelivered(&quote, icmp.name(), source, context),
             None => {}
         }
     }
 
     fn segment(&mut self, segment: &Segment<'_>, out: &mut Vec<Message>) {
         let key = key(Transport::Tcp, segment.src, segment.dst);
-        let renewed = matches!(self.flows.get(&key), Some(Flow::Tcp(connection)) if connection.is_new(segment));
+        let renewed = matches!(self.flows.get(&key), Some(Tracked::Tcp(connection)) if connection.is_new(segment));
         if renewed {
             self.give_up(&key, out);
         }
@@ -301,10 +312,10 @@ impl Dissector {
         } = self;
         let flow = flows.entry(key).or_insert_with(|| {
             *flow_ids += 1;
-            Flow::Tcp(Box::new(Connection::new(*flow_ids, segment)))
+            Tracked::Tcp(Box::new(Connection::new(*flow_ids, segment)))
         });
         let before = if known { flow.held() } else { 0 };
-        if let Flow::Tcp(connection) = flow {
+        if let Tracked::Tcp(connection) = flow {
             connection.segment(
                 segment,
                 &mut Context {
@@ -331,10 +342,10 @@ impl Dissector {
         } = self;
         let flow = flows.entry(key).or_insert_with(|| {
             *flow_ids += 1;
-            Flow::Udp(Box::new(Exchange::new(*flow_ids, datagram)))
+            Tracked::Udp(Box::new(Exchange::new(*flow_ids, datagram)))
         });
         let before = flow.held();
-        if let Flow::Udp(exchange) = flow {
+        if let Tracked::Udp(exchange) = flow {
             exchange.datagram(
                 datagram,
                 &mut Context {
@@ -401,11 +412,30 @@ impl Dissector {
             connection.tell_unanswered(u64::MAX, 0, context);
             connection.finish(context);
         }
-        self.flows.clear();
+        let mut over: Vec<Flow> = self.flows.drain().map(|(_, flow)| flow.flow()).collect();
+        over.sort_by_key(|flow| flow.id);
+        over.into_iter().for_each(|flow| self.remember(flow));
         self.fragments = Fragments::default();
         self.held = 0;
         self.stats.messages += out.len() as u64;
         out
+    }
+
+    /// The conversations so far, judged, in the order in which they began; of those that are over, as many as the
+    /// limit on conversations allows.
+    pub fn flows(&self) -> Vec<Flow> {
+        let mut flows: Vec<Flow> = self.over.iter().cloned().collect();
+        flows.extend(self.flows.values().map(Tracked::flow));
+        flows.sort_by_key(|flow| flow.id);
+        flows
+    }
+
+    /// Remembers what is known of a conversation that is given up.
+    fn remember(&mut self, flow: Flow) {
+        if self.over.len() >= self.limits.flows {
+            self.over.pop_front();
+        }
+        self.over.push_back(flow);
     }
 
     /// What was seen so far.
@@ -421,7 +451,8 @@ impl Dissector {
     fn give_up(&mut self, key: &Key, out: &mut Vec<Message>) {
         let Some(flow) = self.flows.remove(key) else { return };
         self.held = self.held.saturating_sub(flow.held());
-        if let Flow::Tcp(mut connection) = flow {
+        let mut flow = flow;
+        if let Tracked::Tcp(connection) = &mut flow {
             let Self { limits, stats, seq, .. } = self;
             connection.finish(&mut Context {
                 out,
@@ -430,6 +461,7 @@ impl Dissector {
                 stats,
             });
         }
+        self.remember(flow.flow());
     }
 
     /// Gives up an eighth of the conversations, closed ones and then those silent longest, whenever there are too
@@ -454,12 +486,12 @@ impl Dissector {
 }
 
 /// Connections in the order in which they were opened, so that what is given out does not hang on a hash.
-fn in_order(flows: &mut HashMap<Key, Flow>) -> Vec<&mut Connection> {
+fn in_order(flows: &mut HashMap<Key, Tracked>) -> Vec<&mut Connection> {
     let mut connections: Vec<&mut Connection> = flows
         .values_mut()
         .filter_map(|flow| match flow {
-            Flow::Tcp(connection) => Some(connection.as_mut()),
-            Flow::Udp(_) => None,
+            Tracked::Tcp(connection) => Some(connection.as_mut()),
+            Tracked::Udp(_) => None,
         })
         .collect();
     connections.sort_by_key(|connection| connection.id());

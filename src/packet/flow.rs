@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use super::{
     Detail, Limits, Message, Protocol, Role, Stats, Transport,
     buffer::{Buffer, Collected, Mark},
+    conversation::{Flow, Seen},
     dns::{self, Dns},
     http::{self, Http},
     layers::Quote,
@@ -59,14 +60,22 @@ pub(super) struct Connection {
     pub last_ns: u64,
     /// Since when nothing was said, for turns that are given out when idle.
     said: bool,
+    seen: Seen,
 }
 
 impl Connection {
     pub(super) fn new(id: u64, segment: &Segment<'_>) -> Self {
+        // Whose SYN is answered opened it.
+        let answers = segment.syn && segment.ack.is_some();
+        let ends = if answers {
+            [segment.dst, segment.src]
+        } else {
+            [segment.src, segment.dst]
+        };
         Self {
             conversation: Conversation {
                 id,
-                ends: [segment.src, segment.dst],
+                ends,
                 transport: Transport::Tcp,
                 ifindex: segment.ifindex,
                 midway: !segment.syn,
@@ -79,7 +88,24 @@ impl Connection {
             closed: false,
             last_ns: 0,
             said: false,
+            seen: Seen::new(segment.source.ts_ns),
         }
+    }
+
+    /// What is known of it, and how it is judged.
+    pub(super) fn flow(&self) -> Flow {
+        let client = match &self.app {
+            App::Tls(tls) => tls.client(),
+            _ => None,
+        };
+        let mut seen = self.seen.clone();
+        if let App::Tls(tls) = &self.app {
+            seen.tls = Some(tls.facts().clone());
+        }
+        seen.opened = self.opened;
+        seen.unanswered = self.unanswered.is_some();
+        seen.closed = self.closed;
+        Flow::of(&self.conversation, client, seen)
     }
 
     /// Its number.
@@ -114,6 +140,13 @@ impl Connection {
     pub(super) fn segment(&mut self, segment: &Segment<'_>, context: &mut Context<'_>) {
         let direction = self.direction(segment.src);
         let frame = (segment.source.frame, segment.source.ts_ns);
+        let before = context.out.len();
+        self.seen.packet(direction, segment.len, frame.1);
+        self.take(segment, direction, frame, context);
+        self.seen.messages(&context.out[before..]);
+    }
+
+    fn take(&mut self, segment: &Segment<'_>, direction: Direction, frame: (u64, u64), context: &mut Context<'_>) {
         self.last_ns = frame.1;
         if segment.syn {
             if segment.ack.is_some() {
@@ -148,7 +181,11 @@ impl Connection {
             limits: context.limits,
             conversation: *conversation,
         };
+        let missing = &mut self.seen.missing_bytes;
         halves[direction].segment(segment, context.limits, context.stats, &mut |event| {
+            if let Event::Gap(count) = event {
+                *missing += count;
+            }
             happen(app, direction, buffers, event, &mut sink);
         });
         if self.halves.iter().all(|half| half.ended) && !self.closed {
@@ -170,7 +207,11 @@ impl Connection {
             limits: context.limits,
             conversation: *conversation,
         };
+        let missing = &mut self.seen.missing_bytes;
         halves[direction].acknowledged(ack, context.stats, &mut |event| {
+            if let Event::Gap(count) = event {
+                *missing += count;
+            }
             happen(app, direction, buffers, event, &mut sink);
         });
     }
@@ -182,8 +223,10 @@ impl Connection {
         let unanswered = self.unanswered.take();
         let refused = unanswered.is_some_and(|(.., asker)| asker != direction);
         let ending = self.halves.iter().any(|half| half.ended);
-        self.finish(context);
+        self.seen.reset = Some((direction, frame.0));
+        self.flush(context);
         if refused {
+            self.seen.refused = Some((frame.0, "the server refused the connection".to_owned()));
             self.event(direction, "refused", "refused the connection", frame, context);
         } else if !ending && self.halves.iter().any(|half| half.spoke) {
             self.event(direction, "reset", "broke the connection off", frame, context);
@@ -199,7 +242,7 @@ impl Connection {
     }
 
     fn close(&mut self, frame: Option<(u64, u64)>, context: &mut Context<'_>) {
-        self.finish(context);
+        self.flush(context);
         if let Some(frame) = frame.filter(|_| self.opened && !self.halves.iter().any(|half| half.spoke)) {
             self.event(0, "opened", "opened and closed, nothing said", frame, context);
         }
@@ -207,6 +250,12 @@ impl Connection {
 
     /// Nothing more comes: gives out everything that waits.
     pub(super) fn finish(&mut self, context: &mut Context<'_>) {
+        let before = context.out.len();
+        self.flush(context);
+        self.seen.messages(&context.out[before..]);
+    }
+
+    fn flush(&mut self, context: &mut Context<'_>) {
         if self.closed {
             return;
         }
@@ -231,6 +280,9 @@ impl Connection {
             if !halves[direction].ended {
                 happen(app, direction, buffers, Event::End, &mut sink);
             }
+        }
+        if let App::Tls(tls) = &self.app {
+            self.seen.tls = Some(tls.facts().clone());
         }
         self.app = App::Raw(Box::default());
         self.buffers = Default::default();
@@ -261,6 +313,7 @@ impl Connection {
             limits: context.limits,
             conversation: self.conversation,
         };
+        let before = sink.out.len();
         for direction in [0, 1] {
             match &mut self.app {
                 App::Raw(raw) => raw.flush(direction, &mut sink),
@@ -268,12 +321,16 @@ impl Connection {
                 _ => {}
             }
         }
+        self.seen.messages(&sink.out[before..]);
     }
 
     /// The network reported that a packet of this connection did not arrive.
     pub(super) fn undelivered(&mut self, quote: &Quote, why: &str, source: Source<'_>, context: &mut Context<'_>) {
         let direction = self.direction(quote.src);
         let refused = self.unanswered.is_some();
+        if refused {
+            self.seen.refused = Some((source.frame, format!("the network refused it: {why}")));
+        }
         self.unanswered = None;
         let event = if refused { "refused" } else { "unreachable" };
         let words = format!("was told by the network: {why}");
@@ -361,7 +418,7 @@ fn happen(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], event:
 /// Lets the decoder read what there is; a protocol that changes on the way (TLS after PostgreSQL's request for it)
 /// reads both directions' rest.
 fn advance(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], sink: &mut Sink<'_>) {
-    for direction in [direction, direction ^ 1, direction] {
+    for direction in [direction, direction ^ 1, direction, direction] {
         let buffer = &mut buffers[direction];
         if matches!(app, App::Unknown) {
             let Some(known) = recognise(direction, buffer.data(), &sink.conversation) else {
@@ -374,6 +431,7 @@ fn advance(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], sink:
             App::Http(http) => match http.advance(direction, buffer, sink) {
                 http::Progress::Wait => return,
                 http::Progress::NotMine => App::Raw(Box::default()),
+                http::Progress::Tunnel => App::Unknown,
             },
             App::Postgres(postgres) => match postgres.advance(direction, buffer, sink) {
                 postgres::Progress::Wait => return,
@@ -494,6 +552,7 @@ pub(super) struct Exchange {
     conversation: Conversation,
     dns: Dns,
     pub last_ns: u64,
+    seen: Seen,
 }
 
 impl Exchange {
@@ -508,7 +567,13 @@ impl Exchange {
             },
             dns: Dns::default(),
             last_ns: 0,
+            seen: Seen::new(datagram.source.ts_ns),
         }
+    }
+
+    /// What is known of it, and how it is judged.
+    pub(super) fn flow(&self) -> Flow {
+        Flow::of(&self.conversation, None, self.seen.clone())
     }
 
     pub(super) fn held(&self) -> usize {
@@ -518,6 +583,13 @@ impl Exchange {
     pub(super) fn datagram(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) {
         self.last_ns = datagram.source.ts_ns;
         let direction = usize::from(datagram.src != self.conversation.ends[0]);
+        let before = context.out.len();
+        self.seen.packet(direction, datagram.len, self.last_ns);
+        self.take(datagram, direction, context);
+        self.seen.messages(&context.out[before..]);
+    }
+
+    fn take(&mut self, datagram: &Datagram<'_>, direction: Direction, context: &mut Context<'_>) {
         let mut bytes = Collected::default();
         for (mark, part) in datagram.source.split(0, datagram.data) {
             bytes.push(part, usize::MAX, mark);

@@ -5,6 +5,9 @@
 //! chose, so every decoder is total (any input gives a value, never a panic) and everything that grows has a limit.
 
 mod buffer;
+mod conversation;
+#[cfg(test)]
+mod conversation_tests;
 mod dissect;
 mod dns;
 mod flow;
@@ -30,6 +33,7 @@ mod tls;
 #[cfg(test)]
 mod wireshark;
 
+pub use conversation::{Fact, Flow, FlowVerdict, Probed};
 pub use dissect::{Dissector, Frame, Limits, LinkType, Stats};
 #[doc(hidden)]
 pub use fuzz::{fuzz_capture, fuzz_frames};

@@ -59,8 +59,10 @@ pub(super) fn begins(bytes: &[u8]) -> Option<Option<Role>> {
 pub(super) enum Progress {
     /// It needs more bytes.
     Wait,
-    /// These bytes are no HTTP, or HTTP has ended here (`CONNECT`, `Upgrade`): whatever follows is something else.
+    /// These bytes are no HTTP.
     NotMine,
+    /// HTTP has ended here (`CONNECT`, `Upgrade`): whatever follows is something else.
+    Tunnel,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,7 +138,7 @@ impl Http {
         loop {
             let half = &mut self.halves[direction];
             match half.state {
-                State::Tunnel => return Progress::NotMine,
+                State::Tunnel => return Progress::Tunnel,
                 State::Lost => match begins(buffer.data()) {
                     Some(Some(_)) => half.state = State::Head,
                     None if !buffer.is_empty() => return Progress::Wait,

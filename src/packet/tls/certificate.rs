@@ -60,7 +60,7 @@ fn address(bytes: &[u8]) -> Option<String> {
 
 impl Certificate {
     /// One line of who it is for.
-    pub(super) fn describe(&self) -> String {
+    pub(in crate::packet) fn describe(&self) -> String {
         if !self.trouble.is_empty() && self.subject.is_empty() {
             return self.trouble.clone();
         }

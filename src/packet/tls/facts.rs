@@ -91,6 +91,10 @@ pub struct TlsFacts {
     pub data_bytes: [u64; 2],
     /// Application data records: from the client, from the server.
     pub data_records: [u64; 2],
+    /// Length of the server's last application data record.
+    pub last_server_record: u64,
+    /// Application data records of the server since the client's last one.
+    pub server_records_since_client: u64,
     /// Frames in which the facts stand: ClientHello, ServerHello, Certificate and the like.
     pub frames: Vec<u64>,
 }

@@ -188,6 +188,13 @@ impl Tls {
         if kind == APPLICATION_DATA {
             self.facts.data_bytes[end as usize] += length as u64;
             self.facts.data_records[end as usize] += 1;
+            match end {
+                TlsEnd::Client => self.facts.server_records_since_client = 0,
+                TlsEnd::Server => {
+                    self.facts.last_server_record = length as u64;
+                    self.facts.server_records_since_client += 1;
+                }
+            }
         }
         if kind == ALERT {
             self.remember(TlsAlert {
