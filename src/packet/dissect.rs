@@ -290,7 +290,7 @@ impl Dissector {
         }
     }
 
-    fn segment(&mut self, segment: &Segment<'_>, out: &mut Vec<Message>) {
+    pub(super) fn segment(&mut self, segment: &Segment<'_>, out: &mut Vec<Message>) {
         let key = key(Transport::Tcp, segment.src, segment.dst);
         let renewed = matches!(self.flows.get(&key), Some(Tracked::Tcp(connection)) if connection.is_new(segment));
         if renewed {
@@ -329,7 +329,7 @@ impl Dissector {
         *held = held.saturating_sub(before) + flow.held();
     }
 
-    fn datagram(&mut self, datagram: &Datagram<'_>, out: &mut Vec<Message>) {
+    pub(super) fn datagram(&mut self, datagram: &Datagram<'_>, out: &mut Vec<Message>) {
         let key = key(Transport::Udp, datagram.src, datagram.dst);
         let Self {
             limits,

@@ -32,11 +32,13 @@ mod text;
 mod tls;
 #[cfg(test)]
 mod wireshark;
+#[cfg(test)]
+mod wireshark_tests;
 
 pub use conversation::{Fact, Flow, FlowVerdict, Probed};
 pub use dissect::{Dissector, Frame, Limits, LinkType, Stats};
 #[doc(hidden)]
-pub use fuzz::{fuzz_capture, fuzz_frames};
+pub use fuzz::{fuzz_capture, fuzz_datagrams, fuzz_frames, fuzz_secrets, fuzz_talk};
 pub use layers::{
     Arp, FieldValue, Fragment, Icmp, Ip, Layers, Link, Net, Quote, Tcp, TcpOption, Trouble, Troubles, Udp, Upper,
     Vlans, decode, field_names,

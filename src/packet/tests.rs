@@ -4,9 +4,10 @@ use proptest::{collection::vec, prelude::*};
 
 use super::{testing::*, *};
 
-const REQUEST: &[u8] = b"POST /charge HTTP/1.1\r\nHost: payments-api\r\nAuthorization: Bearer not-a-real-token\r\n\
+pub(super) const REQUEST: &[u8] =
+    b"POST /charge HTTP/1.1\r\nHost: payments-api\r\nAuthorization: Bearer not-a-real-token\r\n\
 x-ztlab-probe: p1\r\nContent-Length: 30\r\n\r\n{\"card\":\"4111 1111 1111 1111\"}";
-const RESPONSE: &[u8] =
+pub(super) const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6;x=y\r\n{\"ok\":\r\n5\r\ntrue}\r\n0\r\nT: 1\r\n\r\n";
 
 type Seen = (
@@ -289,7 +290,7 @@ fn connections_that_come_to_nothing_are_told() {
 }
 
 /// A session of a PostgreSQL client: login in clear, a query, an extended query.
-fn session() -> [(usize, Vec<u8>); 8] {
+pub(super) fn session() -> [(usize, Vec<u8>); 8] {
     let login = [
         pg(b'R', &0_u32.to_be_bytes()),
         pg(b'S', b"server_version\x0015\0"),
@@ -645,95 +646,6 @@ fn the_fuzz_corpus_is_read() {
         assert!(file == made, "{name}: write it again with ZTLAB_WRITE_CORPUS=1");
         assert_eq!(seen(&fuzz_capture(&file)), seen(&talk.messages()));
     }
-}
-
-/// One row of `tshark -T fields` for each frame of a capture.
-fn tshark(file: &[u8], fields: &[&str]) -> Option<Vec<Vec<String>>> {
-    let path = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(path.path(), file).unwrap();
-    let mut command = std::process::Command::new("tshark");
-    command.arg("-r").arg(path.path()).args(["-T", "fields"]);
-    for field in fields {
-        command.args(["-e", field]);
-    }
-    let output = match command.output() {
-        Ok(output) if output.status.success() => output,
-        _ => {
-            assert!(std::env::var_os("CI").is_none(), "no tshark here");
-            eprintln!("SKIPPED: no tshark here");
-            return None;
-        }
-    };
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    Some(
-        text.lines()
-            .map(|line| line.split('\t').map(str::to_owned).collect())
-            .collect(),
-    )
-}
-
-#[test]
-fn wireshark_sees_the_same() {
-    let talks = corpus().map(|(_, talk)| talk);
-    let file = capture_file(&talks);
-    let Some(rows) = tshark(
-        &file,
-        &[
-            "http.request.uri",
-            "http.response.code",
-            "pgsql.query",
-            "pgsql.password",
-        ],
-    ) else {
-        return;
-    };
-    let column = |index: usize| -> Vec<(u64, String)> {
-        rows.iter()
-            .zip(1..)
-            .filter(|(row, _)| row.get(index).is_some_and(|value| !value.is_empty()))
-            .map(|(row, frame)| (frame, row[index].clone()))
-            .collect()
-    };
-    let messages = fuzz_capture(&file);
-    let ours = |fact: fn(&Message) -> Option<String>| -> Vec<(u64, String)> {
-        messages
-            .iter()
-            .filter_map(|message| Some((*message.frames.last()?, fact(message)?)))
-            .collect()
-    };
-    assert_eq!(
-        column(0),
-        ours(|message| match &message.detail {
-            Detail::HttpRequest { target, .. } => Some(target.clone()),
-            _ => None,
-        })
-    );
-    assert_eq!(
-        column(1),
-        ours(|message| match &message.detail {
-            Detail::HttpResponse { status } => Some(status.to_string()),
-            _ => None,
-        })
-    );
-    assert_eq!(
-        column(3),
-        ours(|message| message
-            .leaks
-            .iter()
-            .find(|leak| leak.kind == LeakKind::DatabaseLogin)
-            .map(|leak| leak.value.clone()))
-    );
-    let queries: Vec<(u64, String)> = column(2)
-        .into_iter()
-        .map(|(frame, sql)| (frame, sql.replace("\\n", " ").replace("  ", " ")))
-        .collect();
-    assert_eq!(
-        queries,
-        ours(|message| match &message.detail {
-            Detail::PostgresQuery { .. } => Some(message.summary.clone()),
-            _ => None,
-        })
-    );
 }
 
 /// Bytes that a decoder may take seriously for a while.

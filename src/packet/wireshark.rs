@@ -57,6 +57,8 @@ pub(crate) fn tshark(file: &[u8], fields: &BTreeSet<&str>) -> Option<Vec<Values>
     std::fs::write(path.path(), file).unwrap();
     let mut command = Command::new("tshark");
     command.arg("-r").arg(path.path()).args(["-n", "-T", "json"]);
+    // Wireshark leaves segments that come out of order unread unless told otherwise.
+    command.args(["-o", "tcp.reassemble_out_of_order:TRUE"]);
     for field in fields {
         command.args(["-e", field]);
     }

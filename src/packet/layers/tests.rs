@@ -194,7 +194,15 @@ fn damaged(capture: &Capture) -> Vec<Capture> {
         ..capture.clone()
     };
     let mut changed = cut.clone();
-    for (frame, length) in &capture.frames {
+    // What stands behind the link layer is damaged once, in the raw packets.
+    let frames = if capture.name == "raw" { capture.frames.len() } else { 4 };
+    let arp = capture.frames.len().saturating_sub(1);
+    let chosen = capture
+        .frames
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| *index < frames || *index == arp);
+    for (_, (frame, length)) in chosen {
         for kept in 1..frame.len() {
             cut.frames.push((frame[..kept].to_vec(), *length));
         }
