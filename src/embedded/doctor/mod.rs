@@ -13,7 +13,7 @@ use std::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::node::cgroup::{self, Hierarchy};
+use super::node::cgroup::Hierarchy;
 
 pub use tries::doctor_stage;
 
