@@ -194,7 +194,7 @@ mod tests {
                 given(Some(3), Some(3000), Some(3000)),
             ),
             (
-                json!([container("9", "1", json!({})), container("4", "1", sidecar)]),
+                json!([container("9", "1", json!({})), container("4", "1", sidecar.clone())]),
                 json!([container("1", "1", json!({}))]),
                 given(Some(9), Some(2000), Some(2000)),
             ),
