@@ -4,7 +4,7 @@ use std::{fs, future::Future, net::Ipv4Addr, path::PathBuf, pin::Pin};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use ztlab::embedded::node::runtime::{
-    ContainerConfig, ContainerExit, ExecConfig, Runtime, RuntimeConfig, RuntimeError, SandboxConfig, Started,
+    ContainerConfig, ContainerExit, ExecConfig, Resources, Runtime, RuntimeConfig, RuntimeError, SandboxConfig, Started,
 };
 
 use crate::{hardening::*, network::*};
@@ -62,6 +62,7 @@ impl Cluster {
             resolv_conf: "nameserver 10.96.0.10\n".to_owned(),
             hosts: format!("127.0.0.1 localhost\n{ip} {id}\n"),
             sysctls: Vec::new(),
+            resources: Resources::default(),
         };
         self.runtime.run_sandbox(sandbox).await.unwrap();
         ip
