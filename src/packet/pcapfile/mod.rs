@@ -1,4 +1,17 @@
-//! Capture files, read as they come: classic pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng).
+//! Capture files: classic pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng), read as they come, with
+//! the names and comments that pcapng carries; and written, see [`write`].
+
+#[cfg(test)]
+mod tests;
+pub mod write;
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    ops::Range,
+};
+
+pub use write::{pcap_header, pcap_record};
 
 use super::LinkType;
 
@@ -13,6 +26,10 @@ pub struct Record<'a> {
     pub orig_len: u32,
     /// Its bytes.
     pub data: &'a [u8],
+    /// What somebody wrote beside it (pcapng's `opt_comment`, the first one).
+    pub comment: Option<&'a str>,
+    /// Name of the interface it was seen on (pcapng's `if_name`).
+    pub interface: Option<&'a str>,
 }
 
 /// Why bytes are no capture file.
@@ -50,11 +67,25 @@ const RECORD_BYTES: usize = 16 << 20;
 /// Interfaces a pcapng section may describe.
 const INTERFACES: usize = 4096;
 
-#[derive(Debug, Clone, Copy)]
+/// Names of addresses kept of a file.
+const NAMES: usize = 65_536;
+
+#[derive(Debug, Clone)]
 struct Interface {
     link: LinkType,
     /// Ticks of its timestamps in a second.
     ticks: u64,
+    name: Option<String>,
+}
+
+/// A packet found in the buffer.
+struct Found {
+    ts_ns: u64,
+    link: LinkType,
+    orig_len: u32,
+    data: Range<usize>,
+    comment: Option<Range<usize>>,
+    interface: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -80,6 +111,7 @@ pub struct PcapReader {
     /// Bytes of the file before `buffer`.
     passed: u64,
     format: Format,
+    names: BTreeMap<IpAddr, String>,
 }
 
 impl Default for PcapReader {
@@ -89,6 +121,7 @@ impl Default for PcapReader {
             read: 0,
             passed: 0,
             format: Format::New,
+            names: BTreeMap::new(),
         }
     }
 }
@@ -100,6 +133,11 @@ impl PcapReader {
         self.buffer.drain(..self.read);
         self.read = 0;
         self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Names of addresses that the file has told so far (pcapng's Name Resolution Blocks).
+    pub fn names(&self) -> &BTreeMap<IpAddr, String> {
+        &self.names
     }
 
     /// How frames begin, once the file's header was read (in pcapng: those of the first interface).
@@ -143,17 +181,27 @@ impl PcapReader {
                     let Some((kind, start, end)) = self.block()? else {
                         return Ok(None);
                     };
-                    if let Some(record) = self.pcapng(kind, start, end)? {
-                        let (ts_ns, link, orig_len, range) = record;
-                        return Ok(Some(Record {
-                            ts_ns,
-                            link,
-                            orig_len,
-                            data: &self.buffer[range],
-                        }));
+                    if let Some(found) = self.pcapng(kind, start, end)? {
+                        return Ok(Some(self.record(found)));
                     }
                 }
             }
+        }
+    }
+
+    fn record(&self, found: Found) -> Record<'_> {
+        let text = |range: Range<usize>| std::str::from_utf8(self.buffer.get(range)?).ok();
+        let interface = match &self.format {
+            Format::PcapNg { interfaces, .. } => interfaces.get(found.interface).and_then(|one| one.name.as_deref()),
+            _ => None,
+        };
+        Record {
+            ts_ns: found.ts_ns,
+            link: found.link,
+            orig_len: found.orig_len,
+            data: &self.buffer[found.data],
+            comment: found.comment.and_then(text),
+            interface,
         }
     }
 
@@ -236,6 +284,8 @@ impl PcapReader {
             link,
             orig_len: orig_len as u32,
             data,
+            comment: None,
+            interface: None,
         }))
     }
 
@@ -268,16 +318,7 @@ impl PcapReader {
         Ok(Some((kind, start + 8, start + length - 4)))
     }
 
-    #[allow(
-        clippy::type_complexity,
-        reason = "a borrow of the buffer cannot be returned from within the loop"
-    )]
-    fn pcapng(
-        &mut self,
-        kind: u32,
-        start: usize,
-        end: usize,
-    ) -> Result<Option<(u64, LinkType, u32, std::ops::Range<usize>)>, PcapError> {
+    fn pcapng(&mut self, kind: u32, start: usize, end: usize) -> Result<Option<Found>, PcapError> {
         let at = self.passed + start as u64;
         let Format::PcapNg { big_endian, interfaces } = &mut self.format else {
             return Ok(None);
@@ -297,10 +338,12 @@ impl PcapReader {
                     .map(|bytes| number(bytes, big_endian) as u32)
                     .ok_or(damaged)?;
                 if interfaces.len() < INTERFACES {
-                    let ticks = ticks(body.get(8..).unwrap_or_default(), big_endian);
+                    let options = body.get(8..).unwrap_or_default();
+                    let name = options_of(options, big_endian).find(|(code, _)| *code == 2);
                     interfaces.push(Interface {
                         link: LinkType(link),
-                        ticks,
+                        ticks: ticks(options, big_endian),
+                        name: name.and_then(|(_, place)| String::from_utf8(options[place].to_vec()).ok()),
                     });
                 }
                 Ok(None)
@@ -322,7 +365,16 @@ impl PcapReader {
                 }
                 let ticks = u128::from(high) << 32 | u128::from(low);
                 let ts_ns = u64::try_from(ticks * 1_000_000_000 / u128::from(known.ticks)).unwrap_or(u64::MAX);
-                Ok(Some((ts_ns, known.link, orig_len, from..to)))
+                let options = (from + (kept as usize).next_multiple_of(4)).min(end);
+                let comment = options_of(&self.buffer[options..end], big_endian).find(|(code, _)| *code == 1);
+                Ok(Some(Found {
+                    ts_ns,
+                    link: known.link,
+                    orig_len,
+                    data: from..to,
+                    comment: comment.map(|(_, place)| options + place.start..options + place.end),
+                    interface: interface as usize,
+                }))
             }
             // Simple Packet Block: no time, first interface
             3 => {
@@ -330,36 +382,74 @@ impl PcapReader {
                 let known = interfaces.first().ok_or(PcapError::Interface { at, interface: 0 })?;
                 let from = start + 4;
                 let to = (from + orig_len as usize).min(end);
-                Ok(Some((0, known.link, orig_len, from..to)))
+                Ok(Some(Found {
+                    ts_ns: 0,
+                    link: known.link,
+                    orig_len,
+                    data: from..to,
+                    comment: None,
+                    interface: 0,
+                }))
+            }
+            // Name Resolution Block
+            4 => {
+                names(body, big_endian, &mut self.names);
+                Ok(None)
             }
             _ => Ok(None),
         }
     }
 }
 
-/// `if_tsresol` among an interface's options: ticks in a second, a million unless said otherwise.
-fn ticks(mut options: &[u8], big_endian: bool) -> u64 {
-    const DEFAULT: u64 = 1_000_000;
-    while let Some(header) = options.first_chunk::<4>() {
+/// The options of a block: code and place of each value.
+fn options_of(options: &[u8], big_endian: bool) -> impl Iterator<Item = (u64, Range<usize>)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let header = options.get(at..at + 4)?;
         let (code, length) = (
             number(&header[..2], big_endian),
             number(&header[2..], big_endian) as usize,
         );
-        let Some(value) = options.get(4..4 + length) else { break };
-        match (code, value.first()) {
-            (0, _) => break,
-            (9, Some(power)) if power & 0x80 == 0 => return 10_u64.checked_pow(u32::from(*power)).unwrap_or(DEFAULT),
-            (9, Some(power)) => {
-                return 1_u64
-                    .checked_shl(u32::from(power & 0x7f))
-                    .filter(|ticks| *ticks > 0)
-                    .unwrap_or(DEFAULT);
-            }
-            _ => {}
-        }
-        options = options.get(4 + length.next_multiple_of(4)..).unwrap_or_default();
+        let place = at + 4..at + 4 + length;
+        options.get(place.clone()).filter(|_| code != 0)?;
+        at = place.start + length.next_multiple_of(4);
+        Some((code, place))
+    })
+}
+
+/// `if_tsresol` among an interface's options: ticks in a second, a million unless said otherwise.
+fn ticks(options: &[u8], big_endian: bool) -> u64 {
+    const DEFAULT: u64 = 1_000_000;
+    let resolution = options_of(options, big_endian).find(|(code, _)| *code == 9);
+    match resolution.and_then(|(_, place)| options.get(place)?.first()) {
+        None => DEFAULT,
+        Some(power) if power & 0x80 == 0 => 10_u64.checked_pow(u32::from(*power)).unwrap_or(DEFAULT),
+        Some(power) => 1_u64
+            .checked_shl(u32::from(power & 0x7f))
+            .filter(|ticks| *ticks > 0)
+            .unwrap_or(DEFAULT),
     }
-    DEFAULT
+}
+
+/// The records of a Name Resolution Block: an address, then names that end in NUL; the first one counts.
+fn names(body: &[u8], big_endian: bool, into: &mut BTreeMap<IpAddr, String>) {
+    for (kind, place) in options_of(body, big_endian) {
+        let value = &body[place];
+        let read = match kind {
+            1 => value
+                .split_first_chunk::<4>()
+                .map(|(addr, rest)| (IpAddr::from(Ipv4Addr::from(*addr)), rest)),
+            2 => value
+                .split_first_chunk::<16>()
+                .map(|(addr, rest)| (IpAddr::from(Ipv6Addr::from(*addr)), rest)),
+            _ => None,
+        };
+        let Some((addr, rest)) = read else { continue };
+        let name = rest.split(|byte| *byte == 0).next().unwrap_or_default();
+        if let (Ok(name), true) = (std::str::from_utf8(name), into.len() < NAMES) {
+            into.insert(addr, name.to_owned());
+        }
+    }
 }
 
 fn number(bytes: &[u8], big_endian: bool) -> u64 {
@@ -369,25 +459,4 @@ fn number(bytes: &[u8], big_endian: bool) -> u64 {
     } else {
         bytes.iter().rev().fold(0, add)
     }
-}
-
-/// The header of a classic pcap file with nanosecond times, little-endian.
-pub fn pcap_header(link: LinkType, snaplen: u32) -> Vec<u8> {
-    let mut header = Vec::with_capacity(24);
-    header.extend_from_slice(&0xa1b2_3c4d_u32.to_le_bytes());
-    header.extend_from_slice(&2_u16.to_le_bytes());
-    header.extend_from_slice(&4_u16.to_le_bytes());
-    header.extend_from_slice(&[0; 8]);
-    header.extend_from_slice(&snaplen.to_le_bytes());
-    header.extend_from_slice(&link.0.to_le_bytes());
-    header
-}
-
-/// Appends a packet to a file that [`pcap_header`] began.
-pub fn pcap_record(ts_ns: u64, orig_len: u32, data: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&((ts_ns / 1_000_000_000) as u32).to_le_bytes());
-    out.extend_from_slice(&((ts_ns % 1_000_000_000) as u32).to_le_bytes());
-    out.extend_from_slice(&(data.len() as u32).to_le_bytes());
-    out.extend_from_slice(&orig_len.to_le_bytes());
-    out.extend_from_slice(data);
 }
