@@ -10,6 +10,7 @@ mod conversation;
 mod conversation_tests;
 mod dissect;
 mod dns;
+pub mod filter;
 mod flow;
 mod fuzz;
 mod http;
