@@ -1,5 +1,6 @@
 //! Everything that is not an object: what is served, its schemas, health, version.
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
@@ -35,9 +36,7 @@ pub fn answer(
         ["api", version] => discovery::api_resource_list(registry, "", version),
         ["apis", group] => discovery::api_group(registry, group),
         ["apis", group, version] => discovery::api_resource_list(registry, group, version),
-        ["openapi", "v2"] => {
-            return Ok(reply::with_type(StatusCode::OK, OPENAPI_V2, openapi::v2()));
-        }
+        ["openapi", "v2"] => return Ok(second(registry, headers)),
         ["openapi", "v3"] => Some(openapi::v3_index(registry)),
         ["openapi", "v3", "api", version] => return schemas(server, "", version, headers),
         ["openapi", "v3", "apis", group, version] => return schemas(server, group, version, headers),
@@ -90,24 +89,44 @@ fn aggregate(document: &serde_json::Value) -> Response<Body> {
 /// A document under a URL with its hash never changes, so the client may keep it for good.
 fn schemas(server: &ApiServer, group: &str, version: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
     let (document, hash) = openapi::v3(&server.registry(), group, version).ok_or_else(ApiError::no_such_path)?;
-    let etag = format!("\"{hash}\"");
-    let unchanged = headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|value| value.as_bytes() == etag.as_bytes());
-    let mut response = if unchanged {
-        reply::with_type(StatusCode::NOT_MODIFIED, "application/json", "")
-    } else {
-        reply::with_type(StatusCode::OK, "application/json", document)
-    };
+    let mut response = unless_held(headers, document, &hash, "application/json");
     let next_year = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(365 * 24);
     let expires = next_year.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
-    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
-    for (name, value) in [(header::ETAG, etag), (header::EXPIRES, expires)] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(name, value);
-        }
+    if let Ok(expires) = HeaderValue::from_str(&expires) {
+        headers.insert(header::EXPIRES, expires);
     }
     Ok(response)
+}
+
+/// The document of all kinds, which changes with them.
+fn second(registry: &Registry, headers: &HeaderMap) -> Response<Body> {
+    let mut accepted = headers
+        .get_all(header::ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    // kubectl writes `v2@v1.0`, which is no media type; what is answered is one.
+    let (form, media) = match accepted.any(|value| value.contains("proto-openapi.spec.v2")) {
+        true => (openapi::Form::Protobuf, OPENAPI_V2),
+        false => (openapi::Form::Json, "application/json"),
+    };
+    let (document, hash) = openapi::v2(registry, form);
+    unless_held(headers, document, &hash, media)
+}
+
+/// A document with its hash; nothing but that where the client has it already.
+fn unless_held(headers: &HeaderMap, document: Bytes, hash: &str, media: &'static str) -> Response<Body> {
+    let etag = format!("\"{hash}\"");
+    let held = headers.get(header::IF_NONE_MATCH);
+    let mut response = match held.is_some_and(|value| value.as_bytes() == etag.as_bytes()) {
+        true => reply::with_type(StatusCode::NOT_MODIFIED, media, ""),
+        false => reply::with_type(StatusCode::OK, media, document),
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(header::ETAG, etag);
+    }
+    response
 }

@@ -12,7 +12,7 @@ use super::{
     source,
 };
 
-const REFERENCE: &str = "#/components/schemas/";
+pub const REFERENCE: &str = "#/components/schemas/";
 
 /// The document of these kinds, which are all of one group-version with this path prefix.
 pub fn build(members: &[&Resource], prefix: &str) -> Value {
@@ -28,7 +28,8 @@ pub fn build(members: &[&Resource], prefix: &str) -> Value {
     })
 }
 
-fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, prefix: &str) {
+/// Adds the paths of a kind, which begin with `prefix`.
+pub fn add_paths(paths: &mut Map<String, Value>, resource: &Resource, prefix: &str) {
     let scope = if resource.namespaced {
         "namespaces/{namespace}/"
     } else {
@@ -93,7 +94,7 @@ fn operation(resource: &Resource, verb: &str) -> Value {
 }
 
 /// The schemas of these kinds and all that they refer to.
-fn schemas(members: &[&Resource]) -> Map<String, Value> {
+pub fn schemas(members: &[&Resource]) -> Map<String, Value> {
     let mut all = source::definitions();
     let mut wanted: Vec<String> = members.iter().map(|r| r.schema.clone()).collect();
     let mut seen = BTreeSet::new();

@@ -3,7 +3,9 @@
 //! Built when first asked for, then kept; the server does nothing for them at start.
 
 mod document;
+mod gnostic;
 pub(crate) mod source;
+mod swagger;
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +25,7 @@ const FORMAT: u32 = 1;
 const KEPT: usize = 64;
 
 static DOCUMENTS: LazyLock<Mutex<BTreeMap<String, Bytes>>> = LazyLock::new(Mutex::default);
+static SECOND: LazyLock<Mutex<BTreeMap<Form, (Bytes, String)>>> = LazyLock::new(Mutex::default);
 
 /// `GET /openapi/v3`: which documents there are, with a hash in each URL.
 pub fn v3_index(registry: &Registry) -> Value {
@@ -60,17 +63,34 @@ pub fn v3(registry: &Registry, group: &str, version: &str) -> Option<(Bytes, Str
     Some((document, hash))
 }
 
-/// `GET /openapi/v2` as protobuf (`application/com.github.proto-openapi.spec.v2@v1.0+protobuf`): an empty document,
-/// which clients need only to find nothing in.
-pub fn v2() -> Vec<u8> {
-    // message Document { string swagger = 1; Info info = 2; }; message Info { string title = 1; string version = 2; }
-    let text = |number: u8, text: &str| {
-        let length = u8::try_from(text.len()).unwrap_or_default();
-        [&[number << 3 | 2, length], text.as_bytes()].concat()
+/// The forms of the version 2 document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    /// JSON.
+    Json,
+    /// Protocol Buffers, as kubectl asks for it.
+    Protobuf,
+}
+
+/// `GET /openapi/v2`: the document of all kinds and its hash (for `ETag`). Of each form the last is kept.
+pub fn v2(registry: &Registry, form: Form) -> (Bytes, String) {
+    let members: Vec<&Resource> = registry.iter().map(AsRef::as_ref).collect();
+    let hash = format!("{}{form:?}", hash(&members));
+    let kept = |documents: &BTreeMap<Form, (Bytes, String)>| {
+        let held = documents.get(&form).filter(|(_, of)| *of == hash);
+        held.cloned()
     };
-    let info = [text(1, "Kubernetes"), text(2, &super::discovery::git_version())].concat();
-    let length = u8::try_from(info.len()).unwrap_or_default();
-    [text(1, "2.0"), vec![2 << 3 | 2, length], info].concat()
+    if let Some(held) = kept(&SECOND.lock().unwrap_or_else(PoisonError::into_inner)) {
+        return held;
+    }
+    let document = swagger::build(registry);
+    let document = match form {
+        Form::Json => Bytes::from(document.to_string()),
+        Form::Protobuf => Bytes::from(gnostic::encode(&document)),
+    };
+    let mut documents = SECOND.lock().unwrap_or_else(PoisonError::into_inner);
+    documents.insert(form, (document.clone(), hash.clone()));
+    (document, hash)
 }
 
 fn members<'a>(registry: &'a Registry, group: &str, version: &str) -> Vec<&'a Resource> {

@@ -77,8 +77,78 @@ fn no_position_holds_a_bare_true() {
 }
 
 #[test]
-fn the_empty_v2_document_is_well_formed() {
-    let bytes = v2();
-    assert_eq!(&bytes[..5], b"\x0a\x032.0");
-    assert_eq!(usize::from(bytes[6]), bytes.len() - 7);
+fn version_two_has_every_kind_and_says_nothing_that_it_cannot() {
+    let registry = Registry::builtin();
+    let (bytes, hash) = v2(&registry, Form::Json);
+    let document: Value = serde_json::from_slice(&bytes).expect("JSON");
+    let definitions = document["definitions"].as_object().expect("definitions");
+    let text = document.to_string();
+    for reference in text.split("\"$ref\":\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+        let name = reference.strip_prefix("#/definitions/").expect("a definition");
+        assert!(definitions.contains_key(name), "{name}");
+    }
+    for open in ["\"oneOf\":[", "\"anyOf\":[", "\"allOf\":[", "\"nullable\":true", "\"content\":{\"application"] {
+        assert!(!text.contains(open), "{open}");
+    }
+    for resource in registry.iter() {
+        let kind = json!({"group": resource.group, "kind": resource.kind, "version": resource.version});
+        let marks = &definitions[&resource.schema]["x-kubernetes-group-version-kind"];
+        assert!(marks.as_array().expect("marks").contains(&kind), "{kind}");
+    }
+    let pod = &document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"];
+    let names = |list: &Value| -> Vec<String> {
+        let all = list.as_array().expect("parameters").iter();
+        all.map(|one| one["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    assert_eq!(names(&pod["parameters"]), ["namespace", "name"]);
+    assert_eq!(
+        names(&pod["patch"]["parameters"]),
+        ["dryRun", "fieldManager", "fieldValidation", "force", "body"]
+    );
+    assert_eq!(pod["patch"]["parameters"][0]["type"], "string");
+    assert_eq!(
+        pod["put"]["parameters"][3]["schema"]["$ref"],
+        "#/definitions/io.k8s.api.core.v1.Pod"
+    );
+    assert_eq!(
+        pod["get"]["responses"]["200"]["schema"]["$ref"],
+        "#/definitions/io.k8s.api.core.v1.Pod"
+    );
+    let strategy = &definitions["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["strategy"];
+    assert_eq!(strategy["x-kubernetes-patch-strategy"], "retainKeys");
+    assert_eq!(definitions["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]["type"], "string");
+    assert_eq!(v2(&registry, Form::Json), (bytes, hash.clone()));
+    let (protobuf, other) = v2(&registry, Form::Protobuf);
+    assert_ne!(hash, other);
+    assert!(protobuf.starts_with(b"\x0a\x032.0"));
+}
+
+#[test]
+fn what_version_two_cannot_say_of_a_custom_kind_is_left_open() {
+    let mut schema = json!({
+        "type": "object",
+        "properties": {
+            "a": {"type": "string", "nullable": true, "description": "an a"},
+            "b": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+            "c": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"d": {"type": "string"}}},
+            "e": {"type": "array", "items": {"type": "integer", "oneOf": [{"minimum": 1}, {"maximum": -1}]}},
+            "metadata": {"allOf": [{"$ref": "#/components/schemas/io.k8s.M"}]},
+        },
+        "required": ["a"],
+    });
+    swagger::convert_schema(&mut schema);
+    assert_eq!(
+        schema,
+        json!({
+            "type": "object",
+            "properties": {
+                "a": {"description": "an a"},
+                "b": {"x-kubernetes-int-or-string": true},
+                "c": {"x-kubernetes-preserve-unknown-fields": true},
+                "e": {"type": "array", "items": {"type": "integer"}},
+                "metadata": {"$ref": "#/definitions/io.k8s.M"},
+            },
+            "required": ["a"],
+        })
+    );
 }

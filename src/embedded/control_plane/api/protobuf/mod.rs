@@ -2,7 +2,7 @@
 //!
 //! Source: apimachinery's protobuf serializer (envelope) and the `generated.proto` files (numbers).
 
-mod wire;
+pub mod wire;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Map, Value, json};
