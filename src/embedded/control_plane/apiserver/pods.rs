@@ -156,7 +156,11 @@ fn quality_of_service(spec: &serde_json::Map<String, Value>) -> &'static str {
 /// 400, 404, 409.
 pub fn bind(call: &Call, pod: Option<&str>) -> Result<Response<Body>, ApiError> {
     let binding = decode_as(call.content_type(), &call.body)?.value;
-    let options = WriteOptions::of(call)?;
+    // As in Kubernetes, `managedFields` stays as it is: what a binding sets is nobody's.
+    let options = WriteOptions {
+        applying: true,
+        ..WriteOptions::of(call)?
+    };
     let name = pod.unwrap_or_else(|| meta::name(&binding)).to_owned();
     let node = binding
         .pointer("/target/name")

@@ -126,6 +126,24 @@ impl<'a> Kind<'a> {
         }
     }
 
+    /// Whether parts of a value are owned one by one.
+    fn has_parts(self, value: &Value) -> bool {
+        match value {
+            Value::Object(members) => self.is_fields() && !members.is_empty(),
+            Value::Array(items) => (matches!(self, Self::Set) || !self.keys().is_empty()) && !items.is_empty(),
+            _ => false,
+        }
+    }
+
+    /// Whether every object has this field as Kubernetes writes it: of a custom object nothing is known, but its metadata.
+    fn always_has(self, name: &str) -> bool {
+        match self {
+            Self::Struct(known) => BY_VALUE.contains(&name) || known.field(name).is_some_and(|field| field.required),
+            Self::Resource(_) => name == "metadata",
+            _ => false,
+        }
+    }
+
     /// Whether its fields are owned one by one.
     pub fn is_fields(self) -> bool {
         matches!(
@@ -186,6 +204,55 @@ fn collect<'a>(kind: Kind<'_>, value: &'a Value, path: &mut Path, fields: &mut B
         _ => {
             fields.insert(path.clone(), value);
         }
+    }
+}
+
+/// Fields whose Go types are structures by value: Kubernetes writes them into every object, so nobody brings them.
+const BY_VALUE: &[&str] = &[
+    "daemonEndpoints",
+    "kubeletEndpoint",
+    "lastState",
+    "loadBalancer",
+    "metadata",
+    "nodeInfo",
+    "resources",
+    "source",
+    "spec",
+    "state",
+    "status",
+    "strategy",
+    "updateStrategy",
+];
+
+/// The maps, structures and lists in a value that have owned fields within and are owned by themselves as well by whoever
+/// brings them by an ordinary write. What is in every object is nobody's.
+pub fn holders(kind: Kind<'_>, value: &Value) -> Paths {
+    let mut found = Paths::new();
+    gather(kind, value, &mut Vec::new(), &mut found);
+    found.retain(|path| !is_servers_own(path));
+    found
+}
+
+fn gather(kind: Kind<'_>, value: &Value, path: &mut Path, found: &mut Paths) {
+    match value {
+        Value::Object(members) if kind.is_fields() => {
+            for (name, member) in members {
+                path.push(field_element(name));
+                if kind.field(name).has_parts(member) && !kind.always_has(name) {
+                    found.insert(path.clone());
+                }
+                gather(kind.field(name), member, path, found);
+                path.pop();
+            }
+        }
+        Value::Array(items) if !kind.keys().is_empty() && items.iter().all(Value::is_object) => {
+            for item in items {
+                path.push(kind.key_element(item));
+                gather(kind.item(), item, path, found);
+                path.pop();
+            }
+        }
+        _ => {}
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::fields::{Kind, Paths, covers, decode, encode, flatten};
+use super::fields::{Kind, Paths, covers, decode, encode, flatten, holders};
 use crate::embedded::control_plane::apiserver::meta;
 
 /// Entries of ordinary writers that are kept apart; the oldest beyond are merged, as kube-apiserver does.
@@ -143,11 +143,13 @@ pub fn track(kind: Kind<'_>, writer: &Writer<'_>, current: Option<&Value>, next:
     {
         let old = current.map(|current| flatten(kind, current)).unwrap_or_default();
         let new = flatten(kind, next);
-        let changed: Paths = new
+        let mut changed: Paths = new
             .iter()
             .filter(|(path, value)| old.get(*path) != Some(value))
             .map(|(path, _)| path.clone())
             .collect();
+        let held = current.map(|current| holders(kind, current)).unwrap_or_default();
+        changed.extend(holders(kind, next).difference(&held).cloned());
         for entry in entries.iter_mut().filter(|entry| !entry.is_of(writer, false)) {
             entry.paths.retain(|path| !changed.contains(path));
         }

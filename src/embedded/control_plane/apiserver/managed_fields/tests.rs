@@ -68,6 +68,42 @@ fn fields_are_written_as_kubernetes_writes_them() {
 }
 
 #[test]
+fn who_brings_a_map_or_list_owns_it_and_who_adds_to_it_does_not() {
+    let mut object = deployment(1, json!([{"name": "a", "env": [{"name": "e", "value": "1"}]}]));
+    object["metadata"]["finalizers"] = json!(["x/y"]);
+    object["spec"]["strategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}});
+    track(kind(), &writer("me"), None, &mut object);
+    let fields = |object: &Value, index: usize| object["metadata"]["managedFields"][index]["fieldsV1"].clone();
+    assert_eq!(
+        fields(&object, 0),
+        json!({
+            "f:metadata": {"f:finalizers": {".": {}, "v:\"x/y\"": {}}, "f:labels": {".": {}, "f:app": {}}},
+            "f:spec": {
+                "f:replicas": {},
+                "f:strategy": {"f:type": {}, "f:rollingUpdate": {".": {}, "f:maxSurge": {}}},
+                "f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"a\"}": {
+                    ".": {}, "f:name": {}, "f:env": {".": {}, "k:{\"name\":\"e\"}": {".": {}, "f:name": {}, "f:value": {}}},
+                }}}},
+            },
+        })
+    );
+    let mut next = object.clone();
+    next["metadata"]["labels"]["more"] = json!("1");
+    next["metadata"]["annotations"] = json!({"a": "1"});
+    track(kind(), &writer("other"), Some(&object), &mut next);
+    assert_eq!(fields(&next, 0), fields(&object, 0));
+    assert_eq!(
+        fields(&next, 1),
+        json!({"f:metadata": {"f:annotations": {".": {}, "f:a": {}}, "f:labels": {"f:more": {}}}})
+    );
+    // It is the bringer's no longer than it is there.
+    let mut without = next.clone();
+    without["metadata"].as_object_mut().unwrap().remove("labels");
+    track(kind(), &writer("third"), Some(&next), &mut without);
+    assert_eq!(fields(&without, 0)["f:metadata"].get("f:labels"), None);
+}
+
+#[test]
 fn a_field_no_longer_applied_is_removed() {
     let first = apply_as(
         "me",

@@ -38,7 +38,7 @@ pub struct WriteOptions {
     pub manager: String,
     /// The subresource that is written to, or empty.
     pub subresource: String,
-    /// Whether the object brings its `managedFields` from a server-side apply.
+    /// Whether the object brings its `managedFields` as they are to be, as from a server-side apply.
     pub applying: bool,
     /// Who asks; nobody for the API server's own writes.
     pub user: Option<UserInfo>,
@@ -80,7 +80,7 @@ impl WriteOptions {
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
         let agent = agent.split('/').next().unwrap_or_default();
-        // Components in this process send no agent; their user's name says who they are.
+        // Who sends no agent is known by their user's name.
         let user = call.user.name.trim_start_matches("system:");
         let manager = call
             .query
