@@ -187,6 +187,28 @@ fn components_meet_only_at_the_api_server() {
     );
 }
 
+/// The cluster's own parts have roles; who may do everything is the API server itself and whom it gives a certificate to.
+#[test]
+fn no_part_of_the_cluster_may_do_everything() {
+    let may = [
+        "embedded/control_plane/apiserver/",
+        "embedded/control_plane/pki/",
+        "embedded/control_plane/rbac/",
+    ];
+    let wrong: Vec<_> = sources()
+        .into_iter()
+        .filter(|(file, _)| !may.iter().any(|room| file.starts_with(room)))
+        .filter(|(_, text)| {
+            let code = code(text);
+            ["system:masters", "UserInfo::master", "MASTERS"]
+                .iter()
+                .any(|name| code.contains(name))
+        })
+        .map(|(file, _)| file)
+        .collect();
+    assert!(wrong.is_empty(), "system:masters outside the API server: {wrong:?}");
+}
+
 #[test]
 fn unsafe_code_stays_in_the_sys_room() {
     let wrong: Vec<_> = sources()

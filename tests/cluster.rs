@@ -7,6 +7,7 @@
 mod lab;
 
 use std::{
+    collections::BTreeSet,
     fs,
     process::Command,
     time::{Duration, Instant},
@@ -522,4 +523,72 @@ fn sidecars_outlive_the_containers_and_deadlines_hold() {
         late["status"]["message"],
         "Pod was active on the node longer than the specified deadline"
     );
+}
+
+/// Who wrote an object's fields, as managedFields names them.
+fn managers(object: &Value) -> BTreeSet<String> {
+    let entries = object["metadata"]["managedFields"].as_array().into_iter().flatten();
+    entries
+        .map(|entry| entry["manager"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn components_act_as_themselves_and_within_their_roles() {
+    let Some(cluster) = Cluster::create(None) else { return };
+    cluster.apply_text(&deployment("web", 1, ":"));
+    cluster.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    let written_by = |what: &[&str], expected: &[&str]| {
+        let object = cluster.get(&[what, &["--show-managed-fields"]].concat());
+        let object = object.pointer("/items/0").unwrap_or(&object);
+        let found = managers(object);
+        assert!(expected.iter().all(|name| found.contains(*name)), "{what:?}: {found:?}");
+        assert!(
+            found.iter().all(|name| expected.contains(&name.as_str())),
+            "{what:?}: {found:?}"
+        );
+    };
+    written_by(
+        &["deployment", "web"],
+        &["kubectl-client-side-apply", "kube-controller-manager"],
+    );
+    written_by(&["pods", "-l", "app=web"], &["kube-controller-manager", "kubelet"]);
+    written_by(&["node", "t"], &["kubelet"]);
+    written_by(&["lease", "t", "-n", "kube-node-lease"], &["kubelet"]);
+    cluster.kubectl(&[
+        "run",
+        "nowhere",
+        "--image=ztlab.dev/toolbox:1",
+        r#"--overrides={"spec": {"nodeSelector": {"no": "where"}}}"#,
+    ]);
+    cluster.kubectl(&[
+        "wait",
+        "--for=condition=PodScheduled=false",
+        "pod/nowhere",
+        "--timeout=60s",
+    ]);
+    written_by(&["pod", "nowhere"], &["kubectl-run", "kube-scheduler"]);
+    // Without its role a component can do nothing, and the log says whose fault it is.
+    assert_eq!(cluster.refusals(), Vec::<String>::new());
+    cluster.expect_refusals();
+    let binding = ["clusterrolebinding", "system:controller:replicaset-controller"];
+    let role = cluster.kubectl(&[&["get", "-o", "json"], &binding[..]].concat());
+    cluster.kubectl(&[&["delete"], &binding[..]].concat());
+    cluster.apply_text(&deployment("late", 1, ":"));
+    let account = "system:serviceaccount:kube-system:replicaset-controller";
+    let why = format!(r#"User "{account}" cannot create resource "pods" in API group "" in the namespace "default""#);
+    let escaped = why.replace('"', "\\\"");
+    cluster.until("its controller is refused", || {
+        let refusals = cluster.refusals();
+        refusals
+            .iter()
+            .any(|line| line.contains(&why) || line.contains(&escaped))
+    });
+    assert_eq!(cluster.kubectl(&["get", "pods", "-l", "app=late", "-o", "name"]), "");
+    let mut role: Value = serde_json::from_str(&role).unwrap();
+    for field in ["uid", "resourceVersion", "creationTimestamp"] {
+        role["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    cluster.apply(&[role]);
+    cluster.kubectl(&["rollout", "status", "deployment/late", "--timeout=60s"]);
 }

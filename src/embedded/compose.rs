@@ -2,13 +2,14 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
+use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    NodeConfig, NodeContext, NodeError, STORE_DIR,
+    NodeConfig, NodeContext, NodeError, STORE_DIR, components,
     control_plane::{
-        apiserver::{ApiServer, ApiServerConfig, UserInfo},
+        apiserver::{ApiServer, ApiServerConfig},
         controllers,
         pki::Pki,
         scheduler,
@@ -26,6 +27,7 @@ use super::{
     ranges::Ranges,
     rootless::run_dir,
     system::{self, API_PORT, DNS_PORT},
+    tasks::Tasks,
 };
 
 fn failed<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> NodeError {
@@ -83,39 +85,43 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         &stop,
     )
     .await?;
-    let client = |user: &str| api.client(UserInfo::new(user, &["system:masters"]));
-    let informers = Informers::start(&client("system:informers"), &stop);
-    system::publish(&client("system:apiserver"), &ranges)
+    let informers = Informers::start(&api.client(&components::shared_informers()), &stop);
+    let own_services = api.client(&components::cluster_services());
+    system::publish(&own_services, &ranges)
         .await
         .map_err(failed("the cluster's own Services"))?;
-    let recorder = Recorder::start(client("system:events"));
+    let controller_manager = api.client(&components::controller_manager());
+    let recorder = Recorder::start(controller_manager.clone());
     informers.synced().await;
-    tokio::spawn(system::keep(
-        client("system:apiserver"),
-        ranges,
-        informers.clone(),
-        stop.clone(),
-    ));
+    tokio::spawn(system::keep(own_services, ranges, informers.clone(), stop.clone()));
 
+    let (server, tasks) = (api.clone(), Tasks::default());
+    let controlling = tasks.clone();
+    api.set_check("controller-manager", Arc::new(move || controlling.check()));
     controllers::start(&controllers::Context {
-        client: client("system:kube-controller-manager"),
+        client: controller_manager,
+        clients: Arc::new(move |account| server.client(&components::controller(account))),
         informers: informers.clone(),
-        recorder: recorder.of("controller-manager", None),
+        recorder: recorder.clone(),
         ca_pem: pki.ca_certificate().to_owned(),
         token_key: pki.token_key(),
         volumes: volumes_dir(&config),
         signer: pki.signer(),
+        tasks,
         stop: stop.clone(),
     });
+    let scheduling = Tasks::default();
     scheduler::start(
-        client("system:kube-scheduler"),
+        api.client(&components::scheduler()),
         informers.clone(),
         &recorder,
+        &scheduling,
         stop.clone(),
     );
+    api.set_check("scheduler", Arc::new(move || scheduling.check()));
     network_policy::start(
         policy_rules,
-        client("system:network-policy"),
+        api.client(&components::network_policy()),
         &informers,
         system::on_the_node(ranges.node()),
         stop.clone(),
@@ -125,18 +131,20 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         name: config.name.clone(),
         reserved: system::reserved(),
     };
-    tokio::spawn(follow_services(proxy, node, informers.clone(), stop.clone()));
+    let services = Services::start(&api.client(&components::kube_proxy()), &stop);
+    tokio::spawn(follow_services(proxy, node, services, stop.clone()));
+    let services = Services::start(&api.client(&components::dns()), &stop);
     dns::start(
         SocketAddr::from((ranges.node(), DNS_PORT)),
-        informers.services.clone(),
-        informers.endpoint_slices.clone(),
+        services.services,
+        services.slices,
         stop.clone(),
     )
     .await
     .map_err(failed("cluster DNS"))?;
     let kubelet = Kubelet::start(
         kubelet_config(&config),
-        client(&format!("system:node:{}", config.name)),
+        api.client(&components::kubelet(&config.name)),
         informers,
         &recorder,
         runtime,
@@ -219,11 +227,28 @@ async fn serve(api: ApiServer, listener: TcpListener, tls: Arc<rustls::ServerCon
     }
 }
 
+/// What kube-proxy and DNS follow, each by watches of its own and as itself.
+struct Services {
+    services: Informer<Service>,
+    slices: Informer<EndpointSlice>,
+}
+
+impl Services {
+    fn start(client: &kube::Client, stop: &CancellationToken) -> Self {
+        Self {
+            services: Informer::start(client.clone(), stop.clone()),
+            slices: Informer::start(client.clone(), stop.clone()),
+        }
+    }
+}
+
 /// Keeps the kernel's rules at what the Services say.
-async fn follow_services(mut proxy: KubeProxy, node: NodeFacts, informers: Informers, stop: CancellationToken) {
+async fn follow_services(mut proxy: KubeProxy, node: NodeFacts, informers: Services, stop: CancellationToken) {
+    informers.services.synced().await;
+    informers.slices.synced().await;
     let (tell, mut told) = mpsc::channel(1);
     for_changes(&informers.services, tell.clone());
-    for_changes(&informers.endpoint_slices, tell);
+    for_changes(&informers.slices, tell);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -231,12 +256,7 @@ async fn follow_services(mut proxy: KubeProxy, node: NodeFacts, informers: Infor
             else => return,
         }
         let services: Vec<_> = informers.services.all().iter().map(|one| (**one).clone()).collect();
-        let slices: Vec<_> = informers
-            .endpoint_slices
-            .all()
-            .iter()
-            .map(|one| (**one).clone())
-            .collect();
+        let slices: Vec<_> = informers.slices.all().iter().map(|one| (**one).clone()).collect();
         if let Err(error) = proxy.apply(&kube_proxy::compile(&services, &slices, &node)) {
             tracing::error!(%error, "Services could not be brought up to date");
         }

@@ -76,23 +76,26 @@ struct Record {
     host: Option<String>,
     about: ObjectReference,
     what: Happening,
+    client: Client,
 }
 
 /// Writes events for one component.
 #[derive(Clone)]
 pub struct Recorder {
     queue: mpsc::Sender<Record>,
+    client: Client,
     component: &'static str,
     host: Option<String>,
 }
 
 impl Recorder {
-    /// Starts the writer.
+    /// Starts the writer. One for all components keeps their events in the order in which they happened.
     pub fn start(client: Client) -> Self {
         let (queue, records) = mpsc::channel(WAITING);
-        tokio::spawn(write(client, records));
+        tokio::spawn(write(records));
         Self {
             queue,
+            client,
             component: "ztlab",
             host: None,
         }
@@ -101,9 +104,17 @@ impl Recorder {
     /// The recorder of a component, on a node where it has one.
     pub fn of(&self, component: &'static str, host: Option<&str>) -> Self {
         Self {
-            queue: self.queue.clone(),
             component,
             host: host.map(str::to_owned),
+            ..self.clone()
+        }
+    }
+
+    /// The recorder of whoever `client` is.
+    pub fn by(&self, client: &Client) -> Self {
+        Self {
+            client: client.clone(),
+            ..self.clone()
         }
     }
 
@@ -115,6 +126,7 @@ impl Recorder {
             host: self.host.clone(),
             about,
             what,
+            client: self.client.clone(),
         };
         // The writer ends with the node; events of its last moments have no reader.
         let _ = self.queue.try_send(record);
@@ -149,12 +161,12 @@ struct Written {
     count: i32,
 }
 
-async fn write(client: Client, mut records: mpsc::Receiver<Record>) {
+async fn write(mut records: mpsc::Receiver<Record>) {
     let mut seen: HashMap<Sameness, Written> = HashMap::new();
     let mut last = 0;
     while let Some(record) = records.recv().await {
         let namespace = record.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
-        let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
+        let api: Api<Event> = Api::namespaced(record.client.clone(), &namespace);
         let sameness = Sameness {
             uid: record.about.uid.clone(),
             name: record.about.name.clone(),
@@ -209,11 +221,13 @@ fn event(record: &Record, namespace: &str, order: i128) -> Event {
         ..Event::default()
     };
     event.metadata.namespace = Some(namespace.to_owned());
-    event.metadata.name = Some(format!(
-        "{}.{order:016x}",
-        record.about.name.as_deref().unwrap_or("unknown")
-    ));
+    event.metadata.name = Some(name(record.about.name.as_deref(), order));
     event
+}
+
+/// The name of an event about an object: later events have later names.
+fn name(about: Option<&str>, order: i128) -> String {
+    format!("{}.{order:016x}", about.unwrap_or("unknown"))
 }
 
 #[cfg(test)]
@@ -222,19 +236,7 @@ mod tests {
 
     #[test]
     fn names_are_in_the_order_of_time() {
-        let record = Record {
-            at: jiff::Timestamp::UNIX_EPOCH,
-            component: "kubelet",
-            host: Some("node".into()),
-            about: ObjectReference {
-                name: Some("web".into()),
-                ..ObjectReference::default()
-            },
-            what: Happening::normal("Started", "Started container web"),
-        };
-        let names: Vec<_> = [1, 15, 16, 1 << 60]
-            .map(|order| event(&record, "default", order).metadata.name.unwrap())
-            .into();
+        let names: Vec<_> = [1, 15, 16, 1 << 60].map(|order| name(Some("web"), order)).into();
         let mut sorted = names.clone();
         sorted.sort();
         assert_eq!(names, sorted);

@@ -2,6 +2,7 @@
 //!
 //! Components meet only at the API server; [`run`] starts them, in order.
 
+pub mod components;
 mod compose;
 pub mod control_plane;
 pub mod dns;
@@ -15,6 +16,7 @@ pub(crate) mod queue;
 pub mod ranges;
 pub mod rootless;
 mod system;
+pub mod tasks;
 pub(crate) mod write;
 
 use std::{

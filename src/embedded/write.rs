@@ -27,6 +27,15 @@ pub(crate) fn unless_gone<T>(result: Result<T, kube::Error>) -> Result<Option<T>
     }
 }
 
+/// `Ok(None)` where an object of this name is there already.
+pub(crate) fn unless_there<T>(result: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match result {
+        Ok(made) => Ok(Some(made)),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Deletes the object of this name if it has this uid; gives what is left of it while it is being deleted.
 pub(crate) async fn delete_this<K>(api: &Api<K>, name: &str, uid: &str) -> Result<Option<K>, kube::Error>
 where

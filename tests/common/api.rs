@@ -4,12 +4,13 @@
 use std::{
     io::Write,
     process::{Command, Output, Stdio},
+    sync::Arc,
 };
 
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use ztlab::embedded::control_plane::{
-    apiserver::{ApiServer, ApiServerConfig, UserInfo},
+    apiserver::{ApiServer, ApiServerConfig, Component, UserInfo},
     pki::Pki,
     storage::Store,
 };
@@ -83,14 +84,18 @@ impl Cluster {
 
     /// Starts the controllers, as a cluster with a node has them.
     pub fn start_controllers(&self) {
-        use ztlab::embedded::{control_plane::controllers, events::Recorder, informer::Informers};
-        let client = self.client();
+        use ztlab::embedded::{
+            components, control_plane::controllers, events::Recorder, informer::Informers, tasks::Tasks,
+        };
+        let server = self.server.clone();
         self.runtime.block_on(async {
+            let client = server.client(&components::controller_manager());
             let stop = tokio_util::sync::CancellationToken::new();
-            let informers = Informers::start(&client, &stop);
+            let informers = Informers::start(&server.client(&components::shared_informers()), &stop);
             informers.synced().await;
             controllers::start(&controllers::Context {
                 client: client.clone(),
+                clients: Arc::new(move |account| server.client(&components::controller(account))),
                 informers,
                 recorder: Recorder::start(client),
                 ca_pem: self.pki.ca_certificate().to_owned(),
@@ -98,6 +103,7 @@ impl Cluster {
                 // No volume is made here: there is no node for a pod.
                 volumes: std::env::temp_dir().join("no-volumes"),
                 signer: self.pki.signer(),
+                tasks: Tasks::default(),
                 stop,
             });
         });
@@ -176,7 +182,7 @@ impl Cluster {
 
     pub fn client(&self) -> kube::Client {
         let _inside = self.runtime.enter();
-        self.server.client(UserInfo::component("test"))
+        self.server.client(&Component::new(UserInfo::master("test"), "test"))
     }
 }
 

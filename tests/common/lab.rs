@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
+    cell::Cell,
     fs,
     io::Write,
     os::unix::{
@@ -14,6 +15,7 @@ use std::{
 };
 
 use serde_json::Value;
+use ztlab::embedded::control_plane::apiserver::REFUSED;
 
 /// A user that no machine has, so that nothing is owned by it.
 pub const ORDINARY: u32 = 61_771;
@@ -24,6 +26,8 @@ pub struct Lab {
     home: tempfile::TempDir,
     program: PathBuf,
     uid: Option<u32>,
+    /// Whether the test takes rights from the cluster's own components.
+    refuses: Cell<bool>,
 }
 
 pub fn text(bytes: &[u8]) -> String {
@@ -76,7 +80,13 @@ impl Lab {
             fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
             program = copy;
         }
-        let lab = Self { home, program, uid };
+        let refuses = Cell::new(false);
+        let lab = Self {
+            home,
+            program,
+            uid,
+            refuses,
+        };
         let made = lab.ztlab(&["cluster", "create", "t"]);
         if made.status.success() {
             return Some(lab);
@@ -109,6 +119,18 @@ impl Lab {
 
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir().join("node.log")).unwrap_or_default()
+    }
+
+    /// What components asked for and may not, as the log has it.
+    pub fn refusals(&self) -> Vec<String> {
+        let log = self.log();
+        let refusals = log.lines().filter(|line| line.contains(REFUSED));
+        refusals.map(str::to_owned).collect()
+    }
+
+    /// Says that this test takes rights from components, which is a failure of any other.
+    pub fn expect_refusals(&self) {
+        self.refuses.set(true);
     }
 
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -242,7 +264,11 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        let refusals = self.refusals();
         self.ztlab(&["cluster", "delete", "t"]);
+        if !self.refuses.get() && !std::thread::panicking() {
+            assert!(refusals.is_empty(), "{}", refusals.join("\n"));
+        }
     }
 }
 

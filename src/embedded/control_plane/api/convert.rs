@@ -1,8 +1,10 @@
-//! Two views of the same objects: Events are stored as core/v1 and served as events.k8s.io/v1 too, custom objects are
-//! stored in one version and served in each.
+//! Two views of the same objects: Events are stored as core/v1 and served as events.k8s.io/v1 too, HorizontalPodAutoscalers as
+//! autoscaling/v2 and v1, custom objects are stored in one version and served in each.
 //!
 //! Source: Kubernetes' `pkg/apis/core` and `pkg/apis/events` conversions; only names of fields differ. For custom
 //! objects, the conversion strategy `None`: only `apiVersion` differs.
+
+mod autoscaling;
 
 use serde_json::{Value, json};
 
@@ -26,7 +28,15 @@ pub fn to_storage(resource: &Resource, object: &mut Value) {
     } else if is_second_event(resource) {
         rename(object, EVENT_FIELDS.iter().map(|(core, new)| (*new, *core)));
         set_version(object, "v1");
+    } else if is_first_autoscaler(resource) {
+        autoscaling::from_first(object);
+        set_version(object, "autoscaling/v2");
     }
+}
+
+/// Whether a resource's objects are served as they are stored.
+pub fn is_identity(resource: &Resource) -> bool {
+    resource.custom.is_none() && !is_second_event(resource) && !is_first_autoscaler(resource)
 }
 
 /// Turns a stored object into the form that `resource` serves. The identity for most kinds.
@@ -36,11 +46,18 @@ pub fn from_storage(resource: &Resource, object: &mut Value) {
     } else if is_second_event(resource) {
         rename(object, EVENT_FIELDS.iter().copied());
         set_version(object, "events.k8s.io/v1");
+    } else if is_first_autoscaler(resource) {
+        autoscaling::to_first(object);
+        set_version(object, "autoscaling/v1");
     }
 }
 
 fn is_second_event(resource: &Resource) -> bool {
     resource.group == "events.k8s.io" && resource.plural == "events"
+}
+
+fn is_first_autoscaler(resource: &Resource) -> bool {
+    (&*resource.group, &*resource.version, &*resource.kind) == ("autoscaling", "v1", "HorizontalPodAutoscaler")
 }
 
 fn rename<'a>(object: &mut Value, pairs: impl Iterator<Item = (&'a str, &'a str)>) {

@@ -191,9 +191,9 @@ mod tests {
             let own: std::collections::BTreeSet<_> = r.short_names.iter().chain([&r.plural, &r.singular]).collect();
             for name in own {
                 assert!(
-                    seen.insert((r.group.clone(), name.clone())),
+                    seen.insert((r.api_version(), name.clone())),
                     "{name} twice in {:?}",
-                    r.group
+                    r.api_version()
                 );
             }
         }

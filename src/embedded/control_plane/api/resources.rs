@@ -8,6 +8,7 @@ const ALL_VERBS: &str = "create delete deletecollection get list patch update wa
 /// A subresource is `name`, or `name=group/version/Kind:verbs`.
 const ROWS: &[&str] = &[
     " v1|Binding|bindings|||N!create|",
+    " v1|ComponentStatus|componentstatuses|cs||C!get list|",
     " v1|ConfigMap|configmaps|cm||N|",
     " v1|Endpoints|endpoints|ep||N|",
     " v1|Event|events|ev||N|",
@@ -42,6 +43,7 @@ const ROWS: &[&str] = &[
     "apps v1|ReplicaSet|replicasets|rs|all|N|scale=autoscaling/v1/Scale:get,patch,update status",
     "apps v1|StatefulSet|statefulsets|sts|all|N|scale=autoscaling/v1/Scale:get,patch,update status",
     "autoscaling v2|HorizontalPodAutoscaler|horizontalpodautoscalers|hpa|all|N|status",
+    "autoscaling v1|HorizontalPodAutoscaler|horizontalpodautoscalers|hpa|all|N|status",
     "batch v1|CronJob|cronjobs|cj|all|N|status",
     "batch v1|Job|jobs||all|N|status",
     "certificates.k8s.io v1|CertificateSigningRequest|certificatesigningrequests|csr||C|approval status",

@@ -49,9 +49,9 @@ impl UserInfo {
         }
     }
 
-    /// One who may do everything, such as the API server's own client.
-    pub fn component(name: &str) -> Self {
-        Self::new(name, &["system:masters"])
+    /// One who may do everything: the API server itself, an administrator.
+    pub fn master(name: &str) -> Self {
+        Self::new(name, &[rbac::MASTERS])
     }
 
     /// A service account.
@@ -364,7 +364,7 @@ mod tests {
     #[test]
     fn an_impersonation_that_cannot_be_read_is_none_of_ones_own_requests() {
         let server = super::super::tests::server();
-        let admin = UserInfo::component("admin");
+        let admin = UserInfo::master("admin");
         for (name, value) in [
             ("impersonate-user", &b"\xff"[..]),
             ("impersonate-group", b"\xff"),

@@ -100,7 +100,7 @@ impl ApiServer {
         if self.read(&resource, namespace, meta::name(&object)).is_ok() {
             return;
         }
-        let user = UserInfo::component("system:apiserver");
+        let user = UserInfo::master("system:apiserver");
         if let Err(error) = self.create(&user, &resource, namespace, object, &WriteOptions::internal()) {
             tracing::error!(plural, namespace, error = ?error.0.message, "creating one of the cluster's own objects");
         }

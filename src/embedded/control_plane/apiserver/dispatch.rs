@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode, request::Parts};
 
 use super::{
-    ApiServer, Body, UserInfo, discovery, eviction,
+    ApiServer, Body, UserInfo, discovery, eviction, health,
     negotiate::{self, Form},
     pods, proxy, reply,
     request::{Query, ResourcePath, Target},
@@ -142,6 +142,7 @@ async fn route(call: Call, verb: &str) -> Result<Response<Body>, ApiError> {
     }
     match verb {
         "create" if call.resource.kind == "Binding" => pods::bind(&call, None),
+        _ if call.resource.kind == "ComponentStatus" && call.resource.builtin => health::answer(&call, verb),
         "get" => rest::get(&call),
         "list" => rest::list(&call),
         "watch" => watch::answer(&call),

@@ -186,7 +186,7 @@ mod tests {
         let late = UserInfo::new("late", &[]);
         assert_eq!(flow.admit(&late, &asked("list")).unwrap_err().code(), 429);
         assert!(
-            flow.admit(&UserInfo::component("admin"), &asked("list"))
+            flow.admit(&UserInfo::master("admin"), &asked("list"))
                 .unwrap()
                 .is_none()
         );

@@ -2,7 +2,8 @@
 //!
 //! One request's way: [`server`] (TLS, HTTP, who asks) → [`authz`] (may they) → [`dispatch`] (what is asked) → [`rest`] (objects:
 //! decode, validate, admit, store) or [`pods`] and friends (subresources that are not objects) → [`reply`] (the form
-//! the client reads). Components inside the node take the same way through [`ApiServer::client`], without TLS.
+//! the client reads). Components inside the node come by a door of their own ([`component`]), and take the
+//! same way from there.
 //!
 //! Source: Kubernetes' "API concepts" and "API access control".
 
@@ -11,12 +12,14 @@ mod authn;
 mod authz;
 mod bootstrap;
 mod certificates;
+mod component;
 mod definitions;
 mod discovery;
 mod dispatch;
 mod events;
 mod eviction;
 mod flow;
+mod health;
 mod jobs;
 mod managed_fields;
 mod meta;
@@ -44,6 +47,7 @@ mod tokens;
 mod watch;
 
 use std::{
+    collections::BTreeMap,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
@@ -55,6 +59,8 @@ use ipnet::Ipv4Net;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use authn::UserInfo;
+pub use component::{Component, REFUSED};
+pub use health::Check;
 pub use status::ApiError;
 
 use super::{pki::TokenKey, storage::Store};
@@ -110,6 +116,8 @@ struct Inner {
     stream_slots: Arc<Semaphore>,
     /// Who has how much under way.
     flow: flow::Flow,
+    /// How the components of the control plane are asked how they do, by their name.
+    checks: Mutex<BTreeMap<&'static str, Check>>,
     /// When old events were last looked for.
     events_swept: Mutex<Option<std::time::Instant>>,
 }
@@ -132,6 +140,7 @@ impl ApiServer {
                 allocating: Mutex::new(()),
                 stream_slots: Arc::new(Semaphore::new(MAX_STREAMS)),
                 flow: flow::Flow::default(),
+                checks: Mutex::default(),
                 events_swept: Mutex::new(None),
             }),
         };

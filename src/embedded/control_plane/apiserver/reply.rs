@@ -70,7 +70,7 @@ pub fn success(resource: &Resource, name: &str, uid: &str) -> Value {
 
 /// The stored object in the version that `resource` serves.
 pub fn served(resource: &Resource, object: &Arc<Value>) -> Arc<Value> {
-    if resource.custom.is_none() && resource.group == resource.storage.0 && resource.plural == resource.storage.1 {
+    if convert::is_identity(resource) {
         return object.clone();
     }
     let mut converted = (**object).clone();

@@ -1,4 +1,4 @@
-//! The network's side: TLS, HTTP/1.1 and HTTP/2 on one port, and the same door for components in the process.
+//! The network's side: TLS, HTTP/1.1 and HTTP/2 on one port.
 
 use std::{convert::Infallible, io, net::IpAddr, panic::AssertUnwindSafe, pin::pin, sync::Arc, time::Duration};
 
@@ -38,20 +38,6 @@ const MAX_CONCURRENT: u32 = 250;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl ApiServer {
-    /// A client for a component in this process: the same requests and the same rules, as `user`, without a network.
-    ///
-    /// Must be called within a tokio runtime. It cannot upgrade connections (exec, attach): those are for clients
-    /// outside the node.
-    pub fn client(&self, user: UserInfo) -> kube::Client {
-        let server = self.clone();
-        let service = tower::service_fn(move |request: Request<kube::client::Body>| {
-            let (server, user) = (server.clone(), user.clone());
-            let patience = Patience::default().body;
-            async move { Ok::<_, Infallible>(server.handle(request, patience, move |_| Ok((user, None))).await) }
-        });
-        kube::Client::new(service, "default")
-    }
-
     /// Serves clients of `listener` until it fails.
     ///
     /// # Errors
@@ -156,19 +142,22 @@ impl ApiServer {
         tokio::time::timeout(patience.head, connection).await?
     }
 
-    /// Who makes a request over the network, and their place.
+    /// Who makes a request over the network, and their place; they may do what they ask for.
     ///
     /// # Errors
-    /// 400, 401, 403 for an impersonation, 429.
+    /// 400, 401, 403, 429.
     fn enter(&self, certified: Option<&Certified>, parts: &Parts) -> Result<(UserInfo, Option<Seat>), ApiError> {
         let now = jiff::Timestamp::now().as_second();
         let user = authn::authenticate(self, certified, &parts.headers, now)?;
         let user = authn::impersonate(self, user, &parts.headers)?;
-        let seat = self.inner.flow.admit(&user, &authz::attributes(parts)?)?;
+        let asked = authz::attributes(parts)?;
+        let seat = self.inner.flow.admit(&user, &asked)?;
+        self.authorize(&user, &asked)?;
         Ok((user, seat))
     }
 
-    /// Answers one request, whose body may take `patience` to come.
+    /// Answers one request, whose body may take `patience` to come. `enter` says who makes it, and refuses who may not: before the
+    /// body is read, so that nobody fills the memory with what they may not send.
     pub(super) async fn handle<B>(
         &self,
         request: Request<B>,
@@ -184,11 +173,6 @@ impl ApiServer {
             Ok(entered) => entered,
             Err(error) => return reply::failure(&error),
         };
-        // Before the body is read: nobody fills the memory with what they may not send.
-        let allowed = authz::attributes(&parts).and_then(|asked| self.authorize(&user, &asked));
-        if let Err(error) = allowed {
-            return reply::failure(&error);
-        }
         let body = match tokio::time::timeout(patience, Limited::new(body, MAX_BODY).collect()).await {
             Ok(Ok(body)) => body.to_bytes(),
             Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
@@ -253,7 +237,7 @@ mod tests {
     }
 
     fn admin() -> UserInfo {
-        UserInfo::component("admin")
+        UserInfo::master("admin")
     }
 
     /// All that the server says until it hangs up.

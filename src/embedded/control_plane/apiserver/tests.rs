@@ -26,7 +26,7 @@ fn server_of(store: Store) -> ApiServer {
 }
 
 fn client(server: &ApiServer) -> kube::Client {
-    server.client(UserInfo::component("test"))
+    server.client(&Component::new(UserInfo::master("test"), "test"))
 }
 
 fn code(error: kube::Error) -> u16 {
@@ -73,7 +73,7 @@ async fn a_store_of_before_the_policy_gets_it_at_the_start() {
         }
     }
     let server = server_of(store);
-    let jane = server.client(UserInfo::new("jane", &[]));
+    let jane = server.client(&Component::new(UserInfo::new("jane", &[]), "test"));
     assert!(!jane.list_core_api_versions().await.unwrap().versions.is_empty());
     let pods: Api<Pod> = Api::default_namespaced(jane);
     assert_eq!(code(pods.list(&ListParams::default()).await.unwrap_err()), 403);
@@ -471,7 +471,7 @@ async fn ask(server: &ApiServer, method: &str, path: &str, media: &str, body: Ve
         .body(Full::new(Bytes::from(body)))
         .unwrap();
     let patience = patience::Patience::default().body;
-    let enter = |_: &http::request::Parts| Ok((UserInfo::component("test"), None));
+    let enter = |_: &http::request::Parts| Ok((UserInfo::master("test"), None));
     let response = server.handle(request, patience, enter).await;
     let code = response.status().as_u16();
     (code, response.into_body().collect().await.unwrap().to_bytes().to_vec())
@@ -665,7 +665,7 @@ async fn a_refusal_names_what_was_asked_as_kubernetes_does() {
         groups: Vec::new(),
         ..UserInfo::new("jane", &[])
     };
-    let pods: Api<Pod> = Api::default_namespaced(server().client(nobody));
+    let pods: Api<Pod> = Api::default_namespaced(server().client(&Component::new(nobody, "test")));
     let message = |error: kube::Error| match error {
         kube::Error::Api(status) => status.message.clone(),
         other => panic!("{other}"),

@@ -2,7 +2,7 @@
 //!
 //! Source: Kubernetes' "Certificate Signing Requests" (signers, lifetime), csrsigning and csrcleaner controllers.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -51,14 +51,16 @@ enum Fate {
 }
 
 /// Starts the controller.
-pub fn start(context: &Context, signer: Arc<Signer>) {
+pub fn start(context: &Context) {
     let queue = Queue::default();
     follow::objects(&context.informers.certificate_signing_requests, &queue);
     let inner = context.clone();
-    tokio::spawn(queue.run("certificate", context.stop.clone(), move |key| {
-        let (context, signer) = (inner.clone(), signer.clone());
-        async move { reconcile(&context, &signer, &key.name).await }
-    }));
+    context
+        .tasks
+        .spawn(queue.run("certificate", context.stop.clone(), move |key| {
+            let context = inner.clone();
+            async move { reconcile(&context, &context.signer, &key.name).await }
+        }));
 }
 
 async fn reconcile(context: &Context, signer: &Signer, name: &str) -> Result<Option<Duration>, kube::Error> {

@@ -63,10 +63,12 @@ pub fn start(context: &Context) {
         context: context.clone(),
         recorder: context.recorder.of("controllermanager", None),
     });
-    tokio::spawn(queue.run("disruption", context.stop.clone(), move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    }));
+    context
+        .tasks
+        .spawn(queue.run("disruption", context.stop.clone(), move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(&key).await }
+        }));
 }
 
 struct Controller {

@@ -57,11 +57,13 @@ pub fn start(context: &Context) {
             }
         }
     });
-    let context = context.clone();
-    tokio::spawn(queue.run("endpointslicemirroring", context.stop.clone(), move |key| {
-        let context = context.clone();
-        async move { reconcile(&context, &key).await }
-    }));
+    let inner = context.clone();
+    context
+        .tasks
+        .spawn(queue.run("endpointslicemirroring", context.stop.clone(), move |key| {
+            let context = inner.clone();
+            async move { reconcile(&context, &key).await }
+        }));
 }
 
 /// The Endpoints that a slice mirrors.

@@ -67,11 +67,13 @@ pub fn start(context: &Context) {
             }
         }
     });
-    let context = context.clone();
-    tokio::spawn(queue.run("endpoints", context.stop.clone(), move |key| {
-        let context = context.clone();
-        async move { reconcile(&context, &key).await }
-    }));
+    let inner = context.clone();
+    context
+        .tasks
+        .spawn(queue.run("endpoints", context.stop.clone(), move |key| {
+            let context = inner.clone();
+            async move { reconcile(&context, &key).await }
+        }));
 }
 
 async fn reconcile(context: &Context, key: &Key) -> Result<Option<Duration>, kube::Error> {

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::owner;
 use crate::embedded::{
-    informer::{Change, Informer, Key},
+    informer::{Change, Informer, Informers, Key},
     queue::Queue,
 };
 
@@ -28,6 +28,12 @@ pub fn changes<K: Watched>(informer: &Informer<K>, mut each: impl FnMut(&Change<
             each(&change);
         }
     });
+}
+
+/// Whether a namespace is there and stays.
+pub fn lives(cache: &Informers, namespace: &str) -> bool {
+    let namespace = cache.namespaces.get(&Key::new("", namespace));
+    namespace.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_none())
 }
 
 /// Queues every object that changes.

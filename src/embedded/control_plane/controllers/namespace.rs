@@ -32,10 +32,12 @@ pub fn start(context: &Context) {
         }
     });
     let inner = context.clone();
-    tokio::spawn(queue.run("namespace", context.stop.clone(), move |key| {
-        let context = inner.clone();
-        async move { reconcile(&context, &key.name).await }
-    }));
+    context
+        .tasks
+        .spawn(queue.run("namespace", context.stop.clone(), move |key| {
+            let context = inner.clone();
+            async move { reconcile(&context, &key.name).await }
+        }));
 }
 
 async fn reconcile(context: &Context, name: &str) -> Result<Option<Duration>, kube::Error> {

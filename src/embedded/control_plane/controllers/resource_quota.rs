@@ -75,10 +75,12 @@ pub fn start(context: &Context) {
     let controller = Arc::new(Controller {
         context: context.clone(),
     });
-    tokio::spawn(queue.run("resourcequota", context.stop.clone(), move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    }));
+    context
+        .tasks
+        .spawn(queue.run("resourcequota", context.stop.clone(), move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(&key).await }
+        }));
 }
 
 struct Controller {

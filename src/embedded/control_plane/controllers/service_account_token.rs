@@ -66,10 +66,12 @@ pub fn start(context: &Context) {
         }
     });
     let inner = context.clone();
-    tokio::spawn(queue.run("serviceaccount-token", context.stop.clone(), move |key| {
-        let context = inner.clone();
-        async move { reconcile(&context, &key).await }
-    }));
+    context
+        .tasks
+        .spawn(queue.run("serviceaccount-token", context.stop.clone(), move |key| {
+            let context = inner.clone();
+            async move { reconcile(&context, &key).await }
+        }));
 }
 
 fn is_token(secret: &Secret) -> bool {

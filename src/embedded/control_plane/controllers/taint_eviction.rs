@@ -81,10 +81,12 @@ pub fn start(context: &Context) {
         context: context.clone(),
         since: Mutex::default(),
     });
-    tokio::spawn(queue.run("taint-eviction", context.stop.clone(), move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    }));
+    context
+        .tasks
+        .spawn(queue.run("taint-eviction", context.stop.clone(), move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(&key).await }
+        }));
 }
 
 struct Controller {

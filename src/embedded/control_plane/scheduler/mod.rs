@@ -32,6 +32,7 @@ use crate::embedded::{
 };
 use crate::embedded::{
     queue::Queue,
+    tasks::Tasks,
     write::{delete_this, unless_gone},
 };
 use decide::{Cluster, Decision, decide};
@@ -39,8 +40,8 @@ use volumes::Volumes;
 
 const NAME: &str = "default-scheduler";
 
-/// Starts the scheduler.
-pub fn start(client: Client, informers: Informers, recorder: &Recorder, stop: CancellationToken) {
+/// Starts the scheduler, as one of `tasks`.
+pub fn start(client: Client, informers: Informers, recorder: &Recorder, tasks: &Tasks, stop: CancellationToken) {
     let queue = Queue::default();
     feed_from_pods(&informers, &queue);
     feed_from_claims(&informers, &queue);
@@ -49,12 +50,12 @@ pub fn start(client: Client, informers: Informers, recorder: &Recorder, stop: Ca
     again_when_changed(&informers.storage_classes, &informers, &queue, |_| true);
     again_when_changed(&informers.namespaces, &informers, &queue, relabels);
     let scheduler = Arc::new(Scheduler {
+        recorder: recorder.by(&client).of(NAME, None),
         client,
         informers,
-        recorder: recorder.of(NAME, None),
         assumed: Mutex::default(),
     });
-    tokio::spawn(queue.run("scheduler", stop, move |key| {
+    tasks.spawn(queue.run("scheduler", stop, move |key| {
         let scheduler = scheduler.clone();
         async move { scheduler.reconcile(&key).await }
     }));

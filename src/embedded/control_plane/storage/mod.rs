@@ -222,6 +222,18 @@ impl Store {
         }
     }
 
+    /// Whether what changes is kept as it is meant to be.
+    ///
+    /// # Errors
+    /// That nobody writes it to disk any more.
+    pub fn check(&self) -> Result<(), String> {
+        let ended = |journal: &Arc<Journal>| journal.written.has_changed().is_err();
+        match self.journal.as_ref().is_some_and(ended) {
+            true => Err("the writer of the cluster's state ended: see the node's log".to_owned()),
+            false => Ok(()),
+        }
+    }
+
     /// Writes what is left to disk. Blocks; changes after it are not kept.
     pub fn close(&self) {
         if let Some(journal) = &self.journal {

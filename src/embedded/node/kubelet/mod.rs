@@ -201,7 +201,7 @@ impl Kubelet {
         let inner = Arc::new(Inner {
             gate: Gate::open()?,
             ipam: Mutex::new(Ipam::new(config.pod_ips.0, config.pod_ips.1)),
-            recorder: recorder.of("kubelet", Some(&config.node_name)),
+            recorder: recorder.by(&client).of("kubelet", Some(&config.node_name)),
             client,
             informers,
             runtime,

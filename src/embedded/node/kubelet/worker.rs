@@ -530,7 +530,8 @@ impl Worker {
         let pods: Api<Pod> = Api::namespaced(self.inner.client.clone(), &self.pod.namespace().unwrap_or_default());
         let patch = json!({"metadata": {"uid": self.uid, "annotations": wanted}});
         match unless_gone(
-            pods.patch(&self.pod.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
+            // Annotations are with the status here: a kubelet writes nothing else of a pod.
+            pods.patch_status(&self.pod.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
                 .await,
         ) {
             Ok(_) => self.annotated = Some(wanted),

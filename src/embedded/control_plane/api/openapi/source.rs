@@ -28,14 +28,14 @@ pub fn definitions() -> Map<String, Value> {
     settings.definitions_path = "/components/schemas".into();
     let mut generator: SchemaGenerator = settings.into_generator();
     add!(generator,
-        core: Binding ConfigMap Endpoints Event LimitRange Namespace Node PersistentVolumeClaim PersistentVolume Pod
+        core: Binding ComponentStatus ConfigMap Endpoints Event LimitRange Namespace Node PersistentVolumeClaim PersistentVolume Pod
             PodTemplate ReplicationController ResourceQuota Secret ServiceAccount Service;
         events: Event;
         authentication: SelfSubjectReview TokenReview TokenRequest;
         authorization: LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview SubjectAccessReview;
         apiextensions: CustomResourceDefinition;
         apps: ControllerRevision DaemonSet Deployment ReplicaSet StatefulSet;
-        scale: Scale;
+        scale: HorizontalPodAutoscaler Scale;
         autoscaling: HorizontalPodAutoscaler;
         batch: CronJob Job;
         certificates: CertificateSigningRequest;

@@ -18,6 +18,10 @@ pub fn core(kind: &str) -> Option<Layout> {
             columns: "Name|Status|Roles|Age|Version|*Internal-IP|*External-IP|*OS-Image|*Kernel-Version|*Container-Runtime",
             row: node,
         },
+        "ComponentStatus" => Layout {
+            columns: "Name|Status|Message|Error",
+            row: component,
+        },
         "PersistentVolume" => Layout {
             columns: "Name|Capacity|Access Modes|Reclaim Policy|Status|Claim|StorageClass|VolumeAttributesClass|Reason|Age|*VolumeMode",
             row: volume,
@@ -56,6 +60,17 @@ pub fn layout(kind: &str) -> Option<Layout> {
         },
         _ => return None,
     })
+}
+
+fn component(o: Object<'_>, _: Timestamp) -> Vec<Value> {
+    let healthy = o.items("conditions").find(|c| c.str("type") == "Healthy");
+    let status = match healthy.map(|c| c.str("status")) {
+        Some("True") => "Healthy",
+        Some(_) => "Unhealthy",
+        None => "Unknown",
+    };
+    let said = |field| json!(healthy.map_or("", |c| c.str(field)));
+    vec![name(o), json!(status), said("message"), said("error")]
 }
 
 fn node(o: Object<'_>, now: Timestamp) -> Vec<Value> {

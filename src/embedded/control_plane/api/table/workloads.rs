@@ -228,7 +228,18 @@ fn autoscaler(o: Object<'_>, now: Timestamp) -> Vec<Value> {
         o.str("spec.scaleTargetRef.kind"),
         o.str("spec.scaleTargetRef.name")
     );
-    let targets: Vec<String> = o.items("spec.metrics").map(|metric| target(o, metric)).collect();
+    let mut targets: Vec<String> = o.items("spec.metrics").map(|metric| target(o, metric)).collect();
+    // autoscaling/v1 has the one metric as fields.
+    let cpu = o.at("spec.targetCPUUtilizationPercentage");
+    if cpu.is_set() {
+        let current = o.at("status.currentCPUUtilizationPercentage");
+        let current = if current.is_set() {
+            format!("{}%", current.text())
+        } else {
+            super::text::UNKNOWN.to_owned()
+        };
+        targets.push(format!("cpu: {current}/{}%", cpu.text()));
+    }
     let least = o.at("spec.minReplicas");
     vec![
         name(o),

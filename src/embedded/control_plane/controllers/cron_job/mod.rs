@@ -33,10 +33,12 @@ pub fn start(context: &Context) {
         context: context.clone(),
         recorder: context.recorder.of("cronjob-controller", None),
     });
-    tokio::spawn(queue.run("cronjob", context.stop.clone(), move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    }));
+    context
+        .tasks
+        .spawn(queue.run("cronjob", context.stop.clone(), move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(&key).await }
+        }));
 }
 
 struct Controller {

@@ -67,10 +67,12 @@ pub fn start(context: &Context) {
         recorder: context.recorder.of("daemonset-controller", None),
         failures: Mutex::default(),
     });
-    tokio::spawn(queue.run("daemonset", context.stop.clone(), move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    }));
+    context
+        .tasks
+        .spawn(queue.run("daemonset", context.stop.clone(), move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(&key).await }
+        }));
 }
 
 /// How often pods of a node failed in a row, and until when the next one is left alone.

@@ -54,10 +54,12 @@ pub fn start(context: &Context) {
     let controller = Arc::new(Controller {
         context: context.clone(),
     });
-    tokio::spawn(queue.run("deployment", context.stop.clone(), move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    }));
+    context
+        .tasks
+        .spawn(queue.run("deployment", context.stop.clone(), move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(&key).await }
+        }));
 }
 
 fn enqueue_owners(queue: &Queue, cache: &crate::embedded::informer::Informers, change: &Change<ReplicaSet>) {

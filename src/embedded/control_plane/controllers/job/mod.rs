@@ -15,7 +15,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, ResourceExt,
+    Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::json;
@@ -32,6 +32,9 @@ use pod::FINALIZER;
 
 /// The value of `managedBy` that means this controller.
 const NAME: &str = "kubernetes.io/job-controller";
+
+/// The account that deletes Jobs whose time is over: Kubernetes' TTL-after-finished controller.
+pub const TTL_ACCOUNT: &str = "ttl-after-finished-controller";
 
 /// Starts the controller.
 pub fn start(context: &Context) {
@@ -68,16 +71,19 @@ pub fn start(context: &Context) {
     let controller = Arc::new(Controller {
         context: context.clone(),
         recorder: context.recorder.of("job-controller", None),
+        ttl: context.of(TTL_ACCOUNT).client,
     });
     let releasing = controller.clone();
-    tokio::spawn(queue.run("job", context.stop.clone(), move |key| {
+    context.tasks.spawn(queue.run("job", context.stop.clone(), move |key| {
         let controller = controller.clone();
         async move { controller.reconcile(&key).await }
     }));
-    tokio::spawn(orphans.run("job-orphans", context.stop.clone(), move |key| {
-        let controller = releasing.clone();
-        async move { controller.free(&key).await }
-    }));
+    context
+        .tasks
+        .spawn(orphans.run("job-orphans", context.stop.clone(), move |key| {
+            let controller = releasing.clone();
+            async move { controller.free(&key).await }
+        }));
 }
 
 type Owner = k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -105,6 +111,8 @@ fn is_foreign(job: &Job) -> bool {
 
 struct Controller {
     context: Context,
+    /// Deletes Jobs whose time is over.
+    ttl: Client,
     recorder: Recorder,
 }
 
@@ -258,7 +266,7 @@ impl Controller {
 
     /// Deletes a Job, and what it made before it.
     async fn expire(&self, job: &Job) -> Result<Option<Duration>, kube::Error> {
-        let jobs: Api<Job> = Api::namespaced(self.context.client.clone(), &job.namespace().unwrap_or_default());
+        let jobs: Api<Job> = Api::namespaced(self.ttl.clone(), &job.namespace().unwrap_or_default());
         let params = DeleteParams::foreground().preconditions(Preconditions {
             uid: job.uid(),
             resource_version: job.resource_version(),

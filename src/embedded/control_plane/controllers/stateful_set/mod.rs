@@ -65,10 +65,12 @@ pub fn start(context: &Context) {
     let controller = Arc::new(Controller {
         context: context.clone(),
     });
-    tokio::spawn(queue.run("statefulset", context.stop.clone(), move |key| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    }));
+    context
+        .tasks
+        .spawn(queue.run("statefulset", context.stop.clone(), move |key| {
+            let controller = controller.clone();
+            async move { controller.reconcile(&key).await }
+        }));
 }
 
 struct Controller {

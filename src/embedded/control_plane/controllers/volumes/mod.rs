@@ -17,7 +17,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::{
-    Api, ResourceExt,
+    Api, Client, ResourceExt,
     api::{ListParams, PostParams},
 };
 
@@ -41,6 +41,10 @@ const STORAGE_PROVISIONER: [&str; 2] = [
 ];
 /// Keeps a claim until no pod uses it.
 const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
+
+/// The account that lets claims go which nobody uses any more: Kubernetes' PVC protection controller. All else here is the
+/// volume binder's, as it is in Kubernetes where the provisioner is no program of its own.
+pub const PROTECTION_ACCOUNT: &str = "pvc-protection-controller";
 
 /// Starts the controller.
 pub fn start(context: &Context) {
@@ -95,18 +99,21 @@ pub fn start(context: &Context) {
     let controller = Arc::new(Controller {
         binder: context.recorder.of("persistentvolume-controller", None),
         provisioner: context.recorder.of(PROVISIONER, None),
+        protection: context.of(PROTECTION_ACCOUNT).client,
         context: context.clone(),
     });
-    tokio::spawn(queue.run("persistentvolume", context.stop.clone(), move |key| {
-        let controller = controller.clone();
-        async move {
-            if key.namespace.is_empty() {
-                controller.volume(&key).await
-            } else {
-                controller.claim(&key).await
+    context
+        .tasks
+        .spawn(queue.run("persistentvolume", context.stop.clone(), move |key| {
+            let controller = controller.clone();
+            async move {
+                if key.namespace.is_empty() {
+                    controller.volume(&key).await
+                } else {
+                    controller.claim(&key).await
+                }
             }
-        }
-    }));
+        }));
 }
 
 fn is_pending(claim: &PersistentVolumeClaim) -> bool {
@@ -169,6 +176,7 @@ async fn remove(dir: &Path) -> std::io::Result<()> {
 
 struct Controller {
     context: Context,
+    protection: Client,
     binder: Recorder,
     provisioner: Recorder,
 }
@@ -176,6 +184,11 @@ struct Controller {
 impl Controller {
     fn claims(&self, namespace: &str) -> Api<PersistentVolumeClaim> {
         Api::namespaced(self.context.client.clone(), namespace)
+    }
+
+    async fn replace_claim(&self, claim: &PersistentVolumeClaim) -> Result<PersistentVolumeClaim, kube::Error> {
+        self.replace(self.claims(&claim.namespace().unwrap_or_default()), claim)
+            .await
     }
 
     fn volumes(&self) -> Api<PersistentVolume> {
@@ -239,7 +252,7 @@ impl Controller {
         }
         let namespace = claim.namespace().unwrap_or_default();
         // Asked anew: the cache may not know of a pod yet that came before the deletion.
-        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), &namespace);
+        let pods: Api<Pod> = Api::namespaced(self.protection.clone(), &namespace);
         let pods = pods.list(&ListParams::default()).await?;
         let name = claim.name_any();
         let uses = |pod: &Pod| {
@@ -251,12 +264,16 @@ impl Controller {
         }
         let mut free = claim.clone();
         free.finalizers_mut().retain(|finalizer| finalizer != CLAIM_PROTECTION);
-        self.replace_claim(&free).await?;
+        self.replace(Api::namespaced(self.protection.clone(), &namespace), &free)
+            .await?;
         Ok(())
     }
 
-    async fn replace_claim(&self, claim: &PersistentVolumeClaim) -> Result<PersistentVolumeClaim, kube::Error> {
-        let api = self.claims(&claim.namespace().unwrap_or_default());
+    async fn replace(
+        &self,
+        api: Api<PersistentVolumeClaim>,
+        claim: &PersistentVolumeClaim,
+    ) -> Result<PersistentVolumeClaim, kube::Error> {
         let written = api.replace(&claim.name_any(), &PostParams::default(), claim).await?;
         // The last finalizer's going is a deletion: that is the watch's to tell.
         if !(written.metadata.deletion_timestamp.is_some() && written.finalizers().is_empty()) {

@@ -184,12 +184,30 @@ pub const CLUSTER_ROLES: &[RoleRow] = &[
             "* | core | nodes/log nodes/metrics nodes/proxy nodes/spec nodes/stats",
         ],
     ),
-    // This cluster's own: it keeps the NetworkPolicies.
+    // This cluster's own: it keeps the NetworkPolicies. What it follows, it has from the shared informers.
+    role("system:network-policy", &["list | networking.k8s.io | networkpolicies"]),
+    // This cluster's own: one watch of each kind for all parts of the node.
     role(
-        "system:network-policy",
+        "system:shared-informers",
         &[
-            "read | core | namespaces nodes pods",
-            "read | networking.k8s.io | networkpolicies",
+            "list watch | core | configmaps endpoints namespaces nodes persistentvolumeclaims persistentvolumes pods \
+             resourcequotas secrets serviceaccounts services",
+            "list watch | apps | controllerrevisions daemonsets deployments replicasets statefulsets",
+            "list watch | batch | cronjobs jobs",
+            "list watch | certificates.k8s.io | certificatesigningrequests",
+            "list watch | discovery.k8s.io | endpointslices",
+            "list watch | networking.k8s.io | networkpolicies",
+            "list watch | policy | poddisruptionbudgets",
+            "list watch | rbac.authorization.k8s.io | clusterroles",
+            "list watch | storage.k8s.io | storageclasses",
+        ],
+    ),
+    // kubeadm's, with the manifest of CoreDNS.
+    role(
+        "system:coredns",
+        &[
+            "list watch | core | endpoints services pods namespaces",
+            "list watch | discovery.k8s.io | endpointslices",
         ],
     ),
     role("system:kube-dns", &["list watch | core | endpoints services"]),
@@ -298,13 +316,36 @@ pub const BINDINGS: &[(&str, &str)] = &[
     ("system:node-proxier", "User:system:kube-proxy"),
     ("system:kube-controller-manager", "User:system:kube-controller-manager"),
     ("system:kube-dns", "ServiceAccount:kube-system/kube-dns"),
+    ("system:coredns", "ServiceAccount:kube-system/coredns"),
     ("system:network-policy", "User:system:network-policy"),
+    ("system:shared-informers", "User:system:shared-informers"),
     ("system:kube-scheduler", "User:system:kube-scheduler"),
     ("system:volume-scheduler", "User:system:kube-scheduler"),
 ];
 
 /// Roles: namespace, name, rules.
 pub const LOCAL_ROLES: &[(&str, &str, &[&str])] = &[
+    // This cluster's own: the Services of the API and of DNS, whose names `create` cannot be held to.
+    (
+        "default",
+        "system:cluster-services",
+        &[
+            "create | core | services endpoints",
+            "get update | core | services endpoints | kubernetes",
+            "create | discovery.k8s.io | endpointslices",
+            "get update | discovery.k8s.io | endpointslices | kubernetes",
+        ],
+    ),
+    (
+        "kube-system",
+        "system:cluster-services",
+        &[
+            "create | core | services endpoints",
+            "get update | core | services endpoints | kube-dns",
+            "create | discovery.k8s.io | endpointslices",
+            "get update | discovery.k8s.io | endpointslices | kube-dns",
+        ],
+    ),
     (
         "kube-system",
         "extension-apiserver-authentication-reader",
@@ -352,6 +393,18 @@ pub const LOCAL_ROLES: &[(&str, &str, &[&str])] = &[
 
 /// RoleBindings: namespace, name, role, who has it.
 pub const LOCAL_BINDINGS: &[(&str, &str, &str, &str)] = &[
+    (
+        "default",
+        "system:cluster-services",
+        "system:cluster-services",
+        "User:system:cluster-services",
+    ),
+    (
+        "kube-system",
+        "system:cluster-services",
+        "system:cluster-services",
+        "User:system:cluster-services",
+    ),
     (
         "kube-system",
         "system::extension-apiserver-authentication-reader",
