@@ -26,9 +26,11 @@ impl fmt::Display for Version {
     }
 }
 
-/// The oldest kubectl that the whole table is promised for. Those before ask for kinds and an OpenAPI document that are not served
-/// any more, or not here; what they can do is held by `tests/streams.rs`.
+/// The oldest kubectl that the whole table is promised for. Of those before, that of Debian 12 is run too ([`OLD`]): it cannot do
+/// what came after it, as the table says line by line.
 const SUPPORTED: Version = Version(1, 27);
+/// Debian 12's: it speaks SPDY alone, and asks for `/openapi/v2`.
+pub const OLD: Version = Version(1, 20);
 
 /// One kubectl.
 pub struct Kubectl {
@@ -37,7 +39,8 @@ pub struct Kubectl {
 }
 
 /// Every version once: the one on `PATH`, what stands beside it as `kubectl.*` (a dispatcher's choices), and the peers that
-/// `scripts/setup.sh test` places. Of these the newest and the oldest that is supported, unless `ZTLAB_COMPAT_KUBECTL` asks for others.
+/// `scripts/setup.sh test` places. Of these the newest, the oldest that is supported and Debian 12's, unless
+/// `ZTLAB_COMPAT_KUBECTL` asks for others.
 pub fn find() -> Vec<Kubectl> {
     let mut candidates = Vec::new();
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -66,10 +69,14 @@ pub fn find() -> Vec<Kubectl> {
     let kubectls = found.into_iter().rev().map(|(version, path)| Kubectl { path, version });
     let mut kubectls: Vec<Kubectl> = kubectls.collect();
     if wanted.is_none() && !all {
-        kubectls.retain(|kubectl| kubectl.version >= SUPPORTED);
-    }
-    if wanted.is_none() && !all && kubectls.len() > 2 {
-        kubectls.drain(1..kubectls.len() - 1);
+        let supported = || {
+            kubectls
+                .iter()
+                .map(|kubectl| kubectl.version)
+                .filter(|version| *version >= SUPPORTED)
+        };
+        let chosen = [supported().max(), supported().min(), Some(OLD)];
+        kubectls.retain(|kubectl| chosen.contains(&Some(kubectl.version)));
     }
     kubectls
 }

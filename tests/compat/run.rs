@@ -7,6 +7,8 @@ use std::{
     process::{Command as Process, Stdio},
 };
 
+use ztlab::embedded::control_plane::apiserver::REFUSED;
+
 use crate::{
     common::{Home, ordinary_user},
     compare::{Shown, judge},
@@ -145,6 +147,12 @@ impl<'a> Bench<'a> {
 
 impl Drop for Bench<'_> {
     fn drop(&mut self) {
+        let log = self.home.path().join("state/ztlab/clusters/compat/node.log");
+        let log = fs::read_to_string(log).unwrap_or_default();
+        let refusals: Vec<&str> = log.lines().filter(|line| line.contains(REFUSED)).collect();
+        if !std::thread::panicking() {
+            assert!(refusals.is_empty(), "{}", refusals.join("\n"));
+        }
         self.home.ztlab(&["cluster", "delete", "compat"]);
     }
 }
