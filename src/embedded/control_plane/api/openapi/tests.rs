@@ -83,11 +83,21 @@ fn version_two_has_every_kind_and_says_nothing_that_it_cannot() {
     let document: Value = serde_json::from_slice(&bytes).expect("JSON");
     let definitions = document["definitions"].as_object().expect("definitions");
     let text = document.to_string();
-    for reference in text.split("\"$ref\":\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+    for reference in text
+        .split("\"$ref\":\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next())
+    {
         let name = reference.strip_prefix("#/definitions/").expect("a definition");
         assert!(definitions.contains_key(name), "{name}");
     }
-    for open in ["\"oneOf\":[", "\"anyOf\":[", "\"allOf\":[", "\"nullable\":true", "\"content\":{\"application"] {
+    for open in [
+        "\"oneOf\":[",
+        "\"anyOf\":[",
+        "\"allOf\":[",
+        "\"nullable\":true",
+        "\"content\":{\"application",
+    ] {
         assert!(!text.contains(open), "{open}");
     }
     for resource in registry.iter() {
@@ -98,7 +108,8 @@ fn version_two_has_every_kind_and_says_nothing_that_it_cannot() {
     let pod = &document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"];
     let names = |list: &Value| -> Vec<String> {
         let all = list.as_array().expect("parameters").iter();
-        all.map(|one| one["name"].as_str().expect("a name").to_owned()).collect()
+        all.map(|one| one["name"].as_str().expect("a name").to_owned())
+            .collect()
     };
     assert_eq!(names(&pod["parameters"]), ["namespace", "name"]);
     assert_eq!(
@@ -116,7 +127,10 @@ fn version_two_has_every_kind_and_says_nothing_that_it_cannot() {
     );
     let strategy = &definitions["io.k8s.api.apps.v1.DeploymentSpec"]["properties"]["strategy"];
     assert_eq!(strategy["x-kubernetes-patch-strategy"], "retainKeys");
-    assert_eq!(definitions["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]["type"], "string");
+    assert_eq!(
+        definitions["io.k8s.apimachinery.pkg.util.intstr.IntOrString"]["type"],
+        "string"
+    );
     assert_eq!(v2(&registry, Form::Json), (bytes, hash.clone()));
     let (protobuf, other) = v2(&registry, Form::Protobuf);
     assert_ne!(hash, other);
