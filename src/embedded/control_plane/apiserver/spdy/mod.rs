@@ -28,3 +28,23 @@ pub fn fuzz(bytes: &[u8], piece: usize) {
         let _ = session.take_output();
     }
 }
+
+/// What a client sends that opens a stream of each of these kinds.
+#[cfg(test)]
+pub fn opening(kinds: &[&str]) -> Vec<u8> {
+    let mut encoder = frame::Encoder::new();
+    let mut bytes = Vec::new();
+    for (kind, stream) in kinds.iter().zip((1..).step_by(2)) {
+        let headers = vec![("streamtype".to_owned(), (*kind).to_owned())];
+        let syn = frame::Frame::SynStream {
+            stream,
+            associated: 0,
+            priority: 0,
+            fin: false,
+            unidirectional: false,
+            headers,
+        };
+        encoder.write(&syn, &mut bytes);
+    }
+    bytes
+}

@@ -45,6 +45,12 @@ impl Wanted {
             structured: !matches!(protocol, "v2.channel.k8s.io" | "v3.channel.k8s.io"),
         }
     }
+
+    /// How many streams they are, with that of the end.
+    fn count(self) -> usize {
+        let asked = [self.stdin, self.stdout, self.stderr, self.resize];
+        1 + asked.into_iter().filter(|asked| *asked).count()
+    }
 }
 
 #[derive(Default)]
@@ -57,18 +63,20 @@ struct Client {
 }
 
 impl Client {
-    /// Waits until the client has opened all that is wanted; `false` when it does not.
+    /// Waits until the client has opened as many as are wanted; `false` when it does not. Which they are is not asked, as the
+    /// kubelet does not: a client that asks for a terminal and takes none opens standard error instead of `resize`.
     async fn open(&mut self, connection: &mut Connection, wanted: Wanted) -> bool {
-        while !self.complete(wanted) {
+        let mut missing = wanted.count();
+        while missing > 0 || self.error.is_none() {
             let Some(opened) = connection.opened().await else {
                 return false;
             };
             let kind = spdy::value(&opened.headers, "streamtype").unwrap_or_default();
             let place = match kind {
                 "error" => &mut self.error,
-                "stdin" if wanted.stdin => &mut self.stdin,
-                "stdout" if wanted.stdout => &mut self.stdout,
-                "stderr" if wanted.stderr => &mut self.stderr,
+                "stdin" => &mut self.stdin,
+                "stdout" => &mut self.stdout,
+                "stderr" => &mut self.stderr,
                 "resize" => &mut self.resize,
                 _ => {
                     tracing::debug!(kind, "a stream that nobody asked for");
@@ -80,17 +88,10 @@ impl Client {
                 opened.outgoing.reset();
             } else {
                 *place = Some(opened);
+                missing = missing.saturating_sub(1);
             }
         }
         true
-    }
-
-    fn complete(&self, wanted: Wanted) -> bool {
-        self.error.is_some()
-            && self.stdin.is_some() == wanted.stdin
-            && self.stdout.is_some() == wanted.stdout
-            && self.stderr.is_some() == wanted.stderr
-            && (self.resize.is_some() || !wanted.resize)
     }
 }
 
@@ -284,6 +285,35 @@ mod tests {
         let mut said = Vec::new();
         let read = tokio::time::timeout(Duration::from_secs(60), near.read_to_end(&mut said)).await;
         read.expect("the connection ends").unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_wants_a_terminal_may_open_standard_error_for_the_sizes() {
+        let (mut near, far) = tokio::io::duplex(4096);
+        let options = ExecOptions {
+            stdout: true,
+            tty: true,
+            ..ExecOptions::default()
+        };
+        let wanted = Wanted::of(&options, "v4.channel.k8s.io");
+        let refused = Status {
+            message: Some("no such program".to_owned()),
+            ..Status::default()
+        };
+        let opened = spdy::opening(&["error", "stdout", "stderr"]);
+        near.write_all(&opened).await.unwrap();
+        let never = Duration::from_secs(3600);
+        let serving = tokio::spawn(carry(spdy::serve(far), wanted, never, Err(Box::new(refused))));
+        let mut said = Vec::new();
+        let end = async {
+            while !String::from_utf8_lossy(&said).contains("no such program") {
+                assert!(near.read_buf(&mut said).await.unwrap() > 0, "hung up");
+            }
+        };
+        let heard = tokio::time::timeout(Duration::from_secs(60), end).await;
+        heard.expect("the server waits for another stream");
+        drop(near);
+        serving.await.unwrap();
     }
 
     #[test]
