@@ -3,16 +3,30 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "netpol/book.rs"]
+mod book;
 #[path = "netpol/cases.rs"]
 mod cases;
 #[path = "netpol/changes.rs"]
 mod changes;
 #[path = "netpol/evaluator.rs"]
 mod evaluator;
+#[path = "netpol/hammer.rs"]
+mod hammer;
+#[path = "netpol/handover.rs"]
+mod handover;
 #[path = "netpol/lab.rs"]
 mod lab;
+#[path = "netpol/model.rs"]
+mod model;
+#[path = "common/nft.rs"]
+mod nft;
+#[path = "netpol/rules.rs"]
+mod rules;
 #[path = "netpol/stress.rs"]
 mod stress;
+#[path = "netpol/traffic.rs"]
+mod traffic;
 
 use std::time::Instant;
 

@@ -9,6 +9,8 @@ mod endpoints;
 mod lab;
 #[path = "services/names.rs"]
 mod names;
+#[path = "common/nft.rs"]
+mod nft;
 #[path = "services/policies.rs"]
 mod policies;
 #[path = "services/readiness.rs"]

@@ -115,6 +115,8 @@ struct State<K> {
     /// Uids whose deletion the watch told last, and at which revision. The answer to a write may come after the watch has told that
     /// another deleted the object: taken in, it would stay forever, for the watch never speaks of it again.
     past: VecDeque<(String, u64)>,
+    /// The newest revision of an object in the list that is coming in. The list's own, which is not older, is not told here.
+    listed: u64,
     subscribers: Vec<mpsc::UnboundedSender<Change<K>>>,
 }
 
@@ -187,6 +189,7 @@ fn revision<K: Resource>(object: &K) -> u64 {
 pub struct Informer<K> {
     state: Arc<Mutex<State<K>>>,
     synced: watch::Receiver<bool>,
+    told: Arc<watch::Sender<u64>>,
 }
 
 impl<K> Clone for Informer<K> {
@@ -194,6 +197,7 @@ impl<K> Clone for Informer<K> {
         Self {
             state: self.state.clone(),
             synced: self.synced.clone(),
+            told: self.told.clone(),
         }
     }
 }
@@ -209,9 +213,11 @@ where
             objects: HashMap::new(),
             gone: HashSet::new(),
             past: VecDeque::new(),
+            listed: 0,
             subscribers: Vec::new(),
         }));
-        let informer = Self { state, synced };
+        let told = Arc::new(watch::Sender::new(0));
+        let informer = Self { state, synced, told };
         let worker = informer.clone();
         tokio::spawn(async move {
             let stream = watcher(Api::<K>::all(client), watcher::Config::default()).default_backoff();
@@ -234,10 +240,19 @@ where
 
     fn take(&self, event: watcher::Event<K>, listed: &mut HashSet<Key>, synced: &watch::Sender<bool>) {
         let mut state = self.lock();
+        let told = match &event {
+            watcher::Event::Apply(object) | watcher::Event::Delete(object) => revision(object),
+            watcher::Event::InitDone => state.listed,
+            watcher::Event::Init | watcher::Event::InitApply(_) => 0,
+        };
         match event {
-            watcher::Event::Init => listed.clear(),
+            watcher::Event::Init => {
+                listed.clear();
+                state.listed = 0;
+            }
             watcher::Event::InitApply(object) => {
                 listed.insert(Key::of(&object));
+                state.listed = state.listed.max(revision(&object));
                 state.apply(object);
             }
             watcher::Event::InitDone => {
@@ -267,6 +282,17 @@ where
                 }
             }
         }
+        self.told.send_if_modified(|before| {
+            let more = told > *before;
+            *before = told.max(*before);
+            more
+        });
+    }
+
+    /// The revision up to which the watch has told of every change, to subscribers too. What this process wrote itself may be
+    /// known here already and be newer.
+    pub fn told(&self) -> watch::Receiver<u64> {
+        self.told.subscribe()
     }
 
     /// Waits until the first list is in.
@@ -483,12 +509,14 @@ mod tests {
             objects: HashMap::new(),
             gone: HashSet::new(),
             past: VecDeque::new(),
+            listed: 0,
             subscribers: Vec::new(),
         };
         (
             Informer {
                 state: Arc::new(Mutex::new(state)),
                 synced,
+                told: Arc::new(watch::Sender::new(0)),
             },
             tell,
         )
@@ -545,5 +573,29 @@ mod tests {
         }
         assert_eq!(informer.all().iter().map(|o| o.name_any()).collect::<Vec<_>>(), ["b"]);
         assert!(*informer.synced.borrow());
+    }
+
+    #[test]
+    fn what_the_watch_has_told_is_in_order_whatever_was_written_ahead() {
+        let (informer, tell) = informer();
+        let told = informer.told();
+        let mut listed = HashSet::new();
+        informer.wrote(object("mine", "1", 9));
+        assert_eq!(*told.borrow(), 0, "the watch has said nothing yet");
+        for (event, expected) in [
+            (watcher::Event::Init, 0),
+            (watcher::Event::InitApply(object("a", "2", 4)), 0),
+            (watcher::Event::InitDone, 4),
+            (watcher::Event::Apply(object("b", "3", 7)), 7),
+            (watcher::Event::Delete(object("b", "3", 8)), 8),
+            (watcher::Event::Apply(object("mine", "1", 9)), 9),
+            // a list of later, all of whose objects are older
+            (watcher::Event::Init, 9),
+            (watcher::Event::InitApply(object("a", "2", 4)), 9),
+            (watcher::Event::InitDone, 9),
+        ] {
+            informer.take(event, &mut listed, &tell);
+            assert_eq!(*told.borrow(), expected);
+        }
     }
 }

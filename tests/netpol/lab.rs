@@ -29,7 +29,7 @@ pub const LIMIT: Duration = Duration::from_secs(90);
 pub const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 pub const PODS: [&str; 3] = ["a", "b", "c"];
 pub const PORTS: [(&str, u16); 4] = [("TCP", 80), ("TCP", 81), ("UDP", 80), ("UDP", 81)];
-const IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.47";
+pub const IMAGE: &str = "registry.k8s.io/e2e-test-images/agnhost:2.47";
 
 /// A cluster of the test's own.
 pub struct Lab {
@@ -105,6 +105,38 @@ impl Lab {
         let all = fs::read_to_string(self.home.path().join("state/ztlab/clusters/t/node.log")).unwrap_or_default();
         let lines: Vec<&str> = all.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// A directory for files of the test.
+    pub fn directory(&self) -> &std::path::Path {
+        self.home.path()
+    }
+
+    /// Runs a line of shell as somebody at this cluster's machine would.
+    pub fn shell(&self, line: &str) -> Output {
+        let path = format!("{}:{}", self.home.path().display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", line])
+            .env("PATH", path)
+            .env("KUBECONFIG", self.home.path().join("state/ztlab/clusters/t/kubeconfig"));
+        in_home(&mut command, &self.home, self.uid);
+        command.output().unwrap()
+    }
+
+    /// The node's table of policies, as nft shows it.
+    pub fn rules(&self) -> String {
+        let lock = fs::read(self.home.path().join("state/ztlab/clusters/t/lock")).unwrap();
+        let lock: Value = serde_json::from_slice(&lock).unwrap();
+        let pid = lock["node"]["pid"].as_u64().unwrap();
+        let mut command = Command::new("nsenter");
+        command.args(crate::nft::list(pid, "ztlab-policy"));
+        if let Some(uid) = self.uid {
+            command.uid(uid).gid(uid);
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        crate::nft::in_order(&String::from_utf8_lossy(&output.stdout))
     }
 
     pub async fn namespace(&self, name: &str) {
@@ -349,21 +381,24 @@ impl Drop for Lab {
 
 fn ztlab(home: &tempfile::TempDir, program: &PathBuf, uid: Option<u32>, args: &[&str]) -> Output {
     let mut command = Command::new(program);
+    command.args(args).env(
+        "RUST_LOG",
+        std::env::var("NETPOL_LOG").unwrap_or_else(|_| "info".to_owned()),
+    );
+    in_home(&mut command, home, uid);
+    command.output().unwrap()
+}
+
+fn in_home(command: &mut Command, home: &tempfile::TempDir, uid: Option<u32>) {
     command
-        .args(args)
         .env("XDG_STATE_HOME", home.path().join("state"))
         .env("XDG_RUNTIME_DIR", home.path().join("run"))
         .env("HOME", home.path().join("state"))
-        .env(
-            "RUST_LOG",
-            std::env::var("NETPOL_LOG").unwrap_or_else(|_| "info".to_owned()),
-        )
         .current_dir(home.path())
         .stdin(Stdio::null());
     if let Some(uid) = uid {
         command.uid(uid).gid(uid);
     }
-    command.output().unwrap()
 }
 
 pub fn named(pod: &Pod) -> String {

@@ -1,12 +1,10 @@
 //! The kernel's rules for a small set of Services, as nft shows them.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
 use super::{
     lab::{self, Lab},
-    service,
+    nft, service,
 };
 
 /// An EndpointSlice written by hand.
@@ -22,56 +20,18 @@ pub fn slice(service: &str, ports: Value, addresses: &[&str]) -> Value {
 
 /// `nft list table` in the node's network namespace; `None` where this machine has no nft.
 fn table(lab: &Lab) -> Option<String> {
-    if Command::new("/usr/sbin/nft").arg("--version").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "CI must have nft");
-        eprintln!("SKIPPED: there is no nft");
+    if !nft::there() {
         return None;
     }
     let lock: Value = serde_json::from_slice(&std::fs::read(lab.dir().join("lock")).unwrap()).unwrap();
-    let pid = lock["node"]["pid"].to_string();
+    let pid = lock["node"]["pid"].as_u64().unwrap();
     let output = lab
         .command("nsenter")
-        .args([
-            "-t",
-            &pid,
-            "-U",
-            "-n",
-            "--preserve-credentials",
-            "/usr/sbin/nft",
-            "list",
-            "table",
-            "ip",
-            "ztlab-services",
-        ])
+        .args(nft::list(pid, "ztlab-services"))
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", lab::text(&output.stderr));
-    Some(in_order(&lab::text(&output.stdout)))
-}
-
-/// The kernel keeps elements by a hash that differs from run to run, and chains as they were made: in order of their names
-/// here, an element a line. Newer nft counts the elements of a set.
-fn in_order(table: &str) -> String {
-    let lines = table
-        .lines()
-        .map(|line| line.split("\t# count").next().unwrap_or_default());
-    let table = lines.collect::<Vec<_>>().join("\n");
-    let table = table.trim_end().trim_end_matches('}');
-    let (head, blocks) = table.split_once('\n').unwrap();
-    let mut blocks: Vec<String> = blocks.split("\n\n").map(block_in_order).collect();
-    blocks.sort();
-    format!("{head}\n{}\n}}\n", blocks.join("\n\n"))
-}
-
-fn block_in_order(block: &str) -> String {
-    let Some((head, rest)) = block.split_once("elements = {") else {
-        return block.trim_end().to_owned();
-    };
-    let (elements, tail) = rest.split_once('}').unwrap();
-    let mut elements: Vec<&str> = elements.split(',').map(str::trim).collect();
-    elements.sort_unstable();
-    let elements: String = elements.iter().map(|element| format!("\t\t\t{element}\n")).collect();
-    format!("{head}elements = {{\n{elements}\t\t}}{}", tail.trim_end())
+    Some(nft::in_order(&lab::text(&output.stdout)))
 }
 
 fn as_nft_shows_them(lab: &Lab) {

@@ -19,7 +19,7 @@ use crate::embedded::node::{
 
 use super::{
     plan::{Direction, Member, Operation, made, plan},
-    rules::{ITSELF, Match, Rule, RuleSet, Set, Verdict},
+    rules::{ITSELF, ITSELF_NOTE, Match, Rule, RuleSet, Set, Verdict},
 };
 
 /// A transaction that has grown to this many bytes is committed: the send buffer of an ordinary user is some 200 KiB.
@@ -59,7 +59,7 @@ impl KernelRules {
         for map in [EGRESS, INGRESS] {
             to.add_verdict_map(map, &[Type::Address]);
         }
-        to.add_set(ITSELF, &[Type::Address, Type::Address]);
+        to.add_noted_set(ITSELF, &[Type::Address, Type::Address], ITSELF_NOTE);
         let replies = [Expression::IsReply, Expression::Then(Code::Accept)];
         let itself = [
             Expression::SourceAddress(0),
@@ -83,6 +83,7 @@ impl KernelRules {
         to.commit(&socket)?;
         let applied = RuleSet {
             sets: BTreeMap::from([(ITSELF.to_owned(), Set::Itself(std::collections::BTreeSet::new()))]),
+            notes: BTreeMap::from([(ITSELF.to_owned(), ITSELF_NOTE.to_owned())]),
             ..RuleSet::default()
         };
         Ok(Self { socket, applied })
@@ -121,10 +122,10 @@ impl KernelRules {
 
 fn encode(to: &mut Transaction, operation: &Operation) {
     match operation {
-        Operation::AddSet(name, set) => match set {
-            Set::Addresses(_) => to.add_set(name, &[Type::Address]),
-            Set::Itself(_) => to.add_set(name, &[Type::Address, Type::Address]),
-            Set::Endpoints(_) => to.add_set(name, &[Type::Address, Type::Protocol, Type::Port]),
+        Operation::AddSet(name, set, note) => match set {
+            Set::Addresses(_) => to.add_noted_set(name, &[Type::Address], note),
+            Set::Itself(_) => to.add_noted_set(name, &[Type::Address, Type::Address], note),
+            Set::Endpoints(_) => to.add_noted_set(name, &[Type::Address, Type::Protocol, Type::Port], note),
             Set::Ranges(ranges) => {
                 let ranges: Vec<(u32, u32)> = ranges
                     .iter()

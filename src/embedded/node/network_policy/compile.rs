@@ -13,7 +13,7 @@ use super::{
     facts::{NamedPort, PodFacts, World},
     peers::{self, Peer},
     ports::{self, Ports},
-    rules::{ITSELF, Match, Protocol, Rule, RuleSet, Set, Verdict, digest},
+    rules::{ITSELF, ITSELF_NOTE, Match, Protocol, Rule, RuleSet, Set, Verdict, digest},
 };
 
 /// The most of a policy's name that a chain's name shows.
@@ -46,6 +46,7 @@ pub fn compile(world: &World) -> RuleSet {
     };
     let pods = world.pods.keys().copied().collect();
     compiler.out.sets.insert(ITSELF.to_owned(), Set::Itself(pods));
+    compiler.out.notes.insert(ITSELF.to_owned(), ITSELF_NOTE.to_owned());
     let policies: Vec<_> = world
         .policies
         .iter()
@@ -250,6 +251,7 @@ impl Compiler<'_> {
                     let held = self.classes.iter().filter(|class| pods.hold(class.facts, self.world));
                     let addresses = held.flat_map(|class| class.addresses.iter().copied()).collect();
                     self.out.sets.insert(name.clone(), Set::Addresses(addresses));
+                    self.out.notes.insert(name.clone(), pods.note.clone());
                 }
                 name
             }
@@ -330,6 +332,11 @@ impl Compiler<'_> {
         let text = serde_json::to_string(rule).ok()?;
         let name = format!("endpoints-{}", digest(&format!("{}\n{text}", policy.namespace)));
         self.out.sets.insert(name.clone(), Set::Endpoints(endpoints));
+        let note = match ports.names().as_slice() {
+            [] => "what of its peers runs on the node".to_owned(),
+            names => format!("its peers at their ports {}", names.join(", ")),
+        };
+        self.out.notes.insert(name.clone(), note);
         Some(Rule {
             matches: vec![Match::Endpoint(name)],
             verdict: Verdict::Accept,

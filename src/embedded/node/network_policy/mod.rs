@@ -4,7 +4,7 @@
 //! policies, pods, namespaces ──facts──► World ──compile──► RuleSet ──plan──► operations ──apply──► kernel
 //! ```
 //!
-//! All up to the operations is pure. Every pod has an entry in two verdict maps, one for what it sends and one for what it
+//! Policies, pods and namespaces are always those of one moment ([`moment`]). All up to the operations is pure. Every pod has an entry in two verdict maps, one for what it sends and one for what it
 //! gets; a packet whose pod has none is dropped. Rules never change in place: a chain's name says what is in it, so a change
 //! makes new chains first, then switches the pods' entries over, then removes what nobody uses. Only the sets of peers
 //! change element by element. Packets of the direction that began a connection are judged each time anew, so a policy that
@@ -17,6 +17,8 @@ mod agent;
 mod apply;
 mod compile;
 mod facts;
+mod known;
+mod moment;
 mod peers;
 mod plan;
 mod ports;

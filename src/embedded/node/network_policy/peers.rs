@@ -17,6 +17,27 @@ pub(super) fn selector(from: &LabelSelector) -> Option<selector::LabelSelector> 
     selector::LabelSelector::from_object(&object).ok()
 }
 
+/// A selector of `what`, as kubectl's `-l` has it.
+fn shown(what: &str, selector: &LabelSelector) -> String {
+    let labels = selector.match_labels.iter().flatten();
+    let labels = labels.map(|(key, value)| format!("{key}={value}"));
+    let expressions = selector.match_expressions.iter().flatten().map(|one| {
+        let (key, values) = (&one.key, one.values.as_deref().unwrap_or_default().join(","));
+        match one.operator.as_str() {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "DoesNotExist" => format!("!{key}"),
+            _ => key.clone(),
+        }
+    });
+    let all: Vec<String> = labels.chain(expressions).collect();
+    if all.is_empty() {
+        format!("all {what}")
+    } else {
+        format!("{what} {}", all.join(","))
+    }
+}
+
 /// Whom a rule speaks of.
 #[derive(Debug, Clone)]
 pub(super) enum Peer {
@@ -35,8 +56,10 @@ pub(super) struct Pods {
     namespaces: Result<String, selector::LabelSelector>,
     /// Which pods; `None` is all.
     pods: Option<selector::LabelSelector>,
-    /// The same in words, for the name of the set.
+    /// The same as the API has it, for the name of the set.
     pub(super) text: String,
+    /// The same in words.
+    pub(super) note: String,
 }
 
 impl Pods {
@@ -71,6 +94,11 @@ impl Peer {
                 let pods_text = pods.as_ref().map_or(Some(String::new()), text)?;
                 Some(Self::Pods(Pods {
                     text: format!("namespaces {} pods {pods_text}", text(namespaces)?),
+                    note: format!(
+                        "{} in {}",
+                        pods.as_ref().map_or("all pods".to_owned(), |pods| shown("pods", pods)),
+                        shown("namespaces", namespaces)
+                    ),
                     namespaces: Err(selector(namespaces)?),
                     pods: match pods {
                         Some(pods) => Some(selector(pods)?),
@@ -80,6 +108,7 @@ impl Peer {
             }
             (None, Some(pods), None) => Some(Self::Pods(Pods {
                 text: format!("namespace {namespace} pods {}", text(pods)?),
+                note: format!("{} in namespace {namespace}", shown("pods", pods)),
                 namespaces: Ok(namespace.to_owned()),
                 pods: Some(selector(pods)?),
             })),

@@ -33,8 +33,8 @@ pub(super) enum Member {
 /// A change that the kernel makes whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Operation {
-    /// A set, empty unless it is one of ranges.
-    AddSet(String, Set),
+    /// A set, empty unless it is one of ranges, with a note of what it holds.
+    AddSet(String, Set, String),
     Remove(String, Vec<Member>),
     Add(String, Vec<Member>),
     AddChain(String),
@@ -56,7 +56,8 @@ pub(super) fn plan(now: &RuleSet, wanted: &RuleSet) -> [Vec<Operation>; 3] {
     for (name, set) in &wanted.sets {
         let before = now.sets.get(name);
         if before.is_none() {
-            prepare.push(Operation::AddSet(name.clone(), empty(set)));
+            let note = wanted.notes.get(name).cloned().unwrap_or_default();
+            prepare.push(Operation::AddSet(name.clone(), empty(set), note));
         }
         let (gone, new) = differences(before, set);
         removed.extend(chunks(&gone).map(|part| Operation::Remove(name.clone(), part)));
@@ -184,8 +185,11 @@ fn entries(
 /// Writes down an operation that the kernel has made.
 pub(super) fn made(rules: &mut RuleSet, operation: Operation) {
     match operation {
-        Operation::AddSet(name, set) => {
-            rules.sets.insert(name, set);
+        Operation::AddSet(name, set, note) => {
+            rules.sets.insert(name.clone(), set);
+            if !note.is_empty() {
+                rules.notes.insert(name, note);
+            }
         }
         Operation::Remove(name, members) => change(rules, &name, &members, false),
         Operation::Add(name, members) => change(rules, &name, &members, true),
@@ -211,6 +215,7 @@ pub(super) fn made(rules: &mut RuleSet, operation: Operation) {
         }
         Operation::DeleteSet(name) => {
             rules.sets.remove(&name);
+            rules.notes.remove(&name);
         }
     }
 }
@@ -256,6 +261,7 @@ mod tests {
             .collect();
         RuleSet {
             sets: [("peers".to_owned(), peers)].into(),
+            notes: BTreeMap::new(),
             chains: [(chain.to_owned(), vec![rule])].into(),
             ingress: entries.clone(),
             egress: entries,

@@ -90,6 +90,17 @@ impl Ports {
         }
     }
 
+    /// Those that are given by name, with their protocols.
+    pub(super) fn names(&self) -> Vec<String> {
+        match self {
+            Self::All => Vec::new(),
+            Self::Only { names, .. } => names
+                .iter()
+                .map(|(protocol, name)| format!("{name}/{protocol}"))
+                .collect(),
+        }
+    }
+
     /// Whether any is given by name.
     pub(super) fn any_named(&self) -> bool {
         matches!(self, Self::Only { names, .. } if !names.is_empty())

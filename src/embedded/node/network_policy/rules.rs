@@ -10,6 +10,8 @@ use sha2::{Digest, Sha256};
 
 /// The set of pairs (pod, the same pod): what a pod sends to itself by way of a Service.
 pub(super) const ITSELF: &str = "itself";
+/// The same in words.
+pub(super) const ITSELF_NOTE: &str = "every pod and itself";
 
 /// A transport protocol that policies know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -106,6 +108,8 @@ pub struct Rule {
 pub struct RuleSet {
     /// Sets by name.
     pub sets: BTreeMap<String, Set>,
+    /// What a set holds, in words, by its name: for whoever reads the kernel's rules.
+    pub notes: BTreeMap<String, String>,
     /// Chains by name.
     pub chains: BTreeMap<String, Vec<Rule>>,
     /// What becomes of what a pod sends.

@@ -70,12 +70,28 @@ const ELEMENTS_AT_ONCE: usize = 256;
 
 /// The name that the kernel makes the name of an anonymous map of.
 const NUMBERED: &str = "__map%d";
+/// nft's longest comment, without its final zero.
+const LONGEST_COMMENT: usize = 127;
 const HOST_ORDER: u32 = 1;
 const NETWORK_ORDER: u32 = 2;
 
 /// A note for `nft list`: the byte order of a map's keys (tag 0) or data (tag 1).
 fn byte_order(tag: u8, order: u32) -> Vec<u8> {
     [&[tag, 4], &order.to_ne_bytes()[..]].concat()
+}
+
+/// A note for `nft list`: a comment on a set (tag 7), cut to what nft reads. Nothing in it ends nft's quotes.
+fn comment(note: &str) -> Vec<u8> {
+    let plain = |byte: u8| {
+        if byte.is_ascii_graphic() && byte != b'"' || byte == b' ' {
+            byte
+        } else {
+            b'?'
+        }
+    };
+    let mut text: Vec<u8> = note.bytes().map(plain).take(LONGEST_COMMENT).collect();
+    text.push(0);
+    [&[7, text.len() as u8], &text[..]].concat()
 }
 
 /// A netfilter hook of the `ip` family.
@@ -229,6 +245,14 @@ impl Transaction {
     /// Makes a set of concatenated keys.
     pub(crate) fn add_set(&mut self, name: &str, key: &[Type]) {
         self.set(name, key, 0);
+    }
+
+    /// Makes a set of concatenated keys that says what it holds to whoever lists it.
+    pub(crate) fn add_noted_set(&mut self, name: &str, key: &[Type], note: &str) {
+        self.set(name, key, 0);
+        if !note.is_empty() {
+            self.batch.bytes(SET_USERDATA, &comment(note));
+        }
     }
 
     /// Makes a set that rules put elements into for a time; it holds `most` of them.
