@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: lab build test lint bench book picture setup setup-test clean help
+.PHONY: lab build test lint bench conformance book picture setup setup-test clean help
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ -/' 
@@ -24,6 +24,9 @@ lint: setup     ## formatting and clippy
 
 bench: build    ## what the project claims about speed, measured here and now
 	@$(CARGO) bench --locked --bench lab --bench cluster
+
+conformance: build ## the community's tests of NetworkPolicy against a cluster of ours (needs Go); TAGS=all for every case
+	@sh scripts/conformance.sh target/release/ztlab $(TAGS)
 
 book: setup     ## build the book (needs mdbook)
 	mdbook build book
