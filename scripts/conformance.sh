@@ -30,7 +30,7 @@ export KUBECONFIG
 
 log=$(pwd)/target/conformance.log
 say "running (tags: ${tags:-all}); what it says goes to $log"
-# No SCTP: no pod here speaks it. A pod always reaches itself, as the API's reference says; cyclonus expects policies to forbid it.
+# No SCTP: no pod here speaks it. A pod always reaches itself, as Kubernetes' documents say; cyclonus expects policies to forbid it.
 "$peer" generate --server-protocol TCP,UDP --exclude sctp --include "$tags" --ignore-loopback --job-timeout-seconds 1 \
     --perturbation-wait-seconds 1 --junit-results-file "$dir/results.xml" >"$log" 2>&1 ||
     { tail -n 20 "$log" >&2; say "cyclonus did not run to its end"; exit 1; }

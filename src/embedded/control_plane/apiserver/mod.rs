@@ -62,6 +62,7 @@ pub use authn::UserInfo;
 pub use component::{Component, REFUSED};
 pub use health::Check;
 pub use status::ApiError;
+pub use streams::fuzz as fuzz_streams;
 
 use super::{pki::TokenKey, storage::Store};
 use crate::embedded::kubelet_api::KubeletApi;

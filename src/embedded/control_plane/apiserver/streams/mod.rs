@@ -8,6 +8,7 @@
 mod channels;
 mod exec;
 mod forward;
+mod fuzz;
 mod tunnel;
 mod websocket;
 
@@ -18,6 +19,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -30,6 +32,7 @@ use super::{Body, StreamSlot, dispatch::Call, reply, spdy, status::ApiError};
 use crate::embedded::kubelet_api::{ExecOptions, Exit, Streams};
 
 pub use forward::Forwarder;
+pub use fuzz::fuzz;
 
 /// Largest WebSocket message taken from a client, and largest piece of output sent to it, bytes.
 const MAX_MESSAGE: usize = 1024 * 1024;
@@ -193,9 +196,10 @@ impl Upgrade {
     }
 }
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
-async fn socket(connection: TokioIo<Upgraded>) -> Socket {
+async fn socket<S>(connection: S) -> WebSocketStream<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE));
