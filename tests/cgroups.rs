@@ -240,9 +240,9 @@ fn nothing_is_left(lab: &Lab, delegated: &Delegated) {
     assert!(inside.len() <= pods, "{inside:?}");
 
     assert!(lab.ztlab(&["cluster", "stop", "t"]).status.success());
-    assert_eq!(delegated.groups(), [PathBuf::new(); 0], "a stopped cluster has none");
+    assert!(delegated.groups().is_empty(), "a stopped cluster has none");
     assert!(lab.ztlab(&["cluster", "start", "t"]).status.success());
     killed();
     assert!(lab.ztlab(&["cluster", "delete", "t"]).status.success());
-    assert_eq!(delegated.groups(), [PathBuf::new(); 0], "a deleted cluster has none");
+    assert!(delegated.groups().is_empty(), "a deleted cluster has none");
 }

@@ -21,7 +21,10 @@ fn dialogue() -> Turns {
     ]
 }
 
-fn read(messages: &[Message]) -> Vec<(String, String, Vec<(usize, usize)>)> {
+/// A message's summary, its text, and where its leaks are.
+type Shown = (String, String, Vec<(usize, usize)>);
+
+fn read(messages: &[Message]) -> Vec<Shown> {
     messages
         .iter()
         .map(|message| {

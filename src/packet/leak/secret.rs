@@ -66,10 +66,10 @@ pub(in crate::packet) fn secrets(text: &str, found: &mut Vec<Found>) {
     }
     for field in forms.field.captures_iter(text) {
         let value = field.get(2).or_else(|| field.get(3)).or_else(|| field.get(4));
-        if let (Some(name), Some(value)) = (field.get(1), value) {
-            if !placeholder(value.as_str()) {
-                add(Found::plain(kind(name.as_str()), text, value.range()), found);
-            }
+        if let (Some(name), Some(value)) = (field.get(1), value)
+            && !placeholder(value.as_str())
+        {
+            add(Found::plain(kind(name.as_str()), text, value.range()), found);
         }
     }
 }

@@ -81,8 +81,10 @@ impl Context {
     }
 }
 
+type Start = fn(&Context);
+
 /// Every controller that has a service account of its own, by the account. Kubernetes' names: a controller's own may be another.
-const CONTROLLERS: &[(&str, fn(&Context))] = &[
+const CONTROLLERS: &[(&str, Start)] = &[
     ("deployment-controller", deployment::start),
     ("replicaset-controller", replica_set::start),
     ("statefulset-controller", stateful_set::start),
