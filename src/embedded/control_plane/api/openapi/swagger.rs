@@ -92,13 +92,14 @@ pub fn convert_schema(schema: &mut Value) {
         .and_then(Value::as_str)
         .and_then(|text| text.strip_prefix(document::REFERENCE))
         .map(|name| format!("{REFERENCE}{name}"));
-    // A field of one of two types is a string to Swagger 2.0, and its format says the rest.
-    if fields.get("format").and_then(Value::as_str) == Some("int-or-string") {
+    // The built-in type that is one of two is a string to Swagger 2.0, and its format says the rest.
+    let of_two = fields.get("format").and_then(Value::as_str) == Some("int-or-string");
+    if of_two {
         fields.insert("type".to_owned(), json!("string"));
     }
     let anything = is(fields, "nullable")
         || is(fields, "x-kubernetes-preserve-unknown-fields")
-        || is(fields, "x-kubernetes-int-or-string");
+        || is(fields, "x-kubernetes-int-or-string") && !of_two;
     let unsaid = ["oneOf", "anyOf", "not", "nullable", "allOf"];
     let open = [
         "type",
