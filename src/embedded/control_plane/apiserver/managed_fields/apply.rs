@@ -72,7 +72,9 @@ pub fn apply(
     let mut merged = current.map_or_else(|| config.clone(), |current| merge(kind, current, config));
     let paths: Paths = wanted.keys().cloned().collect();
     if let Some(own) = &own {
-        for path in own.paths.iter().rev().filter(|path| !paths.contains(*path)) {
+        // What is applied still keeps the maps and lists that it is in: an entry that was an updater's once owns those too.
+        let applied = |path: &Path| covers(paths.range(path.clone()..), path);
+        for path in own.paths.iter().rev().filter(|path| !applied(path)) {
             if !managers
                 .iter()
                 .any(|other| covers(other.paths.range(path.clone()..), path))

@@ -154,6 +154,19 @@ fn a_different_value_conflicts_until_forced() {
 }
 
 #[test]
+fn an_updaters_entry_that_became_an_appliers_keeps_what_holds_the_applied() {
+    let config = deployment(1, json!([{"name": "a", "image": "x"}, {"name": "b", "image": "y"}]));
+    let mut current = config.clone();
+    track(kind(), &writer("me"), None, &mut current);
+    // As `kubectl apply --server-side` does it after `kubectl apply`.
+    current["metadata"]["managedFields"][0]["operation"] = json!("Apply");
+    let one = deployment(1, json!([{"name": "a", "image": "x"}]));
+    let applied = apply_as("me", false, Some(&current), &one).unwrap();
+    assert_eq!(names(&applied), ["a"]);
+    assert_eq!(applied["metadata"]["labels"], json!({"app": "web"}));
+}
+
+#[test]
 fn applying_the_same_again_changes_nothing() {
     let config = deployment(2, json!([{"name": "a", "image": "x"}]));
     let first = apply_as("me", false, None, &config).unwrap();
