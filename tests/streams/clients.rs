@@ -82,6 +82,53 @@ fn programs_are_run_and_files_copied_by_every_kubectl() {
     );
 }
 
+/// However busy the machine is: a program that ended well has said what it said.
+#[test]
+fn many_programs_at_once_lose_nothing() {
+    let Some(cluster) = Cluster::start("streams-many") else {
+        return;
+    };
+    let busy = std::sync::atomic::AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        // Load, so that every client and the node are stopped at every place of what they do.
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while busy.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        for peer in Cluster::peers() {
+            let ask = |number: usize| {
+                let said = format!("{peer:?} {number}");
+                let args = ["exec", "box", "--", "echo", said.as_str()];
+                let ended = cluster.run(peer, &args, b"");
+                let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+                (
+                    ended.status.success() && ended.stdout == format!("{said}\n").as_bytes(),
+                    said,
+                    stderr,
+                )
+            };
+            let all: Vec<_> = std::thread::scope(|scope| {
+                let asked: Vec<_> = (0..24).map(|number| scope.spawn(move || ask(number))).collect();
+                asked.into_iter().map(|one| one.join()).collect()
+            });
+            for one in all {
+                let Ok((well, said, stderr)) = one else {
+                    busy.store(false, std::sync::atomic::Ordering::Relaxed);
+                    panic!("a client could not be run");
+                };
+                if !well {
+                    busy.store(false, std::sync::atomic::Ordering::Relaxed);
+                }
+                assert!(well, "{said}: {stderr}");
+            }
+        }
+        busy.store(false, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
 #[test]
 fn the_basic_verbs_work_with_an_old_kubectl() {
     let Some(cluster) = Cluster::start("streams-old") else {

@@ -94,6 +94,11 @@ impl Upgrade {
     /// 400 when the request asks for no protocol that is spoken, 403 for none of its versions, 429 when too many are
     /// open.
     pub fn exec(call: &mut Call) -> Result<Self, ApiError> {
+        if drops_output(&call.headers) {
+            return Err(ApiError::bad_request(
+                "this client drops what comes over a WebSocket before it has made its streams (kubectl before 1.34): it has SPDY too",
+            ));
+        }
         Self::of(call, &EXEC)
     }
 
@@ -214,18 +219,37 @@ fn normal_close() -> CloseFrame {
     }
 }
 
+fn values(headers: &http::HeaderMap, name: HeaderName) -> Vec<String> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    let items = values.flat_map(|value| value.split(','));
+    items.map(|item| item.trim().to_owned()).collect()
+}
+
+fn wants(headers: &http::HeaderMap, protocol: &str) -> bool {
+    let all = values(headers, header::UPGRADE);
+    all.iter().any(|item| item.eq_ignore_ascii_case(protocol))
+}
+
+/// Whether a client asks for a WebSocket and may lose what comes over it. kubectl from 1.30 to 1.33 reads before it has made the
+/// streams that it puts the messages into: on a busy machine the output of a program comes first, and kubectl ends well without
+/// it. Nothing tells a server when the streams are there; over SPDY they are made one by one, and refused a WebSocket, kubectl
+/// asks for that. Pure.
+///
+/// Source: kubernetes/kubernetes, pull request 131203, "make sure all streams are created before start demux websocket".
+fn drops_output(headers: &http::HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let minor = agent.and_then(|agent| {
+        let (name, version) = agent.split_once("/v1.")?;
+        let minor: String = version.chars().take_while(char::is_ascii_digit).collect();
+        name.starts_with("kubectl").then(|| minor.parse::<u32>().ok()).flatten()
+    });
+    wants(headers, "websocket") && minor.is_some_and(|minor| minor < 34)
+}
+
 /// What a request's headers ask for. Pure.
 fn negotiate(headers: &http::HeaderMap, protocols: &Protocols) -> Result<(Wire, &'static str), ApiError> {
-    let list = |name: HeaderName| -> Vec<String> {
-        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        let items = values.flat_map(|value| value.split(','));
-        items.map(|item| item.trim().to_owned()).collect()
-    };
-    let wants = |protocol: &str| {
-        list(header::UPGRADE)
-            .iter()
-            .any(|item| item.eq_ignore_ascii_case(protocol))
-    };
+    let list = |name: HeaderName| values(headers, name);
+    let wants = |protocol: &str| wants(headers, protocol);
     let none = |offered: &[String], spoken: &[&str]| {
         format!(
             "unable to negotiate protocol: client supports [{}], server accepts [{}]",
@@ -364,6 +388,35 @@ mod tests {
             (vec![], &EXEC, Err(400)),
         ] {
             assert_eq!(asked(&headers, protocols), expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn who_may_lose_output_is_known_by_name() {
+        for (agent, upgrade, expected) in [
+            ("kubectl/v1.32.4 (linux/amd64) kubernetes/0123456", "websocket", true),
+            (
+                "kubectl/v1.32.4-dispatcher (linux/amd64) kubernetes/0123456",
+                "WebSocket",
+                true,
+            ),
+            (
+                "kubectl-1.33/v1.33.0 (linux/amd64) kubernetes/0123456",
+                "websocket",
+                true,
+            ),
+            ("kubectl/v1.32.4 (linux/amd64) kubernetes/0123456", "SPDY/3.1", false),
+            ("kubectl/v1.34.0 (linux/amd64) kubernetes/0123456", "websocket", false),
+            ("kubectl/v1.40.0", "websocket", false),
+            ("kubectl/v2.1.0", "websocket", false),
+            ("Mozilla/5.0", "websocket", false),
+            ("k9s/v1.2.3", "websocket", false),
+            ("", "websocket", false),
+        ] {
+            let mut headers = http::HeaderMap::new();
+            headers.insert(header::USER_AGENT, HeaderValue::from_static(agent));
+            headers.insert(header::UPGRADE, HeaderValue::from_static(upgrade));
+            assert_eq!(drops_output(&headers), expected, "{agent} {upgrade}");
         }
     }
 
