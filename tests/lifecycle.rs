@@ -425,11 +425,31 @@ fn conditions_of_others_stay_and_open_the_gates() {
     });
 }
 
+/// The safe sysctls of Kubernetes 1.33, each with a value that is not the kernel's own.
+const SAFE: [(&str, &str); 12] = [
+    ("kernel.shm_rmid_forced", "1"),
+    ("net.ipv4.ip_local_port_range", "40000 41000"),
+    ("net.ipv4.tcp_syncookies", "0"),
+    ("net.ipv4.ping_group_range", "0 0"),
+    ("net.ipv4.ip_unprivileged_port_start", "80"),
+    ("net.ipv4.ip_local_reserved_ports", "40500"),
+    ("net.ipv4.tcp_keepalive_time", "600"),
+    ("net.ipv4.tcp_fin_timeout", "30"),
+    ("net.ipv4.tcp_keepalive_intvl", "60"),
+    ("net.ipv4.tcp_keepalive_probes", "5"),
+    ("net.ipv4.tcp_rmem", "4096 65536 1048576"),
+    ("net.ipv4.tcp_wmem", "4096 32768 1048576"),
+];
+
 #[test]
 fn what_the_node_does_not_do_is_refused_or_said() {
     everywhere(|lab| {
         let context = |context: Value| json!({"securityContext": context});
         let sysctl = |name: &str, value: &str| context(json!({"sysctls": [{"name": name, "value": value}]}));
+        let safe: Vec<Value> = SAFE
+            .iter()
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect();
         let local = json!({"seccompProfile": {"type": "Localhost", "localhostProfile": "mine.json"}});
         lab.apply(&[
             pod("unsafe", json!({}), sysctl("kernel.msgmax", "1")),
@@ -438,7 +458,7 @@ fn what_the_node_does_not_do_is_refused_or_said() {
                 context(json!({"appArmorProfile": {"type": "RuntimeDefault"}})),
                 json!({}),
             ),
-            pod("safe", json!({}), sysctl("net.ipv4.ip_local_port_range", "40000 41000")),
+            pod("safe", json!({}), context(json!({"sysctls": safe}))),
             pod("sees", json!({}), json!({"hostPID": true})),
             pod("filtered", context(local), json!({})),
             pod(
@@ -464,8 +484,10 @@ fn what_the_node_does_not_do_is_refused_or_said() {
             lab.event(name, message);
         }
         lab.ready("safe");
-        let range = lab.sh("safe", "cat /proc/sys/net/ipv4/ip_local_port_range");
-        assert_eq!(range.split_whitespace().collect::<Vec<_>>(), ["40000", "41000"]);
+        for (name, value) in SAFE {
+            let held = lab.sh("safe", &format!("cat /proc/sys/{}", name.replace('.', "/")));
+            assert_eq!(held.split_whitespace().collect::<Vec<_>>().join(" "), value, "{name}");
+        }
         lab.event(
             "sees",
             "FailedCreatePodSandBox: Failed to create pod sandbox: hostPID: ",
@@ -630,9 +652,11 @@ fn images_and_programs_that_are_not_there_are_named() {
                 json!({"command": ["no-such-program"]}),
                 json!({"restartPolicy": "Never"}),
             ),
+            pod("again", json!({"command": ["no-such-program"]}), json!({})),
         ]);
         for (name, reason) in [
-            ("invalid", &["InvalidImageName"][..]),
+            ("again", &["RunContainerError"][..]),
+            ("invalid", &["InvalidImageName"]),
             ("never", &["ErrImageNeverPull"]),
             ("none", &["ErrImagePull", "ImagePullBackOff"]),
         ] {
@@ -662,6 +686,16 @@ fn images_and_programs_that_are_not_there_are_named() {
                 .unwrap()
                 .contains("executable file not found in $PATH")
         );
+        // One that is tried again is shown as waiting for that, then as one that crashes.
+        let last = status(lab, "again", "c")["lastState"]["terminated"].clone();
+        assert_eq!(
+            (&last["reason"], &last["exitCode"]),
+            (&json!("StartError"), &json!(128))
+        );
+        lab.until("it crashes", || {
+            state(lab, "again")["waiting"]["reason"] == "CrashLoopBackOff"
+        });
+        assert_eq!(status(lab, "again", "c")["restartCount"], 1);
         // The node has a range for its pods and told of its beginning.
         let node = lab.get(&["nodes"])["items"][0].clone();
         let range = node["spec"]["podCIDR"].as_str().unwrap();
@@ -669,5 +703,63 @@ fn images_and_programs_that_are_not_there_are_named() {
         let ip: std::net::IpAddr = ip.as_str().unwrap().parse().unwrap();
         assert!(range.parse::<ipnet::IpNet>().unwrap().contains(&ip), "{range} {ip}");
         lab.event(node["metadata"]["name"].as_str().unwrap(), "NodeReady: Node ");
+    });
+}
+
+#[test]
+fn the_node_says_how_the_machine_is() {
+    everywhere(|lab| {
+        let node = lab.get(&["nodes"])["items"][0].clone();
+        let condition = |kind: &str| {
+            let all = node["status"]["conditions"].as_array().unwrap();
+            all.iter().find(|one| one["type"] == kind).cloned().unwrap_or_default()
+        };
+        let disk = rustix::fs::statvfs(lab.dir()).unwrap();
+        // What is close to the threshold may be on either side of it by now.
+        let share = |free: u64, all: u64| (free as f64) / (all as f64).max(1.0);
+        let (bytes, files) = (share(disk.f_bavail, disk.f_blocks), share(disk.f_favail, disk.f_files));
+        if (bytes - 0.10).abs() > 0.01 && (files - 0.05).abs() > 0.01 {
+            let full = bytes < 0.10 || (disk.f_files > 0 && files < 0.05);
+            let said = condition("DiskPressure");
+            assert_eq!(said["status"], if full { "True" } else { "False" }, "{said}");
+        }
+        let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let available = meminfo
+            .lines()
+            .find_map(|line| line.strip_prefix("MemAvailable:"))
+            .unwrap();
+        let available: u64 = available.split_whitespace().next().unwrap().parse().unwrap();
+        if available > 1 << 20 {
+            let said = condition("MemoryPressure");
+            assert_eq!(
+                (&said["status"], &said["reason"]),
+                (&json!("False"), &json!("KubeletHasSufficientMemory"))
+            );
+        }
+        for kind in ["MemoryPressure", "DiskPressure", "PIDPressure", "Ready"] {
+            let said = condition(kind);
+            let whole = ["reason", "message", "lastHeartbeatTime", "lastTransitionTime"];
+            assert!(whole.iter().all(|field| said[field].is_string()), "{kind}: {said}");
+        }
+        let memory = node["status"]["capacity"]["memory"].as_str().unwrap();
+        let all = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+        assert_eq!(memory.trim_end_matches("Ki"), all.split_whitespace().next().unwrap());
+    });
+}
+
+#[test]
+fn a_pods_program_loads_no_library_that_only_captures_use() {
+    everywhere(|lab| {
+        lab.apply(&[pod(
+            "web",
+            json!({"image": "nginxdemos/hello", "command": null}),
+            json!({}),
+        )]);
+        lab.ready("web");
+        let loaded = lab.sh("web", "cat /proc/1/maps");
+        assert!(loaded.contains("libc.so"), "{loaded}");
+        for library in ["libpcap", "libdbus", "libsystemd"] {
+            assert!(!loaded.contains(library), "{library}: {loaded}");
+        }
     });
 }

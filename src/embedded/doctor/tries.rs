@@ -213,9 +213,17 @@ fn make_rules() -> Result<(), Failure> {
 
 fn capture_packets() -> Result<(), Failure> {
     let opened = pcap::Capture::from_device("any").and_then(|capture| capture.timeout(1).open());
-    opened.map(|_| ()).map_err(|error| Failure {
-        errno: Errno::PERM,
-        detail: Some(error.to_string()),
+    opened.map(|_| ()).map_err(|error| {
+        let detail = error.to_string();
+        let errno = if detail.contains("not installed") {
+            Errno::NOENT
+        } else {
+            Errno::PERM
+        };
+        Failure {
+            errno,
+            detail: Some(detail),
+        }
     })
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource,
 };
 
-use super::{node, state};
+use super::state;
 use crate::embedded::{
     control_plane::api::validate::quantity::{self, Quantity},
     node::runtime::{Enforces, Resources},
@@ -84,16 +84,16 @@ pub fn pod_resources(pod: &Pod) -> Resources {
 }
 
 /// How readily the kernel ends a container's processes when the machine's memory is used up: before the node's, in the order
-/// that Kubernetes has. An ordinary user may only raise it, so that "never" is not among them.
+/// that Kubernetes has, on a machine with this `memory`, bytes. An ordinary user may only raise it, so that "never" is not among them.
 ///
 /// Source: Kubernetes' "Node-pressure Eviction", node out of memory behavior.
-pub fn oom_score(pod: &Pod, container: &Container) -> i32 {
+pub fn oom_score(pod: &Pod, container: &Container, memory: u64) -> i32 {
     let class = pod.status.as_ref().and_then(|status| status.qos_class.as_deref());
     match class {
         Some("Guaranteed") => 2,
         Some("Burstable") => {
             let asked = amount(requests(container), "memory").map(Quantity::value);
-            let all = node::memory_kib().saturating_mul(1024).max(1);
+            let all = memory.max(1);
             let share = asked.unwrap_or(0).saturating_mul(1000) / all;
             i32::try_from(1000_u64.saturating_sub(share))
                 .unwrap_or(999)
@@ -137,7 +137,7 @@ mod tests {
         let score = |class: &str, resources| {
             let pod = pod(class, resources);
             let container = pod.spec.as_ref().unwrap().containers[0].clone();
-            oom_score(&pod, &container)
+            oom_score(&pod, &container, 8 << 30)
         };
         assert_eq!(score("BestEffort", json!({})), 1000);
         assert_eq!(score("Burstable", json!({"requests": {"memory": "1"}})), 999);

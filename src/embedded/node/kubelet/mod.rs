@@ -18,6 +18,7 @@ mod limits;
 mod logs;
 mod mounting;
 mod node;
+mod pressure;
 mod probes;
 mod program;
 mod security;
@@ -96,6 +97,7 @@ struct Instance {
 struct Inner {
     config: KubeletConfig,
     dirs: NodeDirs,
+    machine: node::Machine,
     client: Client,
     informers: Informers,
     recorder: Recorder,
@@ -197,7 +199,10 @@ impl Kubelet {
             path: dirs.memory.clone(),
             source,
         })?;
-        node::register(&client, &config, &informers).await.map_err(Box::new)?;
+        let machine = node::Machine::here();
+        node::register(&client, &config, machine, &informers)
+            .await
+            .map_err(Box::new)?;
         let inner = Arc::new(Inner {
             gate: Gate::open()?,
             ipam: Mutex::new(Ipam::new(config.pod_ips.0, config.pod_ips.1)),
@@ -208,6 +213,7 @@ impl Kubelet {
             images,
             instances: Mutex::default(),
             dirs,
+            machine,
             config,
         });
         node::tell_beginning(&inner);
@@ -216,12 +222,7 @@ impl Kubelet {
             .nodes
             .get(&Key::new("", inner.config.node_name.clone()))
             .and_then(|node| node.uid());
-        tokio::spawn(node::keep_lease(
-            inner.client.clone(),
-            inner.config.clone(),
-            uid.unwrap_or_default(),
-            stop.clone(),
-        ));
+        tokio::spawn(node::keep_lease(inner.clone(), uid.unwrap_or_default(), stop.clone()));
         tokio::spawn(dispatch(inner.clone(), stop));
         Ok(Self { inner })
     }

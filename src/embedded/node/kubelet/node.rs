@@ -1,6 +1,11 @@
 //! The Node object and its Lease.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::{
     api::{
@@ -20,7 +25,10 @@ use kube::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{Inner, KubeletConfig};
+use super::{
+    Inner, KubeletConfig,
+    pressure::{self, Course, Pressures},
+};
 use crate::embedded::{
     events::{Happening, reference},
     informer::{Informers, Key},
@@ -34,11 +42,31 @@ const BEAT: Duration = Duration::from_secs(300);
 /// As many pods as the node's address range and descriptors carry with ease.
 const MOST_PODS: u32 = 1000;
 
-pub(super) fn memory_kib() -> u64 {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-        .unwrap_or(0)
+/// What the machine has, which does not change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    /// Processors.
+    pub cpus: u64,
+    /// Memory, KiB.
+    pub memory_kib: u64,
+}
+
+impl Machine {
+    /// Looks.
+    pub fn here() -> Self {
+        let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+        let memory_kib = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+        Self {
+            cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64),
+            memory_kib: memory_kib.unwrap_or(0),
+        }
+    }
+
+    /// Memory, bytes.
+    pub fn memory(self) -> u64 {
+        self.memory_kib.saturating_mul(1024)
+    }
 }
 
 /// The Node as it is made.
@@ -78,7 +106,7 @@ fn architecture() -> &'static str {
 }
 
 /// The Node's status.
-pub fn status(config: &KubeletConfig, now: Timestamp) -> NodeStatus {
+pub fn status(config: &KubeletConfig, machine: Machine, pressures: Pressures, now: Timestamp) -> NodeStatus {
     let condition = |kind: &str, value: &str, reason: &str, message: &str| NodeCondition {
         type_: kind.to_owned(),
         status: value.to_owned(),
@@ -87,12 +115,17 @@ pub fn status(config: &KubeletConfig, now: Timestamp) -> NodeStatus {
         last_heartbeat_time: Some(Time(now)),
         last_transition_time: Some(Time(now)),
     };
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let resources = BTreeMap::from([
-        ("cpu".to_owned(), Quantity(cpus.to_string())),
-        ("memory".to_owned(), Quantity(format!("{}Ki", memory_kib()))),
+        ("cpu".to_owned(), Quantity(machine.cpus.to_string())),
+        ("memory".to_owned(), Quantity(format!("{}Ki", machine.memory_kib))),
         ("pods".to_owned(), Quantity(MOST_PODS.to_string())),
     ]);
+    let pressures = pressures.words().map(|words| {
+        let value = if words.holds { "True" } else { "False" };
+        condition(words.kind, value, words.reason, words.message)
+    });
+    let ready = condition("Ready", "True", "KubeletReady", "kubelet is posting ready status");
+    let conditions = pressures.into_iter().chain([ready]);
     let address = |kind: &str, address: String| NodeAddress {
         type_: kind.to_owned(),
         address,
@@ -105,27 +138,7 @@ pub fn status(config: &KubeletConfig, now: Timestamp) -> NodeStatus {
         ]),
         capacity: Some(resources.clone()),
         allocatable: Some(resources),
-        conditions: Some(vec![
-            condition(
-                "MemoryPressure",
-                "False",
-                "KubeletHasSufficientMemory",
-                "kubelet has sufficient memory available",
-            ),
-            condition(
-                "DiskPressure",
-                "False",
-                "KubeletHasNoDiskPressure",
-                "kubelet has no disk pressure",
-            ),
-            condition(
-                "PIDPressure",
-                "False",
-                "KubeletHasSufficientPID",
-                "kubelet has sufficient PID available",
-            ),
-            condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
-        ]),
+        conditions: Some(conditions.collect()),
         node_info: Some(NodeSystemInfo {
             architecture: architecture().to_owned(),
             operating_system: "linux".to_owned(),
@@ -143,7 +156,12 @@ pub fn status(config: &KubeletConfig, now: Timestamp) -> NodeStatus {
 ///
 /// # Errors
 /// What the API refused.
-pub async fn register(client: &Client, config: &KubeletConfig, informers: &Informers) -> Result<(), kube::Error> {
+pub async fn register(
+    client: &Client,
+    config: &KubeletConfig,
+    machine: Machine,
+    informers: &Informers,
+) -> Result<(), kube::Error> {
     let nodes: Api<Node> = Api::all(client.clone());
     match nodes.create(&PostParams::default(), &node(config)).await {
         Ok(_) => {}
@@ -158,59 +176,119 @@ pub async fn register(client: &Client, config: &KubeletConfig, informers: &Infor
         }
         Err(error) => return Err(error),
     }
-    let written = write_status(&nodes, &config.node_name, &status(config, Timestamp::now())).await?;
+    let pressures = pressure::measure(&config.logs).pressures();
+    let status = status(config, machine, pressures, Timestamp::now());
+    let written = write_status(&nodes, &config.node_name, &status).await?;
     informers.nodes.wrote(written);
     Ok(())
 }
 
 /// Tells of the node's beginning, as `kubectl describe node` shows it.
 pub(super) fn tell_beginning(inner: &Inner) {
-    let name = &inner.config.node_name;
-    let Some(node) = inner.informers.nodes.get(&Key::new("", name.clone())) else {
-        return;
-    };
-    let tell = |what| inner.recorder.tell(reference(node.as_ref()), what);
-    tell(Happening::normal("Starting", "Starting kubelet."));
-    for reason in [
-        "NodeHasSufficientMemory",
-        "NodeHasNoDiskPressure",
-        "NodeHasSufficientPID",
-        "NodeReady",
-    ] {
-        tell(Happening::normal(
-            reason,
-            format!("Node {name} status is now: {reason}"),
-        ));
+    let pressures = pressure::measure(&inner.config.logs).pressures();
+    tell(inner, Happening::normal("Starting", "Starting kubelet."));
+    for reason in pressures
+        .words()
+        .map(|words| words.event)
+        .into_iter()
+        .chain(["NodeReady"])
+    {
+        tell_status(inner, reason);
     }
 }
 
-/// Says that the conditions still hold.
-async fn beat(nodes: &Api<Node>, config: &KubeletConfig) -> Result<(), kube::Error> {
-    let conditions = status(config, Timestamp::now()).conditions.unwrap_or_default();
-    let beats = conditions.into_iter().map(|condition| {
-        json!({"type": condition.type_, "status": condition.status, "lastHeartbeatTime": condition.last_heartbeat_time})
-    });
-    let patch = json!({"status": {"conditions": beats.collect::<Vec<_>>()}});
-    let patch = Patch::Strategic(patch);
-    nodes
-        .patch_status(&config.node_name, &PatchParams::default(), &patch)
-        .await
-        .map(drop)
+fn tell(inner: &Inner, what: Happening) {
+    let name = &inner.config.node_name;
+    if let Some(node) = inner.informers.nodes.get(&Key::new("", name.clone())) {
+        inner.recorder.tell(reference(node.as_ref()), what);
+    }
 }
 
-/// Keeps the Lease that says the node is alive.
-pub async fn keep_lease(client: Client, config: KubeletConfig, uid: String, stop: CancellationToken) {
-    let nodes: Api<Node> = Api::all(client.clone());
-    let leases: Api<Lease> = Api::namespaced(client, "kube-node-lease");
-    let mut made = false;
-    let mut beaten = tokio::time::Instant::now();
-    loop {
-        if beaten.elapsed() >= BEAT {
-            beaten = tokio::time::Instant::now();
-            if let Err(error) = beat(&nodes, &config).await {
-                tracing::debug!(%error, "heartbeat not written");
-            }
+fn tell_status(inner: &Inner, reason: &'static str) {
+    let name = &inner.config.node_name;
+    let text = format!("Node {name} status is now: {reason}");
+    tell(inner, Happening::normal(reason, text));
+}
+
+/// What the Node says of the machine, and when it last said so.
+struct Said {
+    course: Course,
+    pressures: Pressures,
+    at: tokio::time::Instant,
+}
+
+impl Said {
+    fn now(inner: &Inner) -> Self {
+        let mut course = Course::default();
+        let seen = pressure::measure(&inner.config.logs).pressures();
+        Self {
+            pressures: course.take(seen, Instant::now()),
+            course,
+            at: tokio::time::Instant::now(),
         }
+    }
+
+    /// Looks at the machine; writes the conditions when one has changed, and from time to time that they still hold.
+    async fn renew(&mut self, inner: &Inner, nodes: &Api<Node>) {
+        let seen = pressure::measure(&inner.config.logs).pressures();
+        let held = self.course.take(seen, Instant::now());
+        if held == self.pressures && self.at.elapsed() < BEAT {
+            return;
+        }
+        match write_conditions(inner, nodes, self.pressures, held).await {
+            Ok(()) => {
+                self.pressures = held;
+                self.at = tokio::time::Instant::now();
+            }
+            Err(error) => tracing::debug!(%error, "the node's conditions are not written; it is tried again"),
+        }
+    }
+}
+
+async fn write_conditions(
+    inner: &Inner,
+    nodes: &Api<Node>,
+    before: Pressures,
+    held: Pressures,
+) -> Result<(), kube::Error> {
+    let status = status(&inner.config, inner.machine, held, Timestamp::now());
+    let was: BTreeMap<&str, bool> = before.words().map(|words| (words.kind, words.holds)).into();
+    let is: BTreeMap<&str, bool> = held.words().map(|words| (words.kind, words.holds)).into();
+    let conditions = status.conditions.unwrap_or_default().into_iter().map(|condition| {
+        let kind = condition.type_.clone();
+        let mut written = serde_json::to_value(condition).unwrap_or_default();
+        if was.get(kind.as_str()) == is.get(kind.as_str())
+            && let Some(fields) = written.as_object_mut()
+        {
+            fields.remove("lastTransitionTime");
+        }
+        written
+    });
+    let patch = json!({"status": {"conditions": conditions.collect::<Vec<_>>()}});
+    nodes
+        .patch_status(
+            &inner.config.node_name,
+            &PatchParams::default(),
+            &Patch::Strategic(patch),
+        )
+        .await?;
+    for words in held.words() {
+        if was.get(words.kind) != Some(&words.holds) {
+            tell_status(inner, words.event);
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the Lease that says the node is alive, and the conditions that say how it is.
+pub(super) async fn keep_lease(inner: Arc<Inner>, uid: String, stop: CancellationToken) {
+    let config = &inner.config;
+    let nodes: Api<Node> = Api::all(inner.client.clone());
+    let leases: Api<Lease> = Api::namespaced(inner.client.clone(), "kube-node-lease");
+    let mut made = false;
+    let mut said = Said::now(&inner);
+    loop {
+        said.renew(&inner, &nodes).await;
         let now = MicroTime(Timestamp::now());
         let result = if made {
             let patch = json!({"spec": {"renewTime": now}});

@@ -11,7 +11,7 @@ pub const NOT_HONOURED: &str = "ztlab.dev/NotHonoured";
 /// The settings of the kernel that a pod may have of its own without anybody's leave.
 ///
 /// Source: Kubernetes' "Using sysctls in a Kubernetes Cluster", safe sysctls.
-const SAFE: [&str; 11] = [
+const SAFE: [&str; 12] = [
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
     "net.ipv4.tcp_syncookies",
@@ -23,6 +23,7 @@ const SAFE: [&str; 11] = [
     "net.ipv4.tcp_keepalive_intvl",
     "net.ipv4.tcp_keepalive_probes",
     "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
 ];
 
 /// A pod's own settings of the kernel, with `.` between the parts of their names.

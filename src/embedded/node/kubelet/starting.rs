@@ -134,16 +134,18 @@ impl Worker {
             Err(error) => {
                 self.remember(name, instance);
                 self.happened(Some(name), Happening::warning("Failed", format!("Error: {error}")));
+                let ended = Ended {
+                    id,
+                    code: 128,
+                    signal: None,
+                    reason: "StartError".to_owned(),
+                    message: Some(error.to_string()),
+                    started_at: began,
+                    finished_at: Timestamp::now(),
+                };
+                let policy = state::restart_policy_of(&spec, kind, &container);
                 if let Some(held) = self.state.containers.get_mut(name) {
-                    held.phase = Phase::Ended(Ended {
-                        id,
-                        code: 128,
-                        signal: None,
-                        reason: "StartError".to_owned(),
-                        message: Some(error.to_string()),
-                        started_at: began,
-                        finished_at: Timestamp::now(),
-                    });
+                    held.not_started(ended, policy);
                 }
             }
         }
@@ -289,6 +291,7 @@ impl Worker {
             log,
             message: Some(message),
             share_pid_with: share,
+            memory: self.inner.machine.memory(),
         };
         let config = translate::config(&self.pod, container, image, parts)?;
         for mount in config.mounts.iter().filter(|mount| mount.sub_path.is_some()) {

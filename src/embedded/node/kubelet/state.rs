@@ -136,6 +136,21 @@ impl ContainerState {
         }
     }
 
+    /// Its program could not be executed. Where it is tried again, the first time is shown as the kubelet does; later ones are
+    /// restarts like any other.
+    pub fn not_started(&mut self, ended: Ended, policy: &str) {
+        if policy == "Never" || self.crashes > 0 {
+            self.phase = Phase::Ended(ended);
+            return;
+        }
+        self.not_before = ended.finished_at.checked_add(FIRST_PAUSE).ok();
+        self.phase = Phase::Waiting {
+            reason: "RunContainerError".to_owned(),
+            message: ended.message.clone(),
+        };
+        self.last = Some(ended);
+    }
+
     /// Whether it was started in this life of the node or an earlier one.
     fn was_started(&self) -> bool {
         self.last.is_some() || !matches!(self.phase, Phase::Waiting { .. })
@@ -236,6 +251,16 @@ pub fn ends_after<'a>(spec: &'a PodSpec, name: &str) -> Vec<&'a str> {
 /// The pod's restart policy.
 pub fn restart_policy(spec: &PodSpec) -> &str {
     spec.restart_policy.as_deref().unwrap_or("Always")
+}
+
+/// What of a container's ends is followed by another start: those of its list may differ from the pod's.
+pub fn restart_policy_of<'a>(spec: &'a PodSpec, kind: Kind, container: &Container) -> &'a str {
+    match (kind, restart_policy(spec)) {
+        (Kind::Ephemeral, _) => "Never",
+        (Kind::Init, _) if sidecar(container) => "Always",
+        (Kind::Init, "Always") => "OnFailure",
+        (_, policy) => policy,
+    }
 }
 
 /// Whether every init container has done its part. What comes later, a sidecar that starts again, takes that back no more.

@@ -79,6 +79,8 @@ pub struct Parts {
     pub message: Option<Mount>,
     /// The instance whose processes it sees.
     pub share_pid_with: Option<String>,
+    /// The machine's memory, bytes.
+    pub memory: u64,
 }
 
 /// What the runtime is asked for.
@@ -147,7 +149,7 @@ pub fn config(pod: &Pod, container: &Container, image: &StandIn, parts: Parts) -
         share_pid_with: parts.share_pid_with,
         env: parts.env,
         resources: limits::resources(container),
-        oom_score_adj: Some(limits::oom_score(pod, container)),
+        oom_score_adj: Some(limits::oom_score(pod, container, parts.memory)),
     })
 }
 
@@ -345,6 +347,7 @@ mod tests {
             log: "/log".into(),
             message: None,
             share_pid_with: None,
+            memory: 8 << 30,
         };
         config(&pod, &serde_json::from_value(container).unwrap(), &image(), parts)
     }

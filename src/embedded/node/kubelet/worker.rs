@@ -22,7 +22,6 @@ use super::{
     env::Facts,
     limits, lock,
     mounting::Token,
-    node,
     probes::{Finding, Which},
     security,
     state::{self, ContainerState, Ended, Phase, PodState, Step},
@@ -236,8 +235,8 @@ impl Worker {
         Facts {
             pod_ip: self.state.ip.map(|ip| ip.to_string()).unwrap_or_default(),
             host_ip: self.inner.config.node_ip.to_string(),
-            cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64),
-            memory: node::memory_kib().saturating_mul(1024),
+            cpus: self.inner.machine.cpus,
+            memory: self.inner.machine.memory(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod child;
 mod filter;
+mod libpcap;
 
 pub use child::{Child, Failure, Program, Step, spawn};
 pub use filter::Filter;

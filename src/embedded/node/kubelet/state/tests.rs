@@ -283,3 +283,54 @@ fn a_pod_past_its_deadline_fails_once_nothing_runs() {
         (Some("Failed"), Some("DeadlineExceeded"))
     );
 }
+
+#[test]
+fn a_program_that_cannot_be_executed_waits_and_is_tried_again() {
+    let failed = |crashes: u32| {
+        let mut held = ContainerState {
+            crashes,
+            ..ContainerState::default()
+        };
+        let ended = ended(128, 5).ended().cloned().unwrap();
+        held.not_started(ended, "Always");
+        held
+    };
+    let pod = pod(json!({"containers": [{"name": "c"}]}));
+    let first = failed(0);
+    assert!(matches!(&first.phase, Phase::Waiting { reason, .. } if reason == "RunContainerError"));
+    assert_eq!(first.last.as_ref().map(|last| last.code), Some(128));
+    let held = state(&[("c", first)]);
+    let waits = next(&pod, &held, at(14));
+    assert_eq!((waits.steps, waits.wake), (vec![], Some(at(15))));
+    assert_eq!(next(&pod, &held, at(15)).steps, start("c"));
+    assert_eq!(phase(pod.spec.as_ref().unwrap(), &held), "Running");
+    assert!(failed(1).ended().is_some(), "from then on it backs off");
+    let mut never = ContainerState::default();
+    never.not_started(ended(128, 5).ended().cloned().unwrap(), "Never");
+    assert!(never.ended().is_some());
+}
+
+#[test]
+fn what_is_started_again_follows_from_the_list() {
+    let spec = |policy: &str| pod(json!({"restartPolicy": policy, "containers": []})).spec.unwrap();
+    let plain = Container::default();
+    let sidecar = Container {
+        restart_policy: Some("Always".into()),
+        ..Container::default()
+    };
+    for (policy, kind, container, expected) in [
+        ("Always", Kind::Main, &plain, "Always"),
+        ("Never", Kind::Main, &plain, "Never"),
+        ("OnFailure", Kind::Main, &plain, "OnFailure"),
+        ("Always", Kind::Init, &plain, "OnFailure"),
+        ("Never", Kind::Init, &plain, "Never"),
+        ("Never", Kind::Init, &sidecar, "Always"),
+        ("Always", Kind::Ephemeral, &plain, "Never"),
+    ] {
+        assert_eq!(
+            restart_policy_of(&spec(policy), kind, container),
+            expected,
+            "{policy} {kind:?}"
+        );
+    }
+}
