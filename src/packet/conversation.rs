@@ -142,6 +142,7 @@ pub(super) struct Seen {
     pub refused: Option<(u64, String)>,
     /// Who broke it off, and in which frame.
     pub reset: Option<(Direction, u64)>,
+    size: usize,
 }
 
 impl Seen {
@@ -156,6 +157,17 @@ impl Seen {
         self.last_ns = ts_ns;
         self.packets[direction & 1] += 1;
         self.bytes[direction & 1] += bytes as u64;
+    }
+
+    /// Bytes it holds beside the facts of a TLS connection that goes on, about.
+    pub(super) fn held(&self) -> usize {
+        self.size
+    }
+
+    /// What showed of TLS, once the connection is over.
+    pub(super) fn encrypted(&mut self, facts: TlsFacts) {
+        self.size += facts.size();
+        self.tls = Some(facts);
     }
 
     /// Takes note of what was said.
@@ -175,7 +187,10 @@ impl Seen {
             match says_something(message) {
                 Some(true) => {
                     let what = format!("{} in clear: {}", message.protocol, message.summary);
-                    self.readable.get_or_insert((frame, what));
+                    if self.readable.is_none() {
+                        self.size += what.len();
+                        self.readable = Some((frame, what));
+                    }
                 }
                 Some(false) => {
                     self.opaque.get_or_insert(frame);
@@ -244,6 +259,13 @@ impl Flow {
             flow.still_shows = still_shows(&flow);
         }
         flow
+    }
+
+    /// Bytes it holds, about.
+    pub(super) fn size(&self) -> usize {
+        let evidence: usize = self.evidence.iter().map(|fact| fact.says.len() + 48).sum();
+        let shows: usize = self.still_shows.iter().map(|shown| shown.len() + 24).sum();
+        512 + evidence + shows + self.tls.as_ref().map_or(0, TlsFacts::size)
     }
 
     /// The verdict when probes are taken into account: what TLS 1.3 hides from a capture, a caller with and one

@@ -169,8 +169,9 @@ pub struct Dissector {
     stats: Stats,
     flows: HashMap<Key, Tracked>,
     fragments: Fragments,
-    /// Conversations that are over, the latest last.
+    /// Conversations that are over, the latest last, and the bytes they hold.
     over: VecDeque<Flow>,
+    over_bytes: usize,
     held: usize,
     flow_ids: u64,
     seq: u64,
@@ -190,6 +191,7 @@ impl Dissector {
             flows: HashMap::new(),
             fragments: Fragments::default(),
             over: VecDeque::new(),
+            over_bytes: 0,
             held: 0,
             flow_ids: 0,
             seq: 0,
@@ -432,10 +434,12 @@ impl Dissector {
 
     /// Remembers what is known of a conversation that is given up.
     fn remember(&mut self, flow: Flow) {
-        if self.over.len() >= self.limits.flows {
-            self.over.pop_front();
-        }
+        self.over_bytes += flow.size();
         self.over.push_back(flow);
+        while self.over.len() > self.limits.flows || self.over_bytes > self.limits.total_bytes {
+            let Some(oldest) = self.over.pop_front() else { break };
+            self.over_bytes -= oldest.size();
+        }
     }
 
     /// What was seen so far.

@@ -123,7 +123,9 @@ impl Connection {
             App::Dns(dns) => dns.held(),
             App::Raw(raw) => raw.turns.iter().map(Collected::held).sum(),
         };
-        app + self.halves.iter().map(Half::held).sum::<usize>() + self.buffers.iter().map(Buffer::held).sum::<usize>()
+        app + self.seen.held()
+            + self.halves.iter().map(Half::held).sum::<usize>()
+            + self.buffers.iter().map(Buffer::held).sum::<usize>()
     }
 
     fn direction(&self, src: SocketAddr) -> Direction {
@@ -282,7 +284,7 @@ impl Connection {
             }
         }
         if let App::Tls(tls) = &self.app {
-            self.seen.tls = Some(tls.facts().clone());
+            self.seen.encrypted(tls.facts().clone());
         }
         self.app = App::Raw(Box::default());
         self.buffers = Default::default();
@@ -577,7 +579,7 @@ impl Exchange {
     }
 
     pub(super) fn held(&self) -> usize {
-        self.dns.held()
+        self.dns.held() + self.seen.held()
     }
 
     pub(super) fn datagram(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) {

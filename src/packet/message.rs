@@ -98,6 +98,43 @@ impl Who {
         self.workload.as_deref().unwrap_or(&self.name)
     }
 
+    /// The names for its address in a capture file: the first, which Wireshark shows, says what it is; the workload's
+    /// follows where it is another.
+    pub fn file_names(&self) -> Vec<String> {
+        let kind = match self.kind {
+            WhoKind::Pod => "pod",
+            WhoKind::Service => "svc",
+            WhoKind::Node => "node",
+        };
+        let mut parts = vec![self.name.as_str()];
+        parts.extend(self.namespace.as_deref());
+        parts.push(kind);
+        let mut names = vec![parts.join(".")];
+        names.extend(self.workload.clone().filter(|workload| *workload != self.name));
+        names
+    }
+
+    /// Whose address it is by the names of a capture file; `None` for names that somebody else wrote.
+    pub fn from_file_names(names: &[String]) -> Option<Self> {
+        let (rest, kind) = names.first()?.rsplit_once('.')?;
+        let kind = match kind {
+            "pod" => WhoKind::Pod,
+            "svc" => WhoKind::Service,
+            "node" => WhoKind::Node,
+            _ => return None,
+        };
+        let (name, namespace) = match kind {
+            WhoKind::Node => (rest, None),
+            _ => rest.rsplit_once('.').map(|(name, namespace)| (name, Some(namespace)))?,
+        };
+        Some(Self {
+            kind,
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+            workload: names.get(1).cloned(),
+        })
+    }
+
     /// Whether `name` means this: the workload's name or the object's.
     pub fn is(&self, name: &str) -> bool {
         self.label() == name || self.name == name
@@ -313,5 +350,40 @@ impl Message {
     /// `orders-api → payments-api`.
     pub fn route(&self) -> String {
         format!("{} → {}", self.from.label(), self.to.label())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_survive_a_capture_file() {
+        let who = |kind, namespace: Option<&str>, name: &str, workload: Option<&str>| Who {
+            kind,
+            namespace: namespace.map(str::to_owned),
+            name: name.to_owned(),
+            workload: workload.map(str::to_owned),
+        };
+        for (who, first) in [
+            (
+                who(WhoKind::Pod, Some("shop"), "orders-api-7c9f-x2", Some("orders-api")),
+                "orders-api-7c9f-x2.shop.pod",
+            ),
+            (who(WhoKind::Service, Some("shop"), "ledger", None), "ledger.shop.svc"),
+            (who(WhoKind::Node, None, "node.with.dots", None), "node.with.dots.node"),
+        ] {
+            let names = who.file_names();
+            assert_eq!(names[0], first);
+            assert_eq!(Who::from_file_names(&names), Some(who));
+        }
+        for names in [
+            vec![],
+            vec!["example.com".to_owned()],
+            vec!["pod".to_owned()],
+            vec!["a.pod".to_owned()],
+        ] {
+            assert_eq!(Who::from_file_names(&names), None);
+        }
     }
 }

@@ -648,6 +648,48 @@ fn the_fuzz_corpus_is_read() {
     }
 }
 
+/// Turns as the fuzz targets of single protocols take them: who speaks, how many bytes, the bytes.
+fn steered(turns: &[(usize, Vec<u8>)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (from, bytes) in turns {
+        for piece in bytes.chunks(255) {
+            out.extend_from_slice(&[*from as u8, piece.len() as u8]);
+            out.extend_from_slice(piece);
+        }
+    }
+    out
+}
+
+#[test]
+fn the_seeds_of_the_fuzz_targets_are_read() {
+    let name = b"\x0cpayments-api\x04shop\x03svc\x07cluster\x05local\0\0\x01\0\x01";
+    let question = [&b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0"[..], name].concat();
+    let answer = [
+        &b"\x12\x34\x81\x80\0\x01\0\x01\0\0\0\0"[..],
+        name,
+        b"\xc0\x0c\0\x01\0\x01\0\0\0\x1e\0\x04\x0a\x60\x01\x02",
+    ]
+    .concat();
+    let http = steered(&[(0, REQUEST.to_vec()), (1, RESPONSE.to_vec())]);
+    let postgres = steered(&session());
+    let dns = steered(&[(0, question), (1, answer)]);
+    assert_eq!(fuzz_talk(80, true, &http).len(), 2);
+    assert_eq!(fuzz_talk(5432, true, &postgres).len(), 8);
+    assert_eq!(fuzz_datagrams(53, &dns).len(), 2);
+    for (target, seed) in [("http", http), ("postgres", postgres), ("dns", dns)] {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fuzz/corpus")
+            .join(target);
+        let path = dir.join("seed");
+        if std::env::var_os("ZTLAB_WRITE_CORPUS").is_some() {
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(&path, &seed).unwrap();
+        }
+        let file = std::fs::read(&path).unwrap();
+        assert!(file == seed, "{target}: write it again with ZTLAB_WRITE_CORPUS=1");
+    }
+}
+
 /// Bytes that a decoder may take seriously for a while.
 fn plausible() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![

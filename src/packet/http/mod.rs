@@ -129,7 +129,7 @@ impl Http {
             .iter()
             .map(|half| half.head.held() + half.body.held() + half.trailer.held())
             .sum::<usize>()
-            + self.asked.len() * 64
+            + self.asked.len() * 256
     }
 
     /// Reads as far as the bytes go.
@@ -296,7 +296,9 @@ impl Http {
                     seq: None,
                     head_method: method == "HEAD",
                     connect: method == "CONNECT",
-                    probe: head.field(crate::evidence::PROBE_HEADER),
+                    probe: head
+                        .field(crate::evidence::PROBE_HEADER)
+                        .map(|id| one_line(id.as_bytes())),
                 });
                 match (chunked, length) {
                     (true, _) => State::ChunkSize,
@@ -379,10 +381,7 @@ impl Http {
                 let asked = self.answering.take();
                 draft.role = Role::Response;
                 draft.in_reply_to = asked.as_ref().and_then(|asked| asked.seq);
-                draft.probe = asked
-                    .as_ref()
-                    .and_then(|asked| asked.probe.as_ref())
-                    .map(|id| one_line(id.as_bytes()));
+                draft.probe = asked.as_ref().and_then(|asked| asked.probe.clone());
                 draft.summary = one_line(format!("{status} {reason}{}", size_note(&body)).as_bytes());
                 draft.detail = Detail::HttpResponse { status };
                 let tunnel =

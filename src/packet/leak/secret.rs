@@ -123,10 +123,13 @@ fn placeholder(value: &str) -> bool {
             .any(|word| value.eq_ignore_ascii_case(word))
 }
 
+/// Secrets looked for in one text; a page full of them needs no more.
+const MOST: usize = 1024;
+
 /// Adds what does not overlap something found before.
 fn add(one: Found, found: &mut Vec<Found>) {
     let overlaps = |other: &Found| one.range.start < other.range.end && other.range.start < one.range.end;
-    if !found.iter().any(overlaps) {
+    if found.len() < MOST && !found.iter().any(overlaps) {
         found.push(one);
     }
 }

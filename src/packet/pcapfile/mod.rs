@@ -69,6 +69,8 @@ const INTERFACES: usize = 4096;
 
 /// Names of addresses kept of a file.
 const NAMES: usize = 65_536;
+/// Names kept of one address.
+const ALIASES: usize = 4;
 
 #[derive(Debug, Clone)]
 struct Interface {
@@ -111,7 +113,7 @@ pub struct PcapReader {
     /// Bytes of the file before `buffer`.
     passed: u64,
     format: Format,
-    names: BTreeMap<IpAddr, String>,
+    names: BTreeMap<IpAddr, Vec<String>>,
 }
 
 impl Default for PcapReader {
@@ -136,7 +138,7 @@ impl PcapReader {
     }
 
     /// Names of addresses that the file has told so far (pcapng's Name Resolution Blocks).
-    pub fn names(&self) -> &BTreeMap<IpAddr, String> {
+    pub fn names(&self) -> &BTreeMap<IpAddr, Vec<String>> {
         &self.names
     }
 
@@ -431,8 +433,8 @@ fn ticks(options: &[u8], big_endian: bool) -> u64 {
     }
 }
 
-/// The records of a Name Resolution Block: an address, then names that end in NUL; the first one counts.
-fn names(body: &[u8], big_endian: bool, into: &mut BTreeMap<IpAddr, String>) {
+/// The records of a Name Resolution Block: an address, then names that end in NUL.
+fn names(body: &[u8], big_endian: bool, into: &mut BTreeMap<IpAddr, Vec<String>>) {
     for (kind, place) in options_of(body, big_endian) {
         let value = &body[place];
         let read = match kind {
@@ -445,9 +447,16 @@ fn names(body: &[u8], big_endian: bool, into: &mut BTreeMap<IpAddr, String>) {
             _ => None,
         };
         let Some((addr, rest)) = read else { continue };
-        let name = rest.split(|byte| *byte == 0).next().unwrap_or_default();
-        if let (Ok(name), true) = (std::str::from_utf8(name), into.len() < NAMES) {
-            into.insert(addr, name.to_owned());
+        let names = rest
+            .split(|byte| *byte == 0)
+            .filter_map(|name| std::str::from_utf8(name).ok());
+        let names: Vec<String> = names
+            .filter(|name| !name.is_empty())
+            .take(ALIASES)
+            .map(str::to_owned)
+            .collect();
+        if into.len() < NAMES && !names.is_empty() {
+            into.insert(addr, names);
         }
     }
 }

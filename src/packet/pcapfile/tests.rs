@@ -7,7 +7,7 @@ use proptest::{collection::vec, prelude::*};
 use super::{write::*, *};
 use crate::packet::{testing::*, wireshark::tshark};
 
-fn written(packets: &[(Vec<u8>, Vec<String>)], names: &[(IpAddr, &str)]) -> Vec<u8> {
+fn written(packets: &[(Vec<u8>, Vec<String>)], names: &[(IpAddr, &[String])]) -> Vec<u8> {
     let mut file = pcapng_header(LinkType::RAW, 262_144, "eth0", "pod shop/payments-api, on the wire");
     let mut ts = 1_700_000_000_123_456_789;
     for (data, comments) in packets {
@@ -21,7 +21,7 @@ fn written(packets: &[(Vec<u8>, Vec<String>)], names: &[(IpAddr, &str)]) -> Vec<
 
 type Packet = (u64, Vec<u8>, Option<String>, Option<String>);
 
-fn read(file: &[u8], piece: usize) -> (Vec<Packet>, BTreeMap<IpAddr, String>) {
+fn read(file: &[u8], piece: usize) -> (Vec<Packet>, BTreeMap<IpAddr, Vec<String>>) {
     let mut reader = PcapReader::default();
     let mut packets = Vec::new();
     for bytes in file.chunks(piece) {
@@ -50,7 +50,9 @@ proptest! {
         piece in 1_usize..50,
     ) {
         let (v4, v6) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([1_u16; 8]));
-        let file = written(&packets, &[(v4, "orders-api.shop"), (v6, "ledger")]);
+        let several = ["orders-api.shop.pod".to_owned(), "orders-api".to_owned()];
+        let one = ["ledger".to_owned()];
+        let file = written(&packets, &[(v4, &several), (v6, &one)]);
         let (read, names) = read(&file, piece);
         prop_assert_eq!(read.len(), packets.len());
         for ((ts, data, comment, interface), (written, comments)) in read.iter().zip(&packets) {
@@ -59,8 +61,8 @@ proptest! {
             prop_assert_eq!(interface.as_deref(), Some("eth0"));
             prop_assert!(*ts >= 1_700_000_000_123_456_789);
         }
-        prop_assert_eq!(names.get(&v4).map(String::as_str), Some("orders-api.shop"));
-        prop_assert_eq!(names.get(&v6).map(String::as_str), Some("ledger"));
+        prop_assert_eq!(names.get(&v4).map(Vec::as_slice), Some(&several[..]));
+        prop_assert_eq!(names.get(&v6).map(Vec::as_slice), Some(&one[..]));
     }
 }
 
@@ -71,7 +73,7 @@ fn wireshark_shows_the_comments() {
         (udp(CLIENT, server(9), b"hello"), vec![comment.clone()]),
         (udp(server(9), CLIENT, b"hello"), vec![]),
     ];
-    let file = written(&packets, &[(IpAddr::V4(*CLIENT.ip()), "orders-api")]);
+    let file = written(&packets, &[(IpAddr::V4(*CLIENT.ip()), &["orders-api".to_owned()])]);
     let fields = BTreeSet::from([
         "frame.comment",
         "frame.interface_name",

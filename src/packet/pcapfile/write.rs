@@ -96,16 +96,18 @@ pub fn pcapng_packet(ts_ns: u64, orig_len: u32, data: &[u8], comments: &[String]
     block(6, &body, out);
 }
 
-/// Appends names of addresses.
-pub fn pcapng_names<'a>(names: impl IntoIterator<Item = (IpAddr, &'a str)>, out: &mut Vec<u8>) {
+/// Appends names of addresses, each with the one to show first.
+pub fn pcapng_names<'a>(names: impl IntoIterator<Item = (IpAddr, &'a [String])>, out: &mut Vec<u8>) {
     let mut body = Vec::new();
-    for (addr, name) in names {
+    for (addr, names) in names {
         let (code, mut value) = match addr {
             IpAddr::V4(addr) => (1, addr.octets().to_vec()),
             IpAddr::V6(addr) => (2, addr.octets().to_vec()),
         };
-        value.extend(name.bytes().filter(|byte| *byte != 0));
-        value.push(0);
+        for name in names {
+            value.extend(name.bytes().filter(|byte| *byte != 0));
+            value.push(0);
+        }
         option(code, &value, &mut body);
     }
     body.extend_from_slice(&END);

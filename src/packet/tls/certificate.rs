@@ -6,7 +6,7 @@ use super::facts::Certificate;
 use crate::packet::text::one_line;
 
 /// Names read of one certificate.
-const NAMES: usize = 64;
+const NAMES: usize = 32;
 
 /// What a certificate in DER says; what cannot be read is said in [`Certificate::trouble`].
 pub(super) fn read(der: &[u8]) -> Certificate {

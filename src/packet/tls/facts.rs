@@ -105,6 +105,23 @@ impl TlsFacts {
         self.version.as_deref() == Some("1.3")
     }
 
+    /// Bytes it holds, about.
+    pub(in crate::packet) fn size(&self) -> usize {
+        let text = |texts: &[String]| texts.iter().map(|text| text.len() + 24).sum::<usize>();
+        let chain = |chain: &[Certificate]| {
+            let size = |one: &Certificate| {
+                256 + one.subject.len() + one.issuer.len() + text(&one.names) + 2 * text(&one.uris) + one.trouble.len()
+            };
+            chain.iter().map(size).sum::<usize>()
+        };
+        256 + text(&self.versions_offered)
+            + text(&self.alpn_offered)
+            + text(&self.ciphers_offered)
+            + chain(&self.server_certificates)
+            + chain(self.client_certificates.as_deref().unwrap_or_default())
+            + self.alerts.len() * 64
+    }
+
     /// Whether both ends went over to encryption.
     pub fn established(&self) -> bool {
         self.encrypted == [true; 2]

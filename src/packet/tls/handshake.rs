@@ -16,7 +16,7 @@ use crate::packet::text::one_line;
 /// Entries kept of a list in a hello.
 const ENTRIES: usize = 128;
 /// Certificates read of a chain.
-const CHAIN: usize = 16;
+const CHAIN: usize = 8;
 /// The random of a ServerHello that is a HelloRetryRequest: SHA-256 of its name (RFC 8446 §4.1.3).
 const RETRY: [u8; 32] = [
     0xcf, 0x21, 0xad, 0x74, 0xe5, 0x9a, 0x61, 0x11, 0xbe, 0x1d, 0x8c, 0x02, 0x1e, 0x65, 0xb8, 0x91, 0xc2, 0xa2, 0x11,

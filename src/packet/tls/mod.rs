@@ -74,17 +74,18 @@ pub(super) struct Tls {
     /// The direction of the client, once a hello was seen.
     client: Option<Direction>,
     facts: TlsFacts,
+    /// Bytes that the facts hold.
+    size: usize,
     asked: Option<u64>,
 }
 
 impl Tls {
     pub(super) fn held(&self) -> usize {
-        let halves: usize = self
+        let halves = self
             .halves
             .iter()
-            .map(|half| half.turn.bytes.held() + half.handshake.held())
-            .sum();
-        halves + self.facts.ciphers_offered.len() * 64
+            .map(|half| half.turn.bytes.held() + half.handshake.held());
+        halves.sum::<usize>() + self.size
     }
 
     /// What is known of it.
@@ -264,6 +265,7 @@ impl Tls {
             }
             let by_client = self.by_client(direction);
             let step = handshake::read(&message.bytes, by_client, &mut self.facts);
+            self.size = self.facts.size();
             if self.facts.frames.len() < REMEMBERED {
                 self.facts.frames.extend(message.span.frames.first());
             }
