@@ -544,6 +544,9 @@ fn raw_message(direction: Direction, protocol: Protocol, bytes: &Collected, limi
     let mut draft = Draft::new(direction, protocol, Role::Event, limits);
     draft.show(bytes);
     draft.text.truncated |= bytes.cut();
+    if bytes.missing > 0 {
+        draft.text.line(&format!("[{} bytes were not captured]", bytes.missing));
+    }
     draft.summary = one_line(format!("{} bytes", bytes.total).as_bytes());
     draft
 }

@@ -21,10 +21,10 @@ fn dialogue() -> Turns {
     ]
 }
 
-/// A message's summary, its text, and where its leaks are.
-type Shown = (String, String, Vec<(usize, usize)>);
+/// Summary, text, and where secrets stand in it.
+type Read = (String, String, Vec<(usize, usize)>);
 
-fn read(messages: &[Message]) -> Vec<Shown> {
+fn read(messages: &[Message]) -> Vec<Read> {
     messages
         .iter()
         .map(|message| {
@@ -171,4 +171,22 @@ fn a_probe_of_a_silent_connection_says_nothing() {
     let messages = feed(&mut dissector, &talk.packets);
     assert_eq!(messages.len(), 2);
     assert_eq!((dissector.stats().retransmissions, dissector.stats().gaps), (1, 0));
+}
+
+#[test]
+fn a_hole_in_what_no_decoder_knows_is_shown() {
+    let mut talk = Talk::open(25);
+    talk.server(b"220 mail.shop ready\r\n")
+        .client(b"HELO a\r\n")
+        .client(b"lost")
+        .client(b"MAIL\r\n");
+    talk.packets.remove(5);
+    talk.send(1, ACK, &[]);
+    let messages = talk.close().messages();
+    let text: Vec<&str> = messages.iter().map(|message| message.text.as_str()).collect();
+    assert!(
+        text.iter().any(|text| text.contains("[4 bytes were not captured]")),
+        "{text:?}"
+    );
+    assert!(text.iter().any(|text| text.contains("MAIL")), "{text:?}");
 }

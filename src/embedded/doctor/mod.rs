@@ -14,10 +14,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::node::cgroup::{self, Hierarchy};
+use super::node::cgroup::Hierarchy;
 
 /// Something the embedded cluster needs of the machine, in the order it needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -144,7 +144,7 @@ mod tests {
             (Some(0), 1),
             (Some(100), 4),
             (Some(1000), 39),
-            (Some(256_000), 9999),
+            (Some(256_000), 10_000),
             (Some(u64::MAX), 10_000),
         ] {
             assert_eq!(weight(request), expected, "{request:?}");

@@ -44,6 +44,7 @@ fn find(name: &CStr) -> usize {
 macro_rules! forward {
     ($($name:ident($($argument:ident: $kind:ty),*) -> $answer:ty, else $otherwise:expr;)*) => {$(
         #[unsafe(no_mangle)]
+        #[allow(clippy::unused_unit, reason = "some of them answer nothing")]
         unsafe extern "C" fn $name($($argument: $kind),*) -> $answer {
             static FOUND: OnceLock<usize> = OnceLock::new();
             let name = concat!(stringify!($name), "\0");

@@ -184,8 +184,15 @@ pub const CLUSTER_ROLES: &[RoleRow] = &[
             "* | core | nodes/log nodes/metrics nodes/proxy nodes/spec nodes/stats",
         ],
     ),
-    // This cluster's own: it keeps the NetworkPolicies. What it follows, it has from the shared informers.
-    role("system:network-policy", &["list | networking.k8s.io | networkpolicies"]),
+    // This cluster's own: it keeps the NetworkPolicies. What changes, it hears from the shared informers; what holds at one
+    // moment, it asks for.
+    role(
+        "system:network-policy",
+        &[
+            "list | core | namespaces pods",
+            "list | networking.k8s.io | networkpolicies",
+        ],
+    ),
     // This cluster's own: one watch of each kind for all parts of the node.
     role(
         "system:shared-informers",
