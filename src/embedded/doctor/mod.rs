@@ -275,6 +275,8 @@ fn facts() -> Facts {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
     use super::*;
 
     fn failed(need: Need, errno: Errno) -> Try {
