@@ -221,17 +221,19 @@ fn what_fails_says_why() {
         "picky",
         r#"{"nodeSelector": {"disk": "ssd"}, "containers": [{"name": "c", "image": "ztlab.dev/toolbox:1"}]}"#,
     ));
+    // The pod as it was when it waited: it goes on restarting.
     let waits = |name: &'static str, reason: &'static str| {
+        let seen = std::cell::RefCell::new(Value::Null);
         cluster.until(&format!("{name}: {reason}"), || {
-            let pod = cluster.get(&["pod", name]);
-            pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == reason
+            seen.replace(cluster.get(&["pod", name]));
+            seen.borrow()["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == reason
         });
+        seen.into_inner()
     };
-    waits("crash", "CrashLoopBackOff");
+    let crash = waits("crash", "CrashLoopBackOff");
     waits("nobody", "ImagePullBackOff");
     waits("typo", "CrashLoopBackOff");
     waits("unset", "CreateContainerConfigError");
-    let crash = cluster.get(&["pod", "crash"]);
     let status = &crash["status"]["containerStatuses"][0];
     assert_eq!(status["lastState"]["terminated"]["exitCode"], 4, "{status}");
     assert_eq!(status["restartCount"], 1, "the first restart comes at once: {status}");

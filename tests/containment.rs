@@ -242,7 +242,7 @@ fn a_flood_of_processes_stays_in_its_pod() {
             });
         } else {
             lab.until("the bomb goes off", || {
-                lab.kubectl(&["logs", "bomb"]).contains("refused")
+                text(&lab.try_kubectl(&["logs", "bomb"]).stdout).contains("refused")
             });
             let said = lab.kubectl(&["logs", "bomb"]);
             let refused: u32 = said.trim().trim_start_matches("refused ").parse().unwrap();
