@@ -14,7 +14,8 @@ fn place(namespace: &str, name: &str) -> Place {
 }
 
 /// The server is guarded by a policy for its label; a policy for the next label comes, the label changes, the first policy
-/// goes. It is never without a guard. The same the other way round: a client is let in by its label, then by the next.
+/// goes. It is never without a guard. The same the other way round: a client is let in by its label, then by the next; and by
+/// its namespace's.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_guard_takes_over_from_another() {
     let Some(lab) = Lab::empty(None).await else { return };
@@ -22,33 +23,41 @@ async fn one_guard_takes_over_from_another() {
         lab.namespace(namespace).await;
         lab.serve(namespace, "a").await;
     }
+    lab.serve("y", "b").await;
     lab.idle("x", "client").await;
     lab.idle("x", "stranger").await;
     let guarded = lab.ready("x", "a").await;
     let open = lab.ready("y", "a").await;
+    let neighbour = lab.ready("y", "b").await;
     lab.ready("x", "client").await;
     lab.ready("x", "stranger").await;
     let colours = ["red", "blue"];
     let guard =
         |colour: &str| format!("x {{podSelector: {{matchLabels: {{guard: {colour}}}}}, policyTypes: [Ingress]}}");
     let admit = |colour: &str| {
-        format!(
-            "y {{podSelector: {{}}, ingress: [{{from: [{{namespaceSelector: {{}}, podSelector: {{matchLabels: {{role: {colour}}}}}}}]}}]}}"
-        )
+        let from = format!("{{namespaceSelector: {{}}, podSelector: {{matchLabels: {{role: {colour}}}}}}}");
+        format!("y {{podSelector: {{matchLabels: {{pod: a}}}}, ingress: [{{from: [{from}]}}]}}")
+    };
+    let admit_all = |colour: &str| {
+        let from = format!("{{namespaceSelector: {{matchLabels: {{team: {colour}}}}}}}");
+        format!("y {{podSelector: {{matchLabels: {{pod: b}}}}, ingress: [{{from: [{from}]}}]}}")
     };
     lab.policy("guard-red", &guard("red")).await;
     lab.label_pod("x", "a", json!({"guard": "red"})).await;
     lab.policy("admit-red", &admit("red")).await;
     lab.label_pod("x", "client", json!({"role": "red"})).await;
+    lab.label_namespace("x", json!({"team": "red"})).await;
+    lab.policy("admit-all-red", &admit_all("red")).await;
     let targets = |ip: &str| vec![format!("udp://{ip}:80"), format!("tcp://{ip}:80")];
     lab.becomes(("x", "client"), &targets(&guarded)[0], "timeout").await;
     lab.becomes(("x", "stranger"), &targets(&open)[0], "timeout").await;
     lab.becomes(("x", "client"), &targets(&open)[0], "open").await;
+    lab.becomes(("x", "client"), &targets(&neighbour)[0], "open").await;
 
     let signal = Signal::default();
     let (client, stranger) = (place("x", "client"), place("x", "stranger"));
     let both = [targets(&guarded), targets(&open)].concat();
-    let (guarded, open) = (targets(&guarded), targets(&open));
+    let (guarded, open) = (targets(&guarded), [targets(&open), targets(&neighbour)].concat());
     let denied = attempts(&lab, &client, Manner::Knock, &guarded, &signal);
     let strange = attempts(&lab, &stranger, Manner::Knock, &both, &signal);
     let allowed = attempts(&lab, &client, Manner::Call, &open, &signal);
@@ -62,6 +71,9 @@ async fn one_guard_takes_over_from_another() {
             lab.policy(&format!("admit-{to}"), &admit(to)).await;
             lab.label_pod("x", "client", json!({"role": to})).await;
             lab.delete_policy("y", &format!("admit-{from}")).await;
+            lab.policy(&format!("admit-all-{to}"), &admit_all(to)).await;
+            lab.label_namespace("x", json!({"team": to})).await;
+            lab.delete_policy("y", &format!("admit-all-{from}")).await;
         }
         signal.over();
     };
