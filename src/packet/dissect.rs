@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     Message, Transport,
     conversation::Flow,
-    flow::{Connection, Context, Exchange},
+    exchange::Exchange,
+    flow::{Connection, Context},
     layers::{self, Fragments, Icmp, Layers, Net, Trouble, Upper, Whole},
     segment::{self, Datagram, Segment, Source},
 };

@@ -1,19 +1,19 @@
-//! One conversation: what protocol it is, and its messages.
+//! One TCP connection: what protocol it is, and its messages.
 
 use std::net::SocketAddr;
 
 use super::{
     Detail, Limits, Message, Protocol, Role, Stats, Transport,
-    buffer::{Buffer, Collected, Mark},
+    buffer::{Buffer, Collected},
     conversation::{Flow, Seen},
     dns::{self, Dns},
     http::{self, Http},
     layers::Quote,
     postgres::{self, Postgres},
-    segment::{Datagram, Segment, Source},
+    raw::Raw,
+    segment::{Segment, Source},
     sink::{Conversation, Direction, Draft, Sink},
     stream::{Event, Half},
-    text::one_line,
     tls::{self, Tls},
 };
 
@@ -27,14 +27,6 @@ enum App {
     Tls(Box<Tls>),
     Dns(Box<Dns>),
     Raw(Box<Raw>),
-}
-
-/// Bytes that no decoder knows: what each side says before the other speaks is one message.
-#[derive(Debug, Default)]
-struct Raw {
-    turns: [Collected; 2],
-    /// The start was not seen, or bytes were lost: when the other side begins to speak, it may turn out what it is.
-    hopeful: bool,
 }
 
 /// Where the packets of a conversation come from, for all of them.
@@ -496,140 +488,5 @@ fn recognise(direction: Direction, bytes: &[u8], conversation: &Conversation) ->
             hopeful: conversation.midway,
             ..Raw::default()
         })))
-    }
-}
-
-impl Raw {
-    fn data(&mut self, direction: Direction, bytes: &[u8], mark: Mark, sink: &mut Sink<'_>) {
-        self.flush(direction ^ 1, sink);
-        let limit = sink.limits.text_bytes.max(1);
-        let (mut bytes, mut mark) = (bytes, mark);
-        // Cut at multiples of the limit, so that it does not matter how the segments were cut.
-        while !bytes.is_empty() {
-            let room = limit
-                .saturating_sub(self.turns[direction].total as usize)
-                .max(1)
-                .min(bytes.len());
-            self.turns[direction].push(&bytes[..room], limit, mark);
-            bytes = &bytes[room..];
-            mark = mark.ahead(room);
-            if self.turns[direction].total >= limit as u64 {
-                self.flush(direction, sink);
-            }
-        }
-    }
-
-    fn rest(&mut self, direction: Direction, buffer: &mut Buffer, sink: &mut Sink<'_>) {
-        let limit = sink.limits.text_bytes.max(1);
-        while !buffer.is_empty() {
-            let room = limit.saturating_sub(self.turns[direction].total as usize).max(1);
-            buffer.take(room, limit, &mut self.turns[direction]);
-            if self.turns[direction].total >= limit as u64 {
-                self.flush(direction, sink);
-            }
-        }
-    }
-
-    fn flush(&mut self, direction: Direction, sink: &mut Sink<'_>) {
-        let turn = std::mem::take(&mut self.turns[direction]);
-        if turn.total > 0 {
-            sink.emit(raw_message(direction, Protocol::Tcp, &turn, sink.limits));
-        } else {
-            self.turns[direction].missing = turn.missing;
-        }
-    }
-}
-
-fn raw_message(direction: Direction, protocol: Protocol, bytes: &Collected, limits: &Limits) -> Draft {
-    let mut draft = Draft::new(direction, protocol, Role::Event, limits);
-    draft.show(bytes);
-    draft.text.truncated |= bytes.cut();
-    if bytes.missing > 0 {
-        draft.text.line(&format!("[{} bytes were not captured]", bytes.missing));
-    }
-    draft.summary = one_line(format!("{} bytes", bytes.total).as_bytes());
-    draft
-}
-
-/// The datagrams between two UDP ports.
-#[derive(Debug)]
-pub(super) struct Exchange {
-    conversation: Conversation,
-    dns: Dns,
-    pub last_ns: u64,
-    seen: Seen,
-}
-
-impl Exchange {
-    pub(super) fn new(id: u64, datagram: &Datagram<'_>) -> Self {
-        Self {
-            conversation: Conversation {
-                id,
-                ends: [datagram.src, datagram.dst],
-                transport: Transport::Udp,
-                ifindex: datagram.ifindex,
-                midway: false,
-            },
-            dns: Dns::default(),
-            last_ns: 0,
-            seen: Seen::new(datagram.source.ts_ns),
-        }
-    }
-
-    /// What is known of it, and how it is judged.
-    pub(super) fn flow(&self) -> Flow {
-        Flow::of(&self.conversation, None, self.seen.clone())
-    }
-
-    pub(super) fn held(&self) -> usize {
-        self.dns.held() + self.seen.held()
-    }
-
-    pub(super) fn datagram(&mut self, datagram: &Datagram<'_>, context: &mut Context<'_>) {
-        self.last_ns = datagram.source.ts_ns;
-        let direction = usize::from(datagram.src != self.conversation.ends[0]);
-        let before = context.out.len();
-        self.seen.packet(direction, datagram.len, self.last_ns);
-        self.take(datagram, direction, context);
-        self.seen.messages(&context.out[before..]);
-    }
-
-    fn take(&mut self, datagram: &Datagram<'_>, direction: Direction, context: &mut Context<'_>) {
-        let mut bytes = Collected::default();
-        for (mark, part) in datagram.source.split(0, datagram.data) {
-            bytes.push(part, usize::MAX, mark);
-        }
-        bytes.span.add(datagram.source.frame, datagram.source.ts_ns);
-        bytes.missing = (datagram.len - datagram.data.len()) as u64;
-        let mut sink = Sink {
-            out: context.out,
-            seq: context.seq,
-            limits: context.limits,
-            conversation: self.conversation,
-        };
-        let dns = self.conversation.ends.iter().any(|end| dns::is_port(end.port()));
-        if dns && self.dns.message(direction, &bytes, 0, &mut sink) {
-            return;
-        }
-        sink.emit(raw_message(direction, Protocol::Udp, &bytes, context.limits));
-    }
-
-    /// The network reported that a datagram did not arrive.
-    pub(super) fn undelivered(&mut self, quote: &Quote, why: &str, source: Source<'_>, context: &mut Context<'_>) {
-        let direction = usize::from(quote.src != self.conversation.ends[0]);
-        let mut sink = Sink {
-            out: context.out,
-            seq: context.seq,
-            limits: context.limits,
-            conversation: self.conversation,
-        };
-        let mut draft = Draft::new(direction, Protocol::Udp, Role::Event, context.limits);
-        draft.span.add(source.frame, source.ts_ns);
-        draft.summary = format!("was told by the network: {why}");
-        draft.text.say(&draft.summary);
-        draft.detail = Detail::Connection {
-            event: "unreachable".to_owned(),
-        };
-        sink.emit(draft);
     }
 }
