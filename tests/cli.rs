@@ -289,3 +289,94 @@ fn names_with_escapes_are_shown_not_obeyed() {
     assert!(!output.stderr.contains(&0x1b), "{}", stderr(&output));
     std::io::stderr().flush().unwrap();
 }
+
+/// A capture file of the repository, and one thing to see of it.
+fn packets(capture: &str, args: &[&str]) -> Output {
+    let file = format!("{}/fuzz/corpus/capture/{capture}.pcap", env!("CARGO_MANIFEST_DIR"));
+    Home::new().run(&[&["packets", file.as_str()][..], args].concat())
+}
+
+#[test]
+fn a_capture_file_is_read_in_every_view() {
+    for (capture, args, shows) in [
+        (
+            "payment",
+            &[][..],
+            &[
+                "POST /charge (30 bytes)",
+                "200 OK (11 bytes)",
+                "card-number",
+                "»4111111111111111«",
+            ][..],
+        ),
+        (
+            "payment",
+            &["--view", "leaks"],
+            &["! bearer-token »not-a-real-token«", "packet 5, bytes "],
+        ),
+        (
+            "payment",
+            &["--view", "conversations"],
+            &["readable", "http in clear: POST /charge", "2 secrets could be read"],
+        ),
+        (
+            "payment",
+            &["--view", "packets", "--hex", "--filter", "tcp.flags.syn == 1"],
+            &["40000 → 10.244.0.20:80 TCP SYN 0 bytes", "0000  45 00"],
+        ),
+        (
+            "login",
+            &["--filter", "leak == database-login"],
+            &["sends the password in clear"],
+        ),
+        ("login", &["--follow", "1"], &["user = shop", "columns: id | card"]),
+        (
+            "hello",
+            &["--view", "handshakes"],
+            &["conversation 1: ", "TLS ClientHello"],
+        ),
+    ] {
+        let output = packets(capture, args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+        for shown in shows {
+            assert!(
+                stdout(&output).contains(shown),
+                "{args:?}: {shown} in {}",
+                stdout(&output)
+            );
+        }
+    }
+    let syn = stdout(&packets(
+        "payment",
+        &["--view", "packets", "--filter", "tcp.flags.syn == 1"],
+    ));
+    assert_eq!(syn.lines().count(), 2, "{syn}");
+    for view in ["dialogue", "packets", "conversations", "leaks"] {
+        let output = packets("payment", &["--json", "--view", view]);
+        for line in stdout(&output).lines() {
+            serde_json::from_str::<serde_json::Value>(line).unwrap_or_else(|error| panic!("{view}: {error}: {line}"));
+        }
+        assert!(!stdout(&output).is_empty(), "{view}");
+    }
+}
+
+#[test]
+fn what_is_no_capture_and_no_filter_is_told() {
+    let home = Home::new();
+    let path = home.0.path().join("notes.txt");
+    std::fs::write(&path, "these are no packets").unwrap();
+    let file = path.display().to_string();
+    for (args, told) in [
+        (&["packets", file.as_str()][..], "not a capture file"),
+        (&["packets", "/no/such/file"], "cannot read /no/such/file"),
+        (&["packets", file.as_str(), "--filter", "htpp"], "did you mean http?"),
+    ] {
+        let output = home.run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(
+            stderr(&output).contains(told) && stderr(&output).contains("hint:"),
+            "{}",
+            stderr(&output)
+        );
+    }
+}

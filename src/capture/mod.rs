@@ -6,6 +6,7 @@
 
 mod able;
 mod error;
+mod file;
 mod live;
 mod names;
 pub mod observer;
@@ -15,6 +16,7 @@ mod traffic;
 
 pub use able::able;
 pub use error::CaptureError;
+pub use file::CaptureFile;
 pub use live::{CaptureStream, start};
 pub use names::Names;
 pub use request::{CaptureEvent, CaptureRequest, EndReason, Interface, Packet};

@@ -41,6 +41,8 @@ pub enum Command {
     Cluster(Cluster),
     /// Watch the packets of a pod
     Capture(Capture),
+    /// Read a capture file: who says what to whom, what leaks, what is encrypted
+    Packets(Packets),
     /// List the stand-in images built into this program
     #[command(after_help = "Examples:\n  ztlab images\n  ztlab images --json")]
     Images,
@@ -231,7 +233,7 @@ pub enum Cluster {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  ztlab capture --pod payments-api --follow\n  \
                   ztlab capture --pod payments-api --for 5s --filter 'tcp port 8080'\n  \
-                  ztlab capture --pod ledger --for 10s -w ledger.pcap\n\n\
+                  ztlab capture --pod ledger --for 10s -w ledger.pcapng\n\n\
                   In a running lab the capture goes through the session and counts as evidence.\n\
                   The filter is pcap-filter(7); a file written with -w opens in Wireshark.")]
 pub struct Capture {
@@ -250,12 +252,52 @@ pub struct Capture {
     /// A pcap filter expression
     #[arg(long, value_name = "BPF")]
     pub filter: Option<String>,
-    /// Write the packets to a pcap file
+    /// Write the packets to a pcapng file, with names and comments that Wireshark shows
     #[arg(short, long, value_name = "FILE")]
     pub write: Option<PathBuf>,
     /// The cluster; the lab's when a lab runs
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
+}
+
+/// `ztlab packets …`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  ztlab packets ledger.pcapng\n  \
+                  ztlab packets ledger.pcapng --view conversations\n  \
+                  ztlab packets ledger.pcapng --view packets --hex --filter 'tcp.port == 5432'\n  \
+                  ztlab packets ledger.pcapng --follow 3\n\n\
+                  Reads pcap and pcapng, whoever wrote it. The filter is a language of its own, described in the page\n\
+                  \"Reading traffic\" of the book: http and from == orders-api, leak == card-number, verdict == readable.")]
+pub struct Packets {
+    /// The capture file
+    pub file: PathBuf,
+    /// What to show
+    #[arg(long, value_enum, default_value_t = View::Dialogue)]
+    pub view: View,
+    /// Show only what this holds of
+    #[arg(long, value_name = "EXPRESSION", default_value = "", hide_default_value = true)]
+    pub filter: String,
+    /// Show one conversation in full, by its number
+    #[arg(long, value_name = "NUMBER", conflicts_with = "view")]
+    pub follow: Option<u64>,
+    /// Show the bytes of each packet too, in hexadecimal beside their text
+    #[arg(long)]
+    pub hex: bool,
+}
+
+/// What `ztlab packets` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum View {
+    /// Who says what to whom
+    Dialogue,
+    /// Every packet, by its headers
+    Packets,
+    /// Every conversation, and who can read it
+    Conversations,
+    /// The handshakes of TLS
+    Handshakes,
+    /// The secrets that could be read, and where they stand
+    Leaks,
 }
 
 /// `ztlab shell …`

@@ -14,9 +14,9 @@ use super::{
     session, shell,
 };
 use crate::{
-    capture::{self, CaptureEvent, CaptureRequest, EndReason, Names, TrafficEvent},
+    capture::{self, CaptureEvent, CaptureFile, CaptureRequest, EndReason, Names, TrafficEvent},
     cluster::{self, ClusterHandle, GroundKind},
-    packet::{Message, pcapfile},
+    packet::{CapturePoint, Message},
     session::{
         client::Client,
         command::Command,
@@ -200,7 +200,7 @@ fn show_view(message: &MessageView, out: &Output) -> Result<(), CliError> {
     Ok(())
 }
 
-fn show_message(message: &Message, out: &Output) -> Result<(), CliError> {
+pub(super) fn show_message(message: &Message, out: &Output) -> Result<(), CliError> {
     if out.json() {
         return out.value_line(message);
     }
@@ -232,7 +232,7 @@ fn show_leak(kind: &str, value: &str, out: &Output) -> Result<(), CliError> {
 }
 
 /// Milliseconds since the Unix epoch as the time of day, UTC.
-fn clock(at_ms: u64) -> String {
+pub(super) fn clock(at_ms: u64) -> String {
     let seconds = at_ms / 1000;
     format!(
         "{:02}:{:02}:{:02}.{:03}",
@@ -356,23 +356,30 @@ async fn into_file(
         )
     };
     let mut file = File::create(path).map_err(unwritable)?;
+    let point = CapturePoint {
+        namespace: request.namespace.clone(),
+        pod: pod.clone(),
+        interface: None,
+    };
+    let names = Names::watch(&handle.client).await;
     let mut events = capture::start(&handle.client, request).await?;
     let over = deadline.over();
     tokio::pin!(over);
-    let (mut packets, mut lost) = (0_u64, 0);
+    let (mut writer, mut lost): (Option<CaptureFile>, _) = (None, 0);
     loop {
         tokio::select! {
             () = &mut over => break,
             event = events.next() => match event {
-                Some(Ok(CaptureEvent::Started { link, .. })) => {
-                    file.write_all(&pcapfile::pcap_header(link, snaplen)).map_err(unwritable)?;
+                Some(Ok(CaptureEvent::Started { link, interfaces })) => {
+                    let (begun, header) = CaptureFile::begin(names.clone(), &point, link, interfaces, snaplen);
+                    file.write_all(&header).map_err(unwritable)?;
+                    writer = Some(begun);
                     out.note(format!("capturing in pod {pod} to {}", path.display()));
                 }
                 Some(Ok(CaptureEvent::Packet(packet))) => {
-                    let mut record = Vec::with_capacity(packet.data.len() + 16);
-                    pcapfile::pcap_record(packet.ts_ns, packet.orig_len, &packet.data, &mut record);
-                    file.write_all(&record).map_err(unwritable)?;
-                    packets += 1;
+                    if let Some(writer) = &mut writer {
+                        file.write_all(&writer.packet(&packet)).map_err(unwritable)?;
+                    }
                 }
                 Some(Ok(CaptureEvent::Dropped(dropped))) => lost = dropped,
                 Some(Ok(CaptureEvent::Ended(reason))) => {
@@ -383,6 +390,10 @@ async fn into_file(
                 None => break,
             }
         }
+    }
+    let packets = writer.as_ref().map_or(0, CaptureFile::packets);
+    if let Some(writer) = writer {
+        file.write_all(&writer.end(lost)).map_err(unwritable)?;
     }
     if out.json() {
         out.value(&serde_json::json!({ "pod": pod, "file": path, "packets": packets, "dropped": lost }))?;

@@ -13,6 +13,7 @@ mod images;
 mod kubectl;
 mod lab;
 pub mod output;
+mod packets;
 mod session;
 pub mod shell;
 
@@ -62,6 +63,7 @@ fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError
         Some(Command::Shell(args)) => shell::run(&args, out),
         Some(Command::Kubectl(args)) => kubectl::run(&args, out),
         Some(Command::Capture(args)) => capture::run(&args, out),
+        Some(Command::Packets(args)) => packets::run(&args, out),
     }
 }
 
