@@ -655,7 +655,7 @@ fn images_and_programs_that_are_not_there_are_named() {
             pod("again", json!({"command": ["no-such-program"]}), json!({})),
         ]);
         for (name, reason) in [
-            ("again", &["RunContainerError"][..]),
+            ("again", &["RunContainerError", "CrashLoopBackOff"][..]),
             ("invalid", &["InvalidImageName"]),
             ("never", &["ErrImageNeverPull"]),
             ("none", &["ErrImagePull", "ImagePullBackOff"]),
@@ -686,7 +686,7 @@ fn images_and_programs_that_are_not_there_are_named() {
                 .unwrap()
                 .contains("executable file not found in $PATH")
         );
-        // One that is tried again is shown as waiting for that, then as one that crashes.
+        // One that is tried again waits for that, and then as one that crashes.
         let last = status(lab, "again", "c")["lastState"]["terminated"].clone();
         assert_eq!(
             (&last["reason"], &last["exitCode"]),
@@ -695,7 +695,7 @@ fn images_and_programs_that_are_not_there_are_named() {
         lab.until("it crashes", || {
             state(lab, "again")["waiting"]["reason"] == "CrashLoopBackOff"
         });
-        assert_eq!(status(lab, "again", "c")["restartCount"], 1);
+        assert!(status(lab, "again", "c")["restartCount"].as_u64() >= Some(1));
         // The node has a range for its pods and told of its beginning.
         let node = lab.get(&["nodes"])["items"][0].clone();
         let range = node["spec"]["podCIDR"].as_str().unwrap();

@@ -3,6 +3,8 @@
 
 mod child;
 mod filter;
+// Where programs are linked statically, nothing can be loaded later.
+#[cfg(target_env = "gnu")]
 mod libpcap;
 
 pub use child::{Child, Failure, Program, Step, spawn};
