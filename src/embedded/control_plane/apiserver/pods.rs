@@ -353,10 +353,15 @@ pub async fn exec(mut call: Call, join: Join) -> Result<Response<Body>, ApiError
     assigned(&pod, &name)?;
     let kubelet = call.server.kubelet()?;
     let upgrade = streams::Upgrade::exec(&mut call)?;
-    let streams = match join {
-        Join::Exec => kubelet.exec(&namespace, &name, options.clone()).await,
-        Join::Attach => kubelet.attach(&namespace, &name, options.clone()).await,
-    };
+    // A task of its own: a client that goes now takes this request with it, and a program that has just begun would be nobody's.
+    let asked = options.clone();
+    let joining = tokio::spawn(async move {
+        match join {
+            Join::Exec => kubelet.exec(&namespace, &name, asked).await,
+            Join::Attach => kubelet.attach(&namespace, &name, asked).await,
+        }
+    });
+    let streams = joining.await.map_err(ApiError::internal)?;
     match streams {
         // What is wrong with the request itself; a program that does not start is told of as one that ended.
         Err(status) if !upgrade.refuses_later() && status.code.is_some_and(|code| code < 500) => Err(status.into()),
