@@ -147,3 +147,42 @@ fn a_second_start_finds_the_first_and_two_at_once_are_one() {
     assert_eq!(pids(&home, "__session-host").len(), 1);
     assert_eq!(pids(&home, "__node").len(), 1);
 }
+
+#[test]
+fn a_capture_that_is_told_to_end_finishes_its_file_and_leaves_none_running() {
+    if !embedded_works() {
+        return;
+    }
+    let home = Home::new("capture-ends");
+    ok(&home, &["lab", "start", "wiretap"]);
+    for signal in ["-TERM", "-HUP", "-INT"] {
+        let file = home.path().join(format!("capture{signal}.pcapng"));
+        let path = file.to_str().unwrap();
+        let capture = home
+            .command(home.binary())
+            .args(["capture", "--pod", "ledger", "--follow", "-w", path])
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while fs::metadata(&file).map_or(0, |file| file.len()) < 4096 {
+            assert!(Instant::now() < until, "nothing is captured");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let sent = Command::new("kill").args([signal, &capture.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        let said = capture.wait_with_output().unwrap();
+        assert!(said.status.success(), "{signal}: {}", said.status);
+        let said = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(!said.contains("running already"), "{signal}: {said}");
+        // The names stand at the end of the file.
+        let shown = home.ztlab(&["packets", path]);
+        assert!(
+            shown.status.success(),
+            "{signal}: {}",
+            String::from_utf8_lossy(&shown.stderr)
+        );
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.contains("payments-api → ledger postgres"), "{signal}: {shown}");
+    }
+}

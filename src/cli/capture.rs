@@ -5,7 +5,10 @@ use std::{fs::File, io::Write, path::Path, pin::Pin, process::ExitCode, time::Du
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep_until},
+};
 
 use super::{
     args::Capture,
@@ -68,7 +71,8 @@ impl Deadline {
         Deadline((!args.follow).then(|| args.duration.unwrap_or(DEFAULT)))
     }
 
-    /// Completes once the time is over, counted from now, or ctrl-c was pressed.
+    /// Completes once the time is over, counted from now, or the command was told to end: a capture then still writes the end of its
+    /// file, and leaves none running in the session.
     async fn over(self) {
         let end = self.0.map(|duration| Instant::now() + duration);
         let timer = async {
@@ -79,8 +83,20 @@ impl Deadline {
         };
         tokio::select! {
             () = timer => {}
-            _ = tokio::signal::ctrl_c() => {}
+            () = told(SignalKind::interrupt()) => {}
+            () = told(SignalKind::terminate()) => {}
+            () = told(SignalKind::hangup()) => {}
         }
+    }
+}
+
+/// Completes at the first such signal; never, where it cannot be heard.
+async fn told(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut signals) => {
+            signals.recv().await;
+        }
+        Err(_) => std::future::pending().await,
     }
 }
 

@@ -47,10 +47,13 @@ pub fn run(args: &Packets, out: &Output) -> Result<ExitCode, CliError> {
     view.told(stats);
     match damage {
         None => Ok(ExitCode::SUCCESS),
-        Some(error) => Err(CliError::with_hint(
-            format!("{}: {error}", args.file.display()),
-            "what stands before the damage is shown above",
-        )),
+        Some(error) => {
+            let hint = match error {
+                PcapError::Magic(_) => "`ztlab capture --pod ledger -w ledger.pcapng` writes one",
+                _ => "what stands before the damage is shown above",
+            };
+            Err(CliError::with_hint(format!("{}: {error}", args.file.display()), hint))
+        }
     }
 }
 
