@@ -122,7 +122,7 @@ pub async fn connect_or_start() -> Result<Client, ClientError> {
     for _ in 0..TRIES {
         match try_connect(&socket).await {
             // It may be ending just now.
-            Ok(None) | Err(ClientError::Gone) => {}
+            Ok(None) => {}
             connected => return connected.map(|client| client.ok_or(ClientError::Gone))?,
         }
         if !start_host().await? {
@@ -153,11 +153,24 @@ pub async fn connect() -> Result<Option<Client>, ClientError> {
     Ok(None)
 }
 
+/// `None` where no host listens, or one that goes before it has greeted: killed, it resets its last callers.
 async fn try_connect(socket: &Path) -> Result<Option<Client>, ClientError> {
-    match UnixStream::connect(socket).await {
-        Ok(stream) => Client::greet(stream).await.map(Some),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
-        Err(error) => Err(io_error(format!("connect to {}", socket.display()))(error)),
+    use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
+    let greeted = async {
+        let stream = UnixStream::connect(socket)
+            .await
+            .map_err(io_error(format!("connect to {}", socket.display())))?;
+        Client::greet(stream).await
+    };
+    match greeted.await {
+        Ok(client) => Ok(Some(client)),
+        Err(ClientError::Gone) => Ok(None),
+        Err(ClientError::Io { source, .. })
+            if matches!(source.kind(), NotFound | ConnectionRefused | ConnectionReset) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -306,5 +319,40 @@ async fn read_lines(
         let mut waiting = inner.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.gone = true;
         waiting.answers.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::UnixListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_that_goes_before_it_greets_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join(SOCKET);
+        let listener = UnixListener::bind(&socket).unwrap();
+        let (asked, _) = tokio::join!(try_connect(&socket), async { drop(listener.accept().await.unwrap()) });
+        assert!(matches!(asked, Ok(None)), "it hung up");
+        // Killed with a caller that it has not taken: the caller is reset.
+        let asking = tokio::spawn(async move {
+            try_connect(&socket)
+                .await
+                .map(|client| client.is_none())
+                .map_err(|error| format!("{error:?}"))
+        });
+        while !queued(&listener) {
+            tokio::task::yield_now().await;
+        }
+        drop(listener);
+        assert_eq!(asking.await.unwrap(), Ok(true), "it was killed");
+    }
+
+    /// Whether a caller waits to be taken.
+    fn queued(listener: &UnixListener) -> bool {
+        let mut fds = [rustix::event::PollFd::new(listener, rustix::event::PollFlags::IN)];
+        let now = rustix::event::Timespec::default();
+        rustix::event::poll(&mut fds, Some(&now)).unwrap() > 0
     }
 }

@@ -319,12 +319,14 @@ impl Reader {
             },
             outgoing: Outgoing { stream, shared },
         };
-        let told = self.tell.as_ref().map(|tell| tell.try_send(opened));
-        if matches!(told, Some(Ok(()))) {
-            self.shared.say(|session| session.accept(stream));
-            self.streams.insert(stream, pieces);
-        } else {
-            self.shared.say(|session| session.reset(stream, Reset::RefusedStream));
+        match self.tell.as_ref().map(mpsc::Sender::try_reserve) {
+            Some(Ok(place)) => {
+                // Answered before it is told of: who is told may end it at once, and a client waits for the answer all the same.
+                self.shared.say(|session| session.accept(stream));
+                self.streams.insert(stream, pieces);
+                place.send(opened);
+            }
+            _ => self.shared.say(|session| session.reset(stream, Reset::RefusedStream)),
         }
     }
 
@@ -395,4 +397,23 @@ async fn write<S: AsyncWrite>(mut sink: WriteHalf<S>, shared: Arc<Shared>) {
     shared.end.cancel();
     shared.moved.notify_waiters();
     let _ = tokio::time::timeout(CLOSING, sink.shutdown()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn a_stream_is_answered_before_it_is_ended() {
+        for _ in 0..500 {
+            let (mut near, far) = tokio::io::duplex(4096);
+            let mut connection = serve(far);
+            near.write_all(&super::super::opening(&["stdout"])).await.unwrap();
+            drop(connection.opened().await.unwrap());
+            let mut first = [0; 4];
+            near.read_exact(&mut first).await.unwrap();
+            // SYN_REPLY of version 3
+            assert_eq!(first, [0x80, 3, 0, 2]);
+        }
+    }
 }
