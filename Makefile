@@ -16,11 +16,11 @@ build: setup    ## set up and build the release binary
 	@$(CARGO) build --release --locked
 
 test: setup-test ## set up and run every test
-	PATH="$(CURDIR)/target/peers:$$PATH" $(CARGO) test --locked
+	PATH="$(CURDIR)/target/peers:$$PATH" $(CARGO) test --workspace --locked
 
 lint: setup     ## formatting and clippy
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
 
 bench: build    ## what the project claims about speed, measured here and now
 	@$(CARGO) bench --locked --bench lab --bench cluster --bench packets

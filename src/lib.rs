@@ -26,7 +26,7 @@ pub mod check;
 pub mod cli;
 pub mod cluster;
 #[cfg(target_os = "linux")]
-pub mod embedded;
+pub use ztlab_embedded as embedded;
 pub mod evidence;
 #[cfg(target_os = "linux")]
 pub mod images;

@@ -71,7 +71,7 @@ const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedded::control_plane::{controllers, rbac::MASTERS};
+    use crate::control_plane::{controllers, rbac::MASTERS};
 
     fn all() -> Vec<Component> {
         let mut all = vec![

@@ -2,6 +2,9 @@
 //!
 //! Components meet only at the API server; [`run`] starts them, in order.
 
+#![cfg(target_os = "linux")]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod components;
 mod compose;
 pub mod control_plane;

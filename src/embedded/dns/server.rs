@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 
 use super::zone::{Answer, Zone};
-use crate::embedded::informer::Informer;
+use crate::informer::Informer;
 
 /// How long an idle TCP connection may stay.
 const TCP_TIMEOUT: Duration = Duration::from_secs(10);

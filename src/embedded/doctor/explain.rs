@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::{Facts, Need, Outcome, Try};
-use crate::embedded::node::cgroup::Hierarchy;
+use crate::node::cgroup::Hierarchy;
 
 /// What a try means on a machine with these facts.
 pub fn explain(tried: &Try, facts: &Facts) -> Outcome {

@@ -15,7 +15,7 @@ use rustix::{
 };
 
 use super::{Need, Try};
-use crate::embedded::node::{
+use crate::node::{
     cgroup::{self, Lack},
     kube_proxy::KubeProxy,
     netlink::{self, Batch},

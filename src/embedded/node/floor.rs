@@ -13,7 +13,7 @@ use std::{
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::{cni::PodNetwork, netlink::Socket, sys};
-use crate::embedded::rootless::enter_namespaces;
+use crate::rootless::enter_namespaces;
 
 /// Measures `runs` times, in namespaces of its own. The calling process must have one thread, and ends up as PID 1 of them.
 ///

@@ -16,7 +16,7 @@ use std::{
 
 use rustix::{process::WaitOptions, thread::UnshareFlags};
 
-use crate::embedded::node::sys::{self, Fork};
+use crate::node::sys::{self, Fork};
 
 /// Groups that root takes where `/etc/subgid` gives it none: below 2^31 and above what systemd gives to containers.
 const OF_ROOT: u32 = 1_900_000_000;

@@ -2,7 +2,7 @@
 
 use rustix::{mount::MountPropagationFlags, process::Pid, thread::UnshareFlags};
 
-use crate::embedded::node::sys::{self, Fork};
+use crate::node::sys::{self, Fork};
 
 use super::RootlessError;
 use super::id_maps;

@@ -7,7 +7,11 @@ use std::{
     net::{Ipv4Addr, TcpListener},
     os::{
         fd::OwnedFd,
-        unix::{fs::OpenOptionsExt, net::UnixStream, process::CommandExt},
+        unix::{
+            fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+            net::UnixStream,
+            process::CommandExt,
+        },
     },
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -21,10 +25,7 @@ use rustix::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    embedded::{NodeConfig, node::cgroup},
-    paths,
-};
+use crate::{NodeConfig, node::cgroup};
 
 use super::{RootlessError, control::Message};
 
@@ -68,6 +69,12 @@ pub fn bind(port: u16) -> Result<TcpListener, RootlessError> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| RootlessError::Port { port, source })
 }
 
+/// Makes `dir` and what leads to it, closed to others; one that is another user's cannot be closed, and is refused.
+fn private_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+}
+
 /// Starts a node whose API server answers on `listener`, and waits until it is ready. Blocks: call it from a blocking
 /// thread.
 ///
@@ -75,7 +82,8 @@ pub fn bind(port: u16) -> Result<TcpListener, RootlessError> {
 /// Why there is no node.
 pub fn spawn_node(options: &SpawnOptions, listener: TcpListener) -> Result<Started, RootlessError> {
     let mut config = options.config.clone();
-    let dir = paths::private_dir(config.dir.clone()).map_err(RootlessError::io("make the cluster's directory"))?;
+    let dir = config.dir.clone();
+    private_dir(&dir).map_err(RootlessError::io("make the cluster's directory"))?;
     if settled_node(&dir, |_| {}).is_some() {
         return Err(RootlessError::Running { name: config.name });
     }

@@ -20,7 +20,7 @@ use rustix::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::{
+use crate::{
     NodeConfig, NodeContext,
     image::Registry,
     node::{
@@ -260,12 +260,10 @@ fn serve(
             }),
             stop,
         };
-        crate::embedded::run(context)
-            .await
-            .map_err(|error| RootlessError::Died {
-                name,
-                reason: error.to_string(),
-            })
+        crate::run(context).await.map_err(|error| RootlessError::Died {
+            name,
+            reason: error.to_string(),
+        })
     });
     // connections that are still open must not keep a node that was told to stop
     runtime.shutdown_background();

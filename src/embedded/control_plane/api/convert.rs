@@ -78,7 +78,7 @@ fn set_version(object: &mut Value, api_version: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedded::control_plane::api::Registry;
+    use crate::control_plane::api::Registry;
 
     #[test]
     fn an_event_survives_the_round_trip() {

@@ -340,7 +340,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::embedded::control_plane::api::test_json;
+    use crate::control_plane::api::test_json;
 
     fn of(level: Level, spec: &Value) -> String {
         violations(level, spec).join(", ")

@@ -218,7 +218,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::embedded::control_plane::api::{Registry, openapi::source};
+    use crate::control_plane::api::{Registry, openapi::source};
 
     fn written(schema: &Value) -> String {
         if let Some(reference) = schema.pointer("/allOf/0/$ref").or(schema.get("$ref")) {

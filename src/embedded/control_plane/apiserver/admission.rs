@@ -12,7 +12,7 @@ use super::{
     status::{ApiError, collection},
     storage,
 };
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::{Resource, custom::definition::CLEANUP},
     storage::CollectionKey,
 };

@@ -10,7 +10,7 @@ use serde_json::Value;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{ApiServer, meta, request, status::ApiError};
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     pki::{LegacyClaims, TokenClaims},
     rbac::{self, Attributes, Who},
     storage::CollectionKey,
@@ -341,7 +341,7 @@ fn extra_headers(headers: &HeaderMap) -> Result<Extra, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedded::control_plane::pki::Pki;
+    use crate::control_plane::pki::Pki;
 
     #[test]
     fn a_certificate_ends_in_the_middle_of_a_connection() {

@@ -20,7 +20,7 @@ use super::{
     request::{Query, ResourcePath, Target},
     status::ApiError,
 };
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::Resource,
     rbac::{self, Attributes, Binding, Decision, Index, MASTERS, escalation},
     storage::CollectionKey,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 use super::{ApiServer, UserInfo, meta, priority, rest::WriteOptions, services, storage};
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     rbac::policy,
     reboot::{self, Fate},
 };

@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::{ApiServer, UserInfo, meta, rest::Part, status::ApiError};
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::{Resource, validate::FieldError},
     pki::{CertificateRequest, usage},
     rbac::{Attributes, MASTERS},

@@ -15,7 +15,7 @@ use super::{
     rest::DeleteOptions,
     status::{ApiError, collection},
 };
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::{
         Registry, Resource,
         custom::{self, definition::CLEANUP, structural},

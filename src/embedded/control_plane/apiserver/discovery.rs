@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use serde_json::json;
 
 use super::{ApiServer, Body, negotiate::Form, reply, status::ApiError, tokens};
-use crate::embedded::control_plane::api::{Registry, discovery, openapi};
+use crate::control_plane::api::{Registry, discovery, openapi};
 
 const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 

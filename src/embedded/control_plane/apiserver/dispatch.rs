@@ -14,7 +14,7 @@ use super::{
     status::ApiError,
     tokens, watch,
 };
-use crate::embedded::control_plane::api::{Resource, table::IncludeObject};
+use crate::control_plane::api::{Resource, table::IncludeObject};
 
 /// A request for a resource.
 pub struct Call {

@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::{ApiServer, meta};
-use crate::embedded::control_plane::storage::CollectionKey;
+use crate::control_plane::storage::CollectionKey;
 
 const LIFETIME: jiff::SignedDuration = jiff::SignedDuration::from_hours(1);
 /// Events kept at most; the oldest go first.

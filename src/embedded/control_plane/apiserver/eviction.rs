@@ -13,7 +13,7 @@ use super::{
     rest::{DeleteOptions, Part, WriteOptions, decode_as},
     status::{ApiError, collection},
 };
-use crate::embedded::control_plane::api::{Resource, selector::LabelSelector};
+use crate::control_plane::api::{Resource, selector::LabelSelector};
 
 /// The most evicted pods that a budget remembers.
 const MOST_DISRUPTED: usize = 2000;
@@ -197,7 +197,7 @@ fn mark(call: &Call, name: &str, options: &WriteOptions) -> Result<(), ApiError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::embedded::control_plane::api::Registry;
+    use crate::control_plane::api::Registry;
 
     #[test]
     fn a_budget_gives_what_it_has_and_says_what_it_lacks() {

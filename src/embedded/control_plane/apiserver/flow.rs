@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{UserInfo, status::ApiError};
-use crate::embedded::control_plane::rbac::{Attributes, MASTERS};
+use crate::control_plane::rbac::{Attributes, MASTERS};
 
 /// Requests of one user that are being answered.
 const SHORT: usize = 100;

@@ -65,7 +65,7 @@ pub use status::ApiError;
 pub use streams::fuzz as fuzz_streams;
 
 use super::{pki::TokenKey, storage::Store};
-use crate::embedded::kubelet_api::KubeletApi;
+use crate::kubelet_api::KubeletApi;
 
 /// A response's body.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;

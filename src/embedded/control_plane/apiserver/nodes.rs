@@ -11,7 +11,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use serde_json::Value;
 
 use super::{ApiServer, UserInfo, meta, status::ApiError};
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::Resource,
     rbac::{self, Attributes, Decision, policy},
     storage::CollectionKey,

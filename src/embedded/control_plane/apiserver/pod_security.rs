@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::{ApiServer, meta, status::ApiError};
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::{
         Resource,
         pod_security::{Level, violations},

@@ -13,7 +13,7 @@ use super::{
     status::ApiError,
     streams,
 };
-use crate::embedded::{
+use crate::{
     control_plane::{api::Resource, storage::CollectionKey},
     kubelet_api::{ExecOptions, LogOptions},
 };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::{ApiServer, meta, status::ApiError};
-use crate::embedded::control_plane::{api::Resource, storage::CollectionKey};
+use crate::control_plane::{api::Resource, storage::CollectionKey};
 
 fn collection() -> CollectionKey {
     CollectionKey::new("scheduling.k8s.io", "priorityclasses")

@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use super::{ApiServer, Body, dispatch::Call, status::ApiError};
-use crate::embedded::control_plane::storage::CollectionKey;
+use crate::control_plane::storage::CollectionKey;
 
 /// How long a pod may take to accept a connection, with TLS, and to begin its answer.
 const CONNECTING: Duration = Duration::from_secs(30);

@@ -15,7 +15,7 @@ use super::{
     meta,
     status::{ApiError, collection},
 };
-use crate::embedded::control_plane::{api::Resource, quota, storage::CollectionKey};
+use crate::control_plane::{api::Resource, quota, storage::CollectionKey};
 
 impl ApiServer {
     fn held(&self, plural: &str, namespace: &str) -> Vec<Arc<Value>> {

@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 
 use super::{Body, meta, negotiate::Form, status::ApiError};
-use crate::embedded::control_plane::api::{
+use crate::control_plane::api::{
     Resource, convert,
     table::{self, IncludeObject},
 };

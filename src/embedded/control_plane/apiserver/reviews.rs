@@ -14,7 +14,7 @@ use super::{
     rest::{WriteOptions, decode},
     status::ApiError,
 };
-use crate::embedded::control_plane::{api::validate::FieldError, rbac::Attributes};
+use crate::control_plane::{api::validate::FieldError, rbac::Attributes};
 
 /// Audiences that one TokenReview may ask about.
 const MAX_AUDIENCES: usize = 64;

@@ -16,7 +16,7 @@ use super::{
     rest::{Part, WriteOptions, decode_as},
     status::ApiError,
 };
-use crate::embedded::control_plane::api::{Resource, custom::ScalePaths, patch, table, validate::FieldError};
+use crate::control_plane::api::{Resource, custom::ScalePaths, patch, table, validate::FieldError};
 
 /// Answers requests for `scale`.
 ///
@@ -35,7 +35,7 @@ pub fn answer(call: &Call, verb: &str) -> Result<Response<Body>, ApiError> {
         }
         "patch" => {
             let media = call.content_type();
-            let change = crate::embedded::control_plane::api::decode::json(&call.body)
+            let change = crate::control_plane::api::decode::json(&call.body)
                 .map_err(|error| ApiError::bad_request(error.to_string()))?
                 .value;
             set(call, &mut |scale| match media {

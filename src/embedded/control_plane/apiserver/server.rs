@@ -343,7 +343,7 @@ mod tests {
         let server = super::super::tests::server();
         let jane = UserInfo::new("jane", &[]);
         let get = "GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-        let asked = crate::embedded::control_plane::rbac::Attributes::default();
+        let asked = crate::control_plane::rbac::Attributes::default();
         let mut seats = Vec::new();
         while let Ok(seat) = server.inner.flow.admit(&jane, &asked) {
             seats.push(seat);
@@ -368,7 +368,7 @@ mod tests {
     #[tokio::test]
     async fn one_address_leaves_room_for_others() {
         let server = super::super::tests::server();
-        let tls = crate::embedded::control_plane::pki::Pki::create().unwrap();
+        let tls = crate::control_plane::pki::Pki::create().unwrap();
         let tls = tls.server_config(&[]).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();

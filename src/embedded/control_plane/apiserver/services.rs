@@ -15,7 +15,7 @@ use super::{
     ApiServer, meta,
     status::{ApiError, collection},
 };
-use crate::embedded::control_plane::api::{Resource, validate::FieldError};
+use crate::control_plane::api::{Resource, validate::FieldError};
 
 /// The largest part of the range that is given only to Services that name their address (Kubernetes' lower band), such as
 /// the DNS server.

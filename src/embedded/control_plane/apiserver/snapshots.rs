@@ -21,7 +21,7 @@ use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{ApiServer, Body, UserInfo, meta, reply, request::Query, status::ApiError};
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::{Registry, Resource, defaults},
     rbac::{Attributes, MASTERS, policy},
     snapshot,

@@ -5,7 +5,7 @@
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Status, StatusCause, StatusDetails};
 
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::{
         Resource,
         validate::{self, FieldError},

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::{ApiServer, meta, status::ApiError};
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::{Resource, validate::quantity},
     storage::CollectionKey,
 };

@@ -8,7 +8,7 @@ use kube::{
 use serde_json::json;
 
 use super::*;
-use crate::embedded::control_plane::{rbac, storage};
+use crate::control_plane::{rbac, storage};
 
 pub(super) fn server() -> ApiServer {
     server_of(Store::default())
@@ -265,7 +265,7 @@ async fn kubes_watcher_works_in_both_of_its_ways() {
 #[tokio::test]
 async fn a_watch_from_a_forgotten_revision_is_told_so() {
     let server = ApiServer::new(ApiServerConfig {
-        store: Store::new(crate::embedded::control_plane::storage::Limits {
+        store: Store::new(crate::control_plane::storage::Limits {
             history: 2,
             watcher_buffer: 16,
             ..Default::default()
@@ -620,7 +620,7 @@ async fn a_bad_name_is_invalid() {
 
 #[tokio::test]
 async fn a_watcher_that_does_not_read_is_ended_with_410() {
-    let limits = crate::embedded::control_plane::storage::Limits {
+    let limits = crate::control_plane::storage::Limits {
         history: 16,
         watcher_buffer: 16,
         ..Default::default()

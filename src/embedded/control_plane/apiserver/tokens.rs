@@ -12,7 +12,7 @@ use super::{
     rest::{WriteOptions, decode_as},
     status::ApiError,
 };
-use crate::embedded::control_plane::{api::validate::FieldError, pki::TokenClaims, rbac, storage::CollectionKey};
+use crate::control_plane::{api::validate::FieldError, pki::TokenClaims, rbac, storage::CollectionKey};
 
 /// Seconds.
 const MIN_LIFETIME: i64 = 600;

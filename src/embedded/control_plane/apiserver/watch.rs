@@ -19,7 +19,7 @@ use super::{
     rest::Selection,
     status::{ApiError, collection},
 };
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::{
         Resource,
         table::{self, IncludeObject},

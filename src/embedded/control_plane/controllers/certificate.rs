@@ -15,7 +15,7 @@ use k8s_openapi::{
 use kube::{Api, ResourceExt, api::DeleteParams};
 
 use super::{Context, follow};
-use crate::embedded::{
+use crate::{
     control_plane::pki::{CertificateRequest, Signer, Usage, usage},
     informer::Key,
     queue::Queue,

@@ -12,7 +12,7 @@ use kube::{
 use serde_json::json;
 
 use super::Context;
-use crate::embedded::{control_plane::rbac::aggregate, informer::Key, queue::Queue};
+use crate::{control_plane::rbac::aggregate, informer::Key, queue::Queue};
 
 /// Starts the controller.
 pub fn start(context: &Context) {

@@ -28,7 +28,7 @@ use super::{
     Context, follow, owner,
     pods::{self, count},
 };
-use crate::embedded::{
+use crate::{
     events::{Happening, Recorder, reference},
     informer::{Informers, Key},
     queue::Queue,

@@ -16,10 +16,10 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 
-use crate::embedded::{queue::Queue, write::unless_gone};
+use crate::{queue::Queue, write::unless_gone};
 
 use super::{Context, owner};
-use crate::embedded::informer::{Change, Informers, Key};
+use crate::informer::{Change, Informers, Key};
 
 pub(super) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 pub(super) const MANAGER_LABEL: &str = "endpointslice.kubernetes.io/managed-by";

@@ -19,7 +19,7 @@ use super::{
     endpoint_slice::{HEADLESS_LABEL, MANAGER_LABEL, MOST, SERVICE_LABEL, bring, name},
     owner,
 };
-use crate::embedded::{
+use crate::{
     informer::{Change, Key},
     queue::Queue,
 };

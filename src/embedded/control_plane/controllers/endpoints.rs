@@ -22,7 +22,7 @@ use super::{
     Context,
     endpoint_slice::{HEADLESS_LABEL, ended, enqueue_services, ready, selects, target},
 };
-use crate::embedded::{
+use crate::{
     informer::{Change, Key},
     queue::Queue,
     write::unless_gone,

@@ -4,7 +4,7 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::owner;
-use crate::embedded::{
+use crate::{
     informer::{Change, Informer, Informers, Key},
     queue::Queue,
 };

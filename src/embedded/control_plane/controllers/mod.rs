@@ -34,7 +34,7 @@ use std::{path::PathBuf, sync::Arc};
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::{
+use crate::{
     control_plane::pki::{Signer, TokenKey},
     events::Recorder,
     informer::Informers,

@@ -11,10 +11,10 @@ use kube::{
     discovery::{Discovery, Scope, verbs},
 };
 
-use crate::embedded::{queue::Queue, write::unless_gone};
+use crate::{queue::Queue, write::unless_gone};
 
 use super::Context;
-use crate::embedded::informer::Key;
+use crate::informer::Key;
 
 /// How long until a namespace is looked at again that still holds something, beside the changes that pods tell of.
 const AGAIN: Duration = Duration::from_millis(20);

@@ -16,7 +16,7 @@ use kube::{
 use serde_json::json;
 
 use super::{Context, follow};
-use crate::embedded::{informer::Key, queue::Queue, write::unless_gone};
+use crate::{informer::Key, queue::Queue, write::unless_gone};
 
 const UNSCHEDULABLE: &str = "node.kubernetes.io/unschedulable";
 const NO_SCHEDULE: &str = "NoSchedule";

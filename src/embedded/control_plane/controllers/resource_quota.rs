@@ -19,7 +19,7 @@ use kube::{
 use serde_json::Value;
 
 use super::{Context, follow};
-use crate::embedded::{
+use crate::{
     control_plane::{
         api::Registry,
         quota::{self, Amounts},
@@ -195,7 +195,7 @@ mod tests {
         ] {
             let hard = Amounts::from([(
                 name.to_owned(),
-                crate::embedded::control_plane::api::validate::quantity::Quantity::ZERO,
+                crate::control_plane::api::validate::quantity::Quantity::ZERO,
             )]);
             assert_eq!(
                 kinds(&hard),

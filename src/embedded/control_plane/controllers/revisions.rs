@@ -11,7 +11,7 @@ use super::{
     Context, owner,
     revision::{self, Step},
 };
-use crate::embedded::write::unless_gone;
+use crate::write::unless_gone;
 
 /// What came of it.
 pub enum Revised {

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt, api::PostParams};
 
 use super::{Context, follow};
-use crate::embedded::{informer::Key, queue::Queue, write::unless_there};
+use crate::{informer::Key, queue::Queue, write::unless_there};
 
 /// The ConfigMap with the CA certificate that pods trust the API server by.
 const ROOT_CA: &str = "kube-root-ca.crt";

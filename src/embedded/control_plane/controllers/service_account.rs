@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::{Api, ResourceExt, api::PostParams};
 
 use super::{Context, follow};
-use crate::embedded::{
+use crate::{
     informer::{Change, Key},
     queue::Queue,
     write::unless_there,

@@ -14,7 +14,7 @@ use kube::{
 };
 
 use super::Context;
-use crate::embedded::{
+use crate::{
     control_plane::pki::{LegacyClaims, TokenClaims, TokenKey},
     informer::Key,
     queue::Queue,

@@ -20,7 +20,7 @@ use kube::{
 use serde_json::json;
 
 use super::{Context, follow, pods};
-use crate::embedded::{
+use crate::{
     control_plane::node_selector::tolerates,
     events::{Happening, reference},
     informer::{Change, Key},

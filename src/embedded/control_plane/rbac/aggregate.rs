@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{api::rbac::v1::PolicyRule, apimachinery::pkg::apis::meta::v1::LabelSelector};
 
-use crate::embedded::control_plane::api::selector::LabelSelector as Selector;
+use crate::control_plane::api::selector::LabelSelector as Selector;
 
 /// A ClusterRole that others may take rules from.
 #[derive(Debug, Clone, Copy)]

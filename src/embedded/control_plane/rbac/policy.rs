@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{GROUP, aggregate, escalation};
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     snapshot,
     storage::{CollectionKey, Key},
 };

@@ -12,7 +12,7 @@ use super::{
     resources,
     volumes::{self, Volumes, Waiting},
 };
-use crate::embedded::control_plane::node_selector::{self, tolerates};
+use crate::control_plane::node_selector::{self, tolerates};
 
 /// What a decision looks at.
 #[derive(Default, Clone)]

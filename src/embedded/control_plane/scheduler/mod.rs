@@ -25,12 +25,12 @@ use kube::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::{
+use crate::{
     control_plane::volume_binding::SELECTED_NODE,
     events::{Happening, Recorder, reference},
     informer::{Change, Informer, Informers, Key},
 };
-use crate::embedded::{
+use crate::{
     queue::Queue,
     tasks::Tasks,
     write::{delete_this, unless_gone},

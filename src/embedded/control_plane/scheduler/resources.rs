@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 
 use super::decide::Obstacle;
-use crate::embedded::control_plane::api::validate::quantity;
+use crate::control_plane::api::validate::quantity;
 
 /// Amounts by resource, in billionths.
 type Amounts = BTreeMap<String, i128>;

@@ -10,9 +10,7 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 
-use crate::embedded::control_plane::volume_binding::{
-    COMPLETED, NO_PROVISIONER, SELECTED_NODE, class_of_claim, find, reaches,
-};
+use crate::control_plane::volume_binding::{COMPLETED, NO_PROVISIONER, SELECTED_NODE, class_of_claim, find, reaches};
 
 /// The claims, volumes and classes of a cluster.
 #[derive(Default, Clone)]

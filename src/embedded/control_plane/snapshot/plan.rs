@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use super::{desired, is, is_derived, is_of_the_moment, keeps_status, owners};
-use crate::embedded::control_plane::storage::{Key, Write};
+use crate::control_plane::storage::{Key, Write};
 
 /// What becomes of an object that the snapshot holds.
 enum Fate {
@@ -225,7 +225,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::embedded::control_plane::storage::{CollectionKey, Limits, Store};
+    use crate::control_plane::storage::{CollectionKey, Limits, Store};
 
     const NOW: &str = "2026-01-02T03:04:05Z";
 
@@ -371,7 +371,7 @@ mod tests {
         assert_eq!((uid(&web), &web["spec"]["replicas"]), ("d", &json!(2)));
         assert_eq!(web["metadata"]["generation"], 5);
         assert_eq!(web["status"]["seen"], "later");
-        assert!(crate::embedded::control_plane::storage::revision_of(&web) > before);
+        assert!(crate::control_plane::storage::revision_of(&web) > before);
     }
 
     #[test]
@@ -390,7 +390,7 @@ mod tests {
         assert!(uid(&back).starts_with("fresh-"));
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let seen = runtime.block_on(async {
-            use crate::embedded::control_plane::storage::WatchItem;
+            use crate::control_plane::storage::WatchItem;
             let mut seen = Vec::new();
             for _ in 0..2 {
                 if let Some(WatchItem::Change(change)) = watch.next().await {
@@ -399,7 +399,7 @@ mod tests {
             }
             seen
         });
-        use crate::embedded::control_plane::storage::ChangeKind::{Added, Deleted};
+        use crate::control_plane::storage::ChangeKind::{Added, Deleted};
         assert_eq!(seen.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), [Deleted, Added]);
         assert!(seen[0].1 < seen[1].1);
     }
@@ -522,7 +522,7 @@ mod tests {
             }
             let before = store.revision();
             let changed: HashMap<Key, u64> = store.objects().into_iter()
-                .map(|(key, object)| (key, crate::embedded::control_plane::storage::revision_of(&object))).collect();
+                .map(|(key, object)| (key, crate::control_plane::storage::revision_of(&object))).collect();
             restore(&store, &wanted);
             let mut found = shape(&store);
             // Which node there is and what controllers derive is not the snapshot's to say.
@@ -534,7 +534,7 @@ mod tests {
             let mut uids = HashSet::new();
             for (key, object) in store.objects() {
                 prop_assert!(uids.insert(uid(&object).to_owned()), "a uid twice");
-                let revision = crate::embedded::control_plane::storage::revision_of(&object);
+                let revision = crate::control_plane::storage::revision_of(&object);
                 prop_assert!(revision > before || changed.get(&key) == Some(&revision));
             }
             // Owners are there.

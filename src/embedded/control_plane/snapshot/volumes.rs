@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::embedded::control_plane::volume_binding::{BY_CONTROLLER, COMPLETED, EMPTY_FIRST, SELECTED_NODE};
+use crate::control_plane::volume_binding::{BY_CONTROLLER, COMPLETED, EMPTY_FIRST, SELECTED_NODE};
 
 /// Whether a volume was made for a claim: another is made for the claim that comes back.
 pub fn is_provisioned(volume: &Value) -> bool {

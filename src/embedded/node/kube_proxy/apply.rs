@@ -12,7 +12,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::embedded::node::{
+use crate::node::{
     netlink::{NetlinkError, Socket},
     nftables::{ChainType, Data, Element, Expression, Hook, Transaction, Type, Verdict},
 };

@@ -9,7 +9,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4},
 };
 
-use crate::embedded::node::netlink::{Batch, NetlinkError, Socket, attributes};
+use crate::node::netlink::{Batch, NetlinkError, Socket, attributes};
 
 use super::{Protocol, RuleSet, ServicePort, Way};
 

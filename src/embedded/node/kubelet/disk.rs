@@ -7,7 +7,7 @@ use super::{
     volumes::Mounted,
     worker::{SIGKILL, Worker},
 };
-use crate::embedded::events::Happening;
+use crate::events::Happening;
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_millis(500);

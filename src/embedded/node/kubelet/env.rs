@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::ResourceExt;
 
-use crate::embedded::control_plane::api::validate::quantity;
+use crate::control_plane::api::validate::quantity;
 
 /// What values are taken from.
 pub trait Sources {

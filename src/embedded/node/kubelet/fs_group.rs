@@ -16,7 +16,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::embedded::node::beneath;
+use crate::node::beneath;
 
 /// What is added to a file's mode where it may be written, where it may not, and to a directory's besides.
 const WRITE: u32 = 0o660;

@@ -13,7 +13,7 @@ use super::{
     program,
     worker::{SIGKILL, SIGTERM},
 };
-use crate::embedded::node::runtime::{Exited, Runtime};
+use crate::node::runtime::{Exited, Runtime};
 
 /// A container whose hook has used up its grace has this long between the signals.
 const LEAST: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::fs::FileType;
 
-use crate::embedded::node::beneath;
+use crate::node::beneath;
 
 /// Directories of the node that pods may share.
 const SHARED: [&str; 6] = ["/run", "/tmp", "/mnt", "/srv", "/data", "/var/lib"];

@@ -24,7 +24,7 @@ use super::{
     translate,
     worker::Worker,
 };
-use crate::embedded::{
+use crate::{
     kubelet_api::LogOptions,
     node::runtime::{Mount, MountSource},
 };

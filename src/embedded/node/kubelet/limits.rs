@@ -8,7 +8,7 @@ use k8s_openapi::{
 };
 
 use super::state;
-use crate::embedded::{
+use crate::{
     control_plane::api::validate::quantity::{self, Quantity},
     node::runtime::{Enforces, Resources},
 };

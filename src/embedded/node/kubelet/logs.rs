@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncSeekExt},
 };
 
-use crate::embedded::{
+use crate::{
     kubelet_api::LogOptions,
     node::runtime::{Attach, Exited},
 };

@@ -50,7 +50,7 @@ use super::{
     netlink::NetlinkError,
     runtime::{Runtime, Started},
 };
-use crate::embedded::{
+use crate::{
     events::Recorder,
     image::Registry,
     informer::{Change, Informers, Key},

@@ -18,7 +18,7 @@ use super::{
     volumes::{self, Content, Mounted, TokenRequest},
     worker::{TRY_AGAIN, Worker},
 };
-use crate::embedded::control_plane::api::validate::quantity;
+use crate::control_plane::api::validate::quantity;
 
 /// A token that a pod has.
 pub(super) struct Token {

@@ -29,7 +29,7 @@ use super::{
     Inner, KubeletConfig,
     pressure::{self, Course, Pressures},
 };
-use crate::embedded::{
+use crate::{
     events::{Happening, reference},
     informer::{Informers, Key},
     write::write_status,

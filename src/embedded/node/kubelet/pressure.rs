@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::embedded::node::runtime::PROCESSES;
+use crate::node::runtime::PROCESSES;
 
 /// `memory.available`, bytes.
 const MEMORY: u64 = 100 << 20;

@@ -10,7 +10,7 @@ use super::{
     exchange::{self, Get},
     health, program,
 };
-use crate::embedded::node::runtime::Runtime;
+use crate::node::runtime::Runtime;
 
 /// The first look at a container that has just started; the next ones follow at half again the distance.
 const FIRST_LOOK: Duration = Duration::from_millis(2);

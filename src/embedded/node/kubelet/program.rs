@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::embedded::node::runtime::{ExecConfig, Runtime};
+use crate::node::runtime::{ExecConfig, Runtime};
 
 /// The most that is kept of each of a program's outputs, bytes.
 const KEPT: usize = 4 << 10;

@@ -17,7 +17,7 @@ use super::{
     translate::{self, Parts},
     worker::{Event, Live, TRY_AGAIN, Worker, held_waiting},
 };
-use crate::embedded::{
+use crate::{
     events::Happening,
     image::{self, StandIn},
     node::runtime::{self, ContainerConfig, RuntimeError, Started},

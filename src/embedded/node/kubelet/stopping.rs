@@ -24,7 +24,7 @@ use super::{
     translate,
     worker::{Event, GRACE, Message, SIGKILL, Worker},
 };
-use crate::embedded::{events::Happening, node::runtime::Exited, write::unless_gone};
+use crate::{events::Happening, node::runtime::Exited, write::unless_gone};
 
 impl Worker {
     fn grace(&self) -> Duration {

@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{Instance, Kubelet, lock, logs};
-use crate::embedded::{
+use crate::{
     informer::Key,
     kubelet_api::{ExecOptions, Exit, KubeletApi, LogOptions, Streams},
     node::runtime::{Attach, ContainerExit, ExecConfig, Exited, Output, RuntimeError, Started},

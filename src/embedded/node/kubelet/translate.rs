@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use super::{env, fs_group, limits, state::Kind, volumes::Mounted};
-use crate::embedded::{
+use crate::{
     image::StandIn,
     node::runtime::{ContainerConfig, Mount, MountSource},
 };

@@ -20,7 +20,7 @@ use super::{
     env::{Facts, Sources, field, resource},
     fs_group,
 };
-use crate::embedded::control_plane::api::validate::quantity;
+use crate::control_plane::api::validate::quantity;
 
 /// A file of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,7 +28,7 @@ use super::{
     status, translate,
     volumes::{Files, Mounted, TokenRequest},
 };
-use crate::embedded::{
+use crate::{
     events::{Happening, reference},
     node::runtime::{ContainerExit, RuntimeError, SandboxConfig, Started},
     write::unless_gone,

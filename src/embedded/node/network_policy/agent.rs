@@ -15,7 +15,7 @@ use super::{
     known::{Known, revision},
     moment::Reader,
 };
-use crate::embedded::informer::{Change, Informers};
+use crate::informer::{Change, Informers};
 
 /// When to try again what the kernel or the API refused.
 const TRY_AGAIN: Duration = Duration::from_millis(200);

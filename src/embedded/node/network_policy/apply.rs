@@ -11,7 +11,7 @@
 
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
-use crate::embedded::node::{
+use crate::node::{
     gate::{EGRESS, INGRESS, TABLE},
     netlink::{NetlinkError, Socket},
     nftables::{Data, Element, Expression, Hook, Transaction, Type, Verdict as Code},

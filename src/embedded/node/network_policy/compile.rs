@@ -100,7 +100,7 @@ fn classes(world: &World) -> Vec<Class<'_>> {
 struct Policy<'a> {
     namespace: &'a str,
     name: &'a str,
-    selector: Option<crate::embedded::control_plane::api::selector::LabelSelector>,
+    selector: Option<crate::control_plane::api::selector::LabelSelector>,
     ingress: &'a [NetworkPolicyIngressRule],
     egress: &'a [NetworkPolicyEgressRule],
     types: BTreeSet<&'a str>,
@@ -133,7 +133,7 @@ impl<'a> Policy<'a> {
 
     fn selects(&self, pod: &PodFacts) -> bool {
         let selected =
-            |selector: &crate::embedded::control_plane::api::selector::LabelSelector| selector.matches_map(&pod.labels);
+            |selector: &crate::control_plane::api::selector::LabelSelector| selector.matches_map(&pod.labels);
         pod.namespace == self.namespace && self.selector.as_ref().is_none_or(selected)
     }
 

@@ -17,7 +17,7 @@ use super::{
     facts::{Labels, PodFacts, pod_facts},
     moment::Moment,
 };
-use crate::embedded::informer::{Change, Key};
+use crate::informer::{Change, Key};
 
 /// The revision of an object.
 pub(super) fn revision(object: &impl Resource) -> u64 {

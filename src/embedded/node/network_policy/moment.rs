@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::{sync::watch, time::Instant};
 
 use super::{facts::Labels, known::Known};
-use crate::embedded::informer::Informers;
+use crate::informer::Informers;
 
 /// How long a change may be on its way. In one process that is a matter of microseconds; longer, and a watch has broken off and
 /// lists again.

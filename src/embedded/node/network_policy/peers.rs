@@ -9,7 +9,7 @@ use k8s_openapi::{
 };
 
 use super::facts::{PodFacts, World};
-use crate::embedded::control_plane::api::selector;
+use crate::control_plane::api::selector;
 
 /// Reads a selector. One that the API would have refused matches nothing.
 pub(super) fn selector(from: &LabelSelector) -> Option<selector::LabelSelector> {

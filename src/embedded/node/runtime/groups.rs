@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::embedded::node::sys::Step;
+use crate::node::sys::Step;
 
 /// The highest group that this user namespace has; 0 where it has one only, or processes may not change theirs.
 pub(super) fn most() -> u32 {

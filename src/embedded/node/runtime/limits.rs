@@ -5,7 +5,7 @@
 
 use rustix::{process::Resource, thread::UnshareFlags};
 
-use crate::embedded::node::sys::{self, Failure, Program, Step};
+use crate::node::sys::{self, Failure, Program, Step};
 
 /// Largest file of a container, bytes: none of the lab's file systems in memory is larger, and a volume on disk is not filled by
 /// one file.

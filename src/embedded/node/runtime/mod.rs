@@ -29,7 +29,7 @@ use rustix::{net::AddressFamily, process::Pid};
 use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::node::{
+use crate::node::{
     cgroup::Groups,
     sys::{self, Child, Failure, Filter, Program, Step},
 };

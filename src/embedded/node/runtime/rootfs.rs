@@ -9,7 +9,7 @@ use std::{
 
 use rustix::mount::{MountFlags, OpenTreeFlags};
 
-use crate::embedded::node::{
+use crate::node::{
     beneath,
     sys::{self, MountAttributes, Step},
 };

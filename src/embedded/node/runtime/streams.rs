@@ -22,7 +22,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::embedded::node::{cgroup::Group, sys};
+use crate::node::{cgroup::Group, sys};
 
 use super::{
     Attach, ContainerExit, Exited, Output, RuntimeError,

@@ -15,7 +15,7 @@ use rustix::{
     mount::{MountFlags, MoveMountFlags, OpenTreeFlags},
 };
 
-use crate::embedded::node::sys::{self, MountAttributes};
+use crate::node::sys::{self, MountAttributes};
 
 use super::RuntimeError;
 

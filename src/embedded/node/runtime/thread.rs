@@ -16,7 +16,7 @@ use rustix::{
 };
 use tokio::sync::oneshot;
 
-use crate::embedded::node::{
+use crate::node::{
     cgroup::{Group, Resources},
     cni::{self, Attachment, PodNetwork},
     netlink::Socket,
@@ -220,8 +220,7 @@ impl Node {
         if config.ip.is_some() {
             cni::quiet_ipv6();
             cni::open_low_ports();
-            let failed =
-                |error: crate::embedded::node::netlink::NetlinkError| RuntimeError::kernel(error.what)(error.source);
+            let failed = |error: crate::node::netlink::NetlinkError| RuntimeError::kernel(error.what)(error.source);
             let made = Socket::route().map_err(failed)?;
             cni::loopback(&made).map_err(failed)?;
             socket = Some(made);

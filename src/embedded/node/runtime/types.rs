@@ -9,7 +9,7 @@ use tokio::{
 };
 use tokio_util::sync::DropGuard;
 
-use crate::embedded::node::cgroup::{Groups, Resources};
+use crate::node::cgroup::{Groups, Resources};
 
 use super::streams::Attached;
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::json_path::JsonPath;
-use crate::embedded::control_plane::api::table::human_duration;
+use crate::control_plane::api::table::human_duration;
 
 /// One of `additionalPrinterColumns`.
 #[derive(Debug)]

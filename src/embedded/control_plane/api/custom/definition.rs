@@ -10,7 +10,7 @@ use super::{
     schema::{Schema, Type},
     structural,
 };
-use crate::embedded::control_plane::api::{
+use crate::control_plane::api::{
     validate::{FieldError, names},
     view::Object,
 };
@@ -280,7 +280,7 @@ fn selectable(version: Object<'_>, path: &str, errors: &mut Vec<FieldError>) {
     if fields.len() > MAX_SELECTABLE {
         errors.push(FieldError {
             field: path.to_owned(),
-            cause: crate::embedded::control_plane::api::validate::Cause::TooMany(fields.len(), MAX_SELECTABLE),
+            cause: crate::control_plane::api::validate::Cause::TooMany(fields.len(), MAX_SELECTABLE),
         });
         return;
     }

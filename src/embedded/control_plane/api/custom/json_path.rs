@@ -295,7 +295,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::embedded::control_plane::api::test_json;
+    use crate::control_plane::api::test_json;
 
     #[test]
     fn paths_lead_where_kubectl_goes() {

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::schema::{Additional, Schema};
-use crate::embedded::control_plane::api::validate;
+use crate::control_plane::api::validate;
 
 /// Paths of dropped fields that are remembered; more are dropped silently.
 const MAX_UNKNOWN: usize = 100;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::{Custom, ScalePaths, columns::Column, schema::Schema};
-use crate::embedded::control_plane::api::{Registry, Resource, Subresource, view::Object};
+use crate::control_plane::api::{Registry, Resource, Subresource, view::Object};
 
 const VERBS: [&str; 8] = [
     "create",

@@ -10,7 +10,7 @@ use super::{
     schema::{Schema, texts},
     values,
 };
-use crate::embedded::control_plane::api::validate::{Cause, FieldError};
+use crate::control_plane::api::validate::{Cause, FieldError};
 
 /// Errors reported at most.
 const MAX_ERRORS: usize = 50;

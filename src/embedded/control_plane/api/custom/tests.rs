@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::Map;
 
 use super::*;
-use crate::embedded::control_plane::api::{test_json, view::Object};
+use crate::control_plane::api::{test_json, view::Object};
 
 const KEYWORDS: &str = "type|properties|items|additionalProperties|default|enum|pattern|minimum|maximum|multipleOf|\
     exclusiveMinimum|minLength|maxLength|minItems|maxItems|minProperties|required|nullable|format|allOf|anyOf|oneOf|not|\
@@ -71,7 +71,7 @@ proptest! {
             definition::defaults(fields);
         }
         let _ = definition::check(Object(&definition), Some(Object(&definition)));
-        let outcome = serve(&crate::embedded::control_plane::api::Registry::builtin(), &[definition.into()], "now");
+        let outcome = serve(&crate::control_plane::api::Registry::builtin(), &[definition.into()], "now");
         for resource in outcome.resources {
             let custom = resource.custom.expect("custom");
             let _ = custom.cells(&spec, jiff::Timestamp::UNIX_EPOCH);

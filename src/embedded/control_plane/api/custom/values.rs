@@ -11,7 +11,7 @@ use super::{
     format,
     schema::{ListType, Schema, Type},
 };
-use crate::embedded::control_plane::api::validate::{Cause, FieldError};
+use crate::control_plane::api::validate::{Cause, FieldError};
 
 /// Errors reported at most.
 const MAX_ERRORS: usize = 100;

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{super::test_json, *};
-use crate::embedded::control_plane::api::Registry;
+use crate::control_plane::api::Registry;
 
 fn defaulted(api_version: &str, kind: &str, mut object: Value) -> Value {
     let registry = Registry::builtin();

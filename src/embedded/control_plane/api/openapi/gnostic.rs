@@ -270,7 +270,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::embedded::control_plane::api::protobuf::wire::{Wire, next};
+    use crate::control_plane::api::protobuf::wire::{Wire, next};
 
     /// The values of a field on a way of numbers.
     fn at<'a>(message: &'a [u8], way: &[u32]) -> Vec<Wire<'a>> {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::embedded::control_plane::api::{Registry, Resource, test_json};
+use crate::control_plane::api::{Registry, Resource, test_json};
 
 fn resource(api_version: &str, kind: &str) -> Resource {
     (**Registry::builtin().by_kind(api_version, kind).expect(kind)).clone()

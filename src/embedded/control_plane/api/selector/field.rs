@@ -215,7 +215,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::embedded::control_plane::api::Registry;
+    use crate::control_plane::api::Registry;
 
     fn resource(group: &str, plural: &str) -> Resource {
         (**Registry::builtin().find(group, "v1", plural).expect(plural)).clone()

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::{super::test_json, *};
-use crate::embedded::control_plane::api::Registry;
+use crate::control_plane::api::Registry;
 
 const NOW: &str = "2026-01-02T00:00:00Z";
 

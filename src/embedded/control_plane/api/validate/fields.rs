@@ -382,7 +382,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::embedded::control_plane::api::{Registry, test_json};
+    use crate::control_plane::api::{Registry, test_json};
 
     fn resource(api_version: &str, kind: &str) -> Resource {
         (**Registry::builtin().by_kind(api_version, kind).expect(kind)).clone()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use crate::embedded::control_plane::api::{
+use crate::control_plane::api::{
     Resource,
     custom::schema::{ListType, Schema},
     schema::{self, Field, Leaf, Ownership, Shape, Type},

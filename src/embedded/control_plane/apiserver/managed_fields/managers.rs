@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::fields::{Kind, Paths, covers, decode, encode, flatten, holders};
-use crate::embedded::control_plane::apiserver::meta;
+use crate::control_plane::apiserver::meta;
 
 /// Entries of ordinary writers that are kept apart; the oldest beyond are merged, as kube-apiserver does.
 const MAX_UPDATERS: usize = 10;

@@ -4,7 +4,7 @@ use super::{
     fields::{Path, decode, encode, flatten},
     *,
 };
-use crate::embedded::control_plane::api::Registry;
+use crate::control_plane::api::Registry;
 
 fn kind() -> Kind<'static> {
     static DEPLOYMENTS: std::sync::LazyLock<Registry> = std::sync::LazyLock::new(Registry::builtin);

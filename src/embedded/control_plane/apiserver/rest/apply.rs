@@ -15,7 +15,7 @@ use super::{
     options::{WriteOptions, check_kind, decode_as},
     update::Part,
 };
-use crate::embedded::control_plane::rbac::Attributes;
+use crate::control_plane::rbac::Attributes;
 
 /// Answers a server-side apply: creates the object or merges into it.
 ///

@@ -17,7 +17,7 @@ use super::{
     list::Selection,
     options::{decode_as, dry_run},
 };
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::Resource,
     storage::{StoreError, revision_of},
 };

@@ -14,7 +14,7 @@ use super::super::{
     reply::{self, served},
     status::{ApiError, collection},
 };
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::{
         Resource,
         selector::{FieldSelector, LabelSelector},
@@ -34,9 +34,7 @@ impl Selection {
     /// # Errors
     /// 400 for a selector that cannot be read.
     pub fn of(call: &Call) -> Result<Self, ApiError> {
-        let bad = |error: crate::embedded::control_plane::api::selector::SelectorError| {
-            ApiError::bad_request(error.to_string())
-        };
+        let bad = |error: crate::control_plane::api::selector::SelectorError| ApiError::bad_request(error.to_string());
         Ok(Self {
             labels: LabelSelector::parse(call.query.get("labelSelector").unwrap_or_default()).map_err(bad)?,
             fields: FieldSelector::parse(&call.resource, call.query.get("fieldSelector").unwrap_or_default())

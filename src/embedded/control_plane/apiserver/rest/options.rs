@@ -10,7 +10,7 @@ use super::super::{
     request::Query,
     status::ApiError,
 };
-use crate::embedded::control_plane::api::{
+use crate::control_plane::api::{
     Resource,
     decode::{self, DecodeError, Decoded},
     validate::{self, Problem},

@@ -14,7 +14,7 @@ use super::{
     options::{WriteOptions, check_kind},
     update::Part,
 };
-use crate::embedded::control_plane::api::{
+use crate::control_plane::api::{
     decode,
     patch::{self, PatchError},
     validate::Problem,

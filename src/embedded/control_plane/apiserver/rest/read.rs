@@ -10,7 +10,7 @@ use super::super::{
     dispatch::{self, Call},
     status::{ApiError, collection},
 };
-use crate::embedded::control_plane::api::Resource;
+use crate::control_plane::api::Resource;
 
 /// Answers `get`.
 ///

@@ -14,7 +14,7 @@ use super::{
     },
     options::{WriteOptions, decode},
 };
-use crate::embedded::control_plane::{
+use crate::control_plane::{
     api::{Resource, convert, defaults, validate},
     storage::{StoreError, revision_of},
 };

@@ -401,7 +401,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::embedded::control_plane::apiserver::spdy::frame::tests::frame;
+    use crate::control_plane::apiserver::spdy::frame::tests::frame;
 
     /// A client of the session: encodes frames, decodes answers.
     struct Client {
@@ -667,7 +667,7 @@ mod tests {
             if error.is_none() {
                 prop_assert_eq!(joined(whole), joined(cut));
             }
-            crate::embedded::control_plane::apiserver::spdy::fuzz(&bytes, piece);
+            crate::control_plane::apiserver::spdy::fuzz(&bytes, piece);
         }
     }
 }

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{CHUNK, spdy, status, terminal_size};
-use crate::embedded::kubelet_api::{ExecOptions, Streams};
+use crate::kubelet_api::{ExecOptions, Streams};
 use spdy::{Connection, Incoming, Opened, Outgoing};
 
 /// Longest description of a terminal's size.

@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{CHUNK, OPENING, spdy};
-use crate::embedded::kubelet_api::KubeletApi;
+use crate::kubelet_api::KubeletApi;
 use spdy::{Connection, Incoming, Opened, Outgoing};
 
 /// Connects to a pod's ports.

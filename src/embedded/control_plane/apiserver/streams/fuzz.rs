@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{Forwarder, OPENING, channels, exec, forward, socket, spdy, tunnel, websocket};
-use crate::embedded::kubelet_api::{ExecOptions, Exit, KubeletApi, LogOptions, Streams};
+use crate::kubelet_api::{ExecOptions, Exit, KubeletApi, LogOptions, Streams};
 
 /// Bytes on their way in each direction.
 const BUFFER: usize = 64 << 10;

@@ -29,7 +29,7 @@ use tokio_tungstenite::{
 };
 
 use super::{Body, StreamSlot, dispatch::Call, reply, spdy, status::ApiError};
-use crate::embedded::kubelet_api::{ExecOptions, Exit, Streams};
+use crate::kubelet_api::{ExecOptions, Exit, Streams};
 
 pub use forward::Forwarder;
 pub use fuzz::fuzz;

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 use super::{CHUNK, CLOSING, normal_close, status, terminal_size};
-use crate::embedded::kubelet_api::Streams;
+use crate::kubelet_api::Streams;
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;

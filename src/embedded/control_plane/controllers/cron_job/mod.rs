@@ -16,7 +16,7 @@ use kube::{
 };
 
 use super::{Context, follow, owner};
-use crate::embedded::{
+use crate::{
     events::{Happening, Recorder, reference},
     informer::Key,
     queue::Queue,

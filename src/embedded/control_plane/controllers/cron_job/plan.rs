@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-use crate::embedded::{
+use crate::{
     control_plane::{controllers::owner, schedule},
     events::Happening,
 };

@@ -28,7 +28,7 @@ use super::{
     revision::{self, POD_LABEL},
     revisions::{self, Revised},
 };
-use crate::embedded::{
+use crate::{
     events::{Happening, Recorder, reference},
     informer::Key,
     queue::Queue,

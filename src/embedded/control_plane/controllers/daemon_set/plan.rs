@@ -15,7 +15,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::fit::{self, Fit, fit};
-use crate::embedded::{
+use crate::{
     control_plane::controllers::{
         pods::{self, count},
         revision::POD_LABEL,

@@ -19,13 +19,13 @@ use kube::{
 };
 use serde_json::json;
 
-use crate::embedded::{
+use crate::{
     queue::Queue,
     write::{unless_gone, write_status},
 };
 
 use super::{Context, owner};
-use crate::embedded::{
+use crate::{
     events::reference,
     informer::{Change, Key},
 };
@@ -62,7 +62,7 @@ pub fn start(context: &Context) {
         }));
 }
 
-fn enqueue_owners(queue: &Queue, cache: &crate::embedded::informer::Informers, change: &Change<ReplicaSet>) {
+fn enqueue_owners(queue: &Queue, cache: &crate::informer::Informers, change: &Change<ReplicaSet>) {
     let set = change.object();
     let namespace = set.namespace().unwrap_or_default();
     if let Some(owner) = owner::controller_of(&set.metadata) {

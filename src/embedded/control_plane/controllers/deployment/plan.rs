@@ -15,7 +15,7 @@ use super::{
     status::{self, Totals},
     template::{self, HASH_LABEL},
 };
-use crate::embedded::{control_plane::controllers::owner::controller_reference, events::Happening};
+use crate::{control_plane::controllers::owner::controller_reference, events::Happening};
 
 /// The annotation that numbers the revisions.
 pub const REVISION: &str = "deployment.kubernetes.io/revision";

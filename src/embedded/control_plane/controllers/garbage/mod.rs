@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Context;
-use crate::embedded::{
+use crate::{
     informer::{Change, Informer, Key},
     queue::Queue,
     write::unless_gone,

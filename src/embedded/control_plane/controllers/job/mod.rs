@@ -21,7 +21,7 @@ use kube::{
 use serde_json::json;
 
 use super::{Context, follow, owner, pods};
-use crate::embedded::{
+use crate::{
     events::{Happening, Recorder, reference},
     informer::{Change, Key},
     queue::Queue,

@@ -23,7 +23,7 @@ use super::{
     pod::{self, New},
     policy::{self, Verdict},
 };
-use crate::embedded::{
+use crate::{
     control_plane::controllers::pods::{self, count},
     events::Happening,
 };

@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-use crate::embedded::control_plane::controllers::pods;
+use crate::control_plane::controllers::pods;
 
 /// What keeps a pod until it is counted.
 pub const FINALIZER: &str = "batch.kubernetes.io/job-tracking";

@@ -15,13 +15,13 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 
-use crate::embedded::{
+use crate::{
     queue::Queue,
     write::{unless_gone, write_status},
 };
 
 use super::{Context, owner, pods};
-use crate::embedded::{
+use crate::{
     events::{Happening, reference},
     informer::{Change, Informers, Key},
 };

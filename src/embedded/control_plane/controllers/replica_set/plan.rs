@@ -12,7 +12,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-use crate::embedded::control_plane::controllers::{
+use crate::control_plane::controllers::{
     owner,
     pods::{self, ReferenceChange, active, available, phase, ready_since},
 };

@@ -24,7 +24,7 @@ use super::{
     revision::{self, POD_LABEL},
     revisions::{self, Revised},
 };
-use crate::embedded::{
+use crate::{
     events::{Happening, reference},
     informer::Key,
     queue::Queue,

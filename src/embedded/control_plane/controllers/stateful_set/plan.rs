@@ -14,7 +14,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::identity::{self, in_range, ordinal};
-use crate::embedded::control_plane::controllers::{
+use crate::control_plane::controllers::{
     pods::{self, ReferenceChange, count},
     revision::{self, POD_LABEL},
 };

@@ -17,7 +17,7 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-use crate::embedded::{
+use crate::{
     control_plane::volume_binding::{
         BY_CONTROLLER, COMPLETED, EMPTY_FIRST, NO_PROVISIONER, SELECTED_NODE, claim_of, class_of_claim, find, is_for,
         mismatch,

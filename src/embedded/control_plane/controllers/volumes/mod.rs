@@ -22,7 +22,7 @@ use kube::{
 };
 
 use super::{Context, follow};
-use crate::embedded::{
+use crate::{
     control_plane::volume_binding::{BY_CONTROLLER, EMPTY_FIRST, claim_of, class_of_claim},
     events::{Happening, Recorder, reference},
     informer::{Change, Key},

@@ -14,7 +14,7 @@ use k8s_openapi::api::{
 use kube::ResourceExt;
 
 use super::{PROVISIONED_BY, PROVISIONER, claim::reference};
-use crate::embedded::{
+use crate::{
     control_plane::volume_binding::{BY_CONTROLLER, claim_of},
     events::Happening,
 };

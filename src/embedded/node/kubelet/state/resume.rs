@@ -6,7 +6,7 @@ use k8s_openapi::{
 };
 
 use super::{ContainerState, Ended, Phase, PodState};
-use crate::embedded::node::kubelet::status::ID_SCHEME;
+use crate::node::kubelet::status::ID_SCHEME;
 
 impl PodState {
     /// What is known of a pod from its status: which containers had ended, and how often each was started. None of them runs.
@@ -69,7 +69,7 @@ mod tests {
         super::{Kind, Step, next, phase},
         *,
     };
-    use crate::embedded::control_plane::reboot::{self, Fate};
+    use crate::control_plane::reboot::{self, Fate};
 
     /// What a pod that ran with these container states does after the node has started again.
     fn after(spec: &serde_json::Value, containers: &serde_json::Value) -> (PodState, Pod) {

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::embedded::node::kubelet::status;
+use crate::node::kubelet::status;
 
 fn pod(spec: serde_json::Value) -> Pod {
     serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "default"}, "spec": spec})).unwrap()

@@ -9,7 +9,7 @@ use super::{
     super::super::{selector::LabelSelector, view::Object},
     Errors, FieldError, meta, pod,
 };
-use crate::embedded::control_plane::schedule;
+use crate::control_plane::schedule;
 
 const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
 const IMMUTABLE: &str = "field is immutable";

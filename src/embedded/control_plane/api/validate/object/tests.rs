@@ -7,7 +7,7 @@ use super::{
     super::super::{Registry, defaults, test_json},
     *,
 };
-use crate::embedded::control_plane::api::validate::invalid_status;
+use crate::control_plane::api::validate::invalid_status;
 
 fn defaulted(api_version: &str, kind: &str, object: &Value) -> (Resource, Value) {
     let resource = (**Registry::builtin().by_kind(api_version, kind).expect(kind)).clone();

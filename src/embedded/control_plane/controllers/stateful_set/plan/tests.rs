@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::embedded::control_plane::controllers::revision::Step;
+use crate::control_plane::controllers::revision::Step;
 
 fn set(replicas: i32, more: Value) -> StatefulSet {
     let mut value = json!({
