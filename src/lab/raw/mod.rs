@@ -12,7 +12,7 @@ mod shape;
 mod spanned;
 mod tree;
 
-use schemars::JsonSchema;
+use schemars_derive::JsonSchema;
 use serde::Deserialize;
 
 pub use self::{
