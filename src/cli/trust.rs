@@ -23,7 +23,7 @@ const ABLE: &str = "A lab that you start from there can\n\
                     \x20 * apply manifests into the lab's cluster (one of its own, or the one you name with --ground context)\n\
                     \x20 * run programs inside that cluster's pods, and send requests from them\n\
                     \x20 * put files into the lab's work directory\n\
-                    It cannot run anything on this machine: its commands wait at your prompt until you press Enter.";
+                    It cannot run anything on this machine: commands in its instructions are run by nobody but you.";
 
 impl From<TrustError> for CliError {
     fn from(error: TrustError) -> Self {
