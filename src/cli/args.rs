@@ -76,16 +76,26 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum Lab {
     /// List the labs
-    #[command(after_help = "Examples:\n  ztlab lab list\n  ztlab lab list --json")]
-    List,
+    #[command(after_help = "Examples:\n  ztlab lab list\n  ztlab lab list --json\n  ztlab lab list --labs ../our-labs")]
+    List {
+        /// Look into this directory or Git checkout first
+        #[arg(long, value_name = "DIR")]
+        labs: Option<PathBuf>,
+    },
     /// Start a lab and return when its pods are ready
-    #[command(after_help = "Examples:\n  ztlab lab start wiretap\n  ztlab lab start wiretap --fresh")]
+    #[command(
+        after_help = "Examples:\n  ztlab lab start wiretap\n  ztlab lab start wiretap --fresh\n  \
+                            ztlab lab start tokens --labs ../our-labs"
+    )]
     Start {
         /// The lab's id, as `ztlab lab list` shows it
         id: String,
         /// Forget earlier progress in this lab
         #[arg(long)]
         fresh: bool,
+        /// Look into this directory or Git checkout first
+        #[arg(long, value_name = "DIR")]
+        labs: Option<PathBuf>,
     },
     /// Show the steps, the checks and the score
     #[command(after_help = "Examples:\n  ztlab lab status\n  ztlab lab status --json\n\n\
@@ -137,18 +147,68 @@ pub enum Lab {
         #[arg(long)]
         delete: bool,
     },
-    /// Prove a lab: untouched 0, wrong attempts fail, solved full, reset 0
-    #[command(after_help = "Examples:\n  ztlab lab verify wiretap\n\n\
-                            It makes a cluster of its own for this and deletes it afterwards.")]
+    /// Prove labs: untouched 0, wrong attempts fail, solved full, in any order, reset 0
+    #[command(
+        after_help = "Examples:\n  ztlab lab verify wiretap\n  ztlab lab verify\n  ztlab lab verify --labs ../our-labs\n\n\
+                      It makes a cluster of its own for this and deletes it afterwards, and says how long each check takes.\n\n\
+                      Exit status: 0 when every lab is proved, 1 when not."
+    )]
     Verify {
-        /// The lab's id
-        id: String,
+        /// The labs' ids; without one, every lab that ships, or every lab of the directory
+        ids: Vec<String>,
+        /// Take the labs of this directory or Git checkout
+        #[arg(long, value_name = "DIR")]
+        labs: Option<PathBuf>,
     },
-    /// Check a lab file without running it
-    #[command(after_help = "Examples:\n  ztlab lab lint labs/wiretap/lab.yaml")]
+    /// Find everything that is wrong with lab files, without running them
+    #[command(
+        after_help = "Examples:\n  ztlab lab lint\n  ztlab lab lint labs/wiretap/lab.yaml\n  ztlab lab lint ../our-labs --json\n\n\
+                      Each mistake comes with file, line, column, what was expected, and often what was meant.\n\n\
+                      Exit status: 0 without errors (warnings are none), 1 with errors, 2 when a file cannot be read."
+    )]
     Lint {
-        /// The lab's file, or the directory that holds `lab.yaml`
-        path: PathBuf,
+        /// Lab files, directories of a lab, or directories of labs; without one, every lab that `lab list` shows
+        paths: Vec<PathBuf>,
+    },
+    /// Make a lab that runs, to change into your own
+    #[command(after_help = "Examples:\n  ztlab lab new tokens\n  \
+                            ztlab lab new tokens --title 'Tokens that expire' --level 2 --dir ../our-labs")]
+    New {
+        /// The lab's id: lower-case letters, digits and dashes
+        id: String,
+        /// Its title
+        #[arg(long, value_name = "TEXT", default_value = "A lab of my own")]
+        title: String,
+        /// The zero trust level it starts at, 0 to 4
+        #[arg(long, value_name = "LEVEL", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=4))]
+        level: u8,
+        /// The directory of labs in which the lab's own is made
+        #[arg(long, value_name = "DIR", default_value = "labs")]
+        dir: PathBuf,
+    },
+    /// Print the JSON Schema of lab files, for an editor's completion
+    #[command(after_help = "Examples:\n  ztlab lab schema > lab.schema.json\n\n\
+                            With this first line in lab.yaml, editors that know yaml-language-server complete and check it:\n  \
+                            # yaml-language-server: $schema=./lab.schema.json")]
+    Schema,
+    /// Trust the labs of a directory or Git checkout, so that they can be taken
+    #[command(
+        after_help = "Examples:\n  ztlab lab trust ../our-labs\n  ztlab lab trust ../our-labs --yes\n  \
+                            ztlab lab trust --list\n  ztlab lab trust --remove ../our-labs"
+    )]
+    Trust {
+        /// The directory: it holds `<id>/lab.yaml` or `labs/<id>/lab.yaml`
+        #[arg(required_unless_present_any = ["list", "remove"])]
+        dir: Option<PathBuf>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// List the trusted directories
+        #[arg(long, conflicts_with_all = ["dir", "yes", "remove"])]
+        list: bool,
+        /// Trust this directory no longer
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["dir", "yes"])]
+        remove: Option<PathBuf>,
     },
 }
 

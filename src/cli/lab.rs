@@ -10,6 +10,7 @@ use super::{
     error::{CliError, NOT_PASSED},
     output::{Output, Tint},
     session::{self, Done},
+    trust,
 };
 use crate::{
     cluster::GroundKind,
@@ -26,20 +27,29 @@ use crate::{
 /// When the session host cannot be reached or refuses.
 pub fn run(command: Lab, out: &Output) -> Result<ExitCode, CliError> {
     match command {
-        Lab::Verify { id } => author::verify(&id, out),
-        Lab::Lint { path } => author::lint(&path, out),
+        Lab::Verify { ids, labs } => author::verify(&ids, labs.as_deref(), out),
+        Lab::Lint { paths } => author::lint(&paths, out),
+        Lab::New { id, title, level, dir } => author::new(&author::NewLab { id, title, level, dir }, out),
+        Lab::Schema => author::schema(out),
+        Lab::Trust { list: true, .. } => trust::list(out),
+        Lab::Trust { remove: Some(dir), .. } => trust::remove(&dir, out),
+        Lab::Trust {
+            dir: Some(dir), yes, ..
+        } => trust::add(&dir, yes, out),
         command => session::block_on(with_host(command, out)),
     }
 }
 
 async fn with_host(command: Lab, out: &Output) -> Result<ExitCode, CliError> {
     match command {
-        Lab::List => {
-            let client = client::connect_or_start().await?;
+        Lab::List { labs } => {
+            let directory = trust::named(labs.as_deref(), out)?;
+            let client = client::connect_or_start().await?.in_directory(directory);
             list(&session::labs(&client).await?, out)
         }
-        Lab::Start { id, fresh } => {
-            let client = client::connect_or_start().await?;
+        Lab::Start { id, fresh, labs } => {
+            let directory = trust::named(labs.as_deref(), out)?;
+            let client = client::connect_or_start().await?.in_directory(directory);
             let command = Command::Start {
                 lab: id,
                 ground: GroundKind::Embedded.to_string(),
@@ -73,9 +83,14 @@ async fn in_session(command: Lab, out: &Output) -> Result<ExitCode, CliError> {
         Lab::Hint { step } => hinted(send(Command::Hint { step: step.clone() }).await?, &step, out),
         Lab::Reset { step } => told(send(Command::Reset { step }).await?, out),
         Lab::Stop { delete } => told(send(Command::Stop { delete }).await?, out),
-        Lab::List | Lab::Start { .. } | Lab::Status | Lab::Verify { .. } | Lab::Lint { .. } => {
-            Err(CliError::new("this command needs no session"))
-        }
+        Lab::List { .. }
+        | Lab::Start { .. }
+        | Lab::Status
+        | Lab::Verify { .. }
+        | Lab::Lint { .. }
+        | Lab::New { .. }
+        | Lab::Schema
+        | Lab::Trust { .. } => Err(CliError::new("this command needs no session")),
     }
 }
 
