@@ -291,15 +291,30 @@ pub enum Cluster {
 
 /// `ztlab capture …`
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  ztlab capture --pod payments-api --follow\n  \
+#[command(
+    group(clap::ArgGroup::new("where").required(true).args(["pod", "between", "all"])),
+    after_help = "Examples:\n  ztlab capture --pod payments-api --follow\n  \
                   ztlab capture --pod payments-api --for 5s --filter 'tcp port 8080'\n  \
-                  ztlab capture --pod ledger --for 10s -w ledger.pcapng\n\n\
+                  ztlab capture --pod ledger --for 10s -w ledger.pcapng\n  \
+                  ztlab capture --pod orders-api --pod ledger --for 10s\n  \
+                  ztlab capture --between orders-api payments-api --follow\n  \
+                  ztlab capture --all --namespace shop --for 30s -w shop.pcapng\n\n\
+                  Several pods make one stream in the order of time; what two of them see is shown once, with both places, and with\n\
+                  the Service that was asked and the pod that answered. Pods that come while it runs join. How many packets each\n\
+                  point dropped is told at the end.\n\
                   In a running lab the capture goes through the session and counts as evidence.\n\
-                  The filter is pcap-filter(7); a file written with -w opens in Wireshark.")]
+                  The filter is pcap-filter(7), applied in the pod; a file written with -w opens in Wireshark."
+)]
 pub struct Capture {
-    /// The pod, or the workload it belongs to
+    /// The pod, or the workload it belongs to; more than once for several
     #[arg(long)]
-    pub pod: String,
+    pub pod: Vec<String>,
+    /// Two pods or workloads: capture in both, and show what they say to each other
+    #[arg(long, num_args = 2, value_names = ["ONE", "OTHER"])]
+    pub between: Option<Vec<String>>,
+    /// Every pod of the namespace
+    #[arg(long)]
+    pub all: bool,
     /// The pod's namespace; the lab's when a lab runs
     #[arg(short, long)]
     pub namespace: Option<String>,
