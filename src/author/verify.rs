@@ -17,6 +17,7 @@ use crate::{
     session::{
         Host,
         command::{Command, Refusal, Reply},
+        site::ContextChoice,
         snapshot::{CheckState, SessionView, StepView},
         topologies,
     },
@@ -64,7 +65,7 @@ impl VerifyError {
 pub async fn verify(
     id: &str,
     cwd: Option<&Path>,
-    ground: GroundKind,
+    place: (GroundKind, Option<ContextChoice>),
     told: &mut dyn FnMut(&Line),
 ) -> Result<Proof, VerifyError> {
     let found = catalog::find(id, cwd)?;
@@ -79,7 +80,7 @@ pub async fn verify(
         lines: Vec::new(),
         told,
     };
-    let outcome = trial.all(ground).await;
+    let outcome = trial.all(place).await;
     // Whatever happened, the scratch cluster goes; what kept it from going is told only if all else went well.
     let ended = trial.done("stop the lab", Command::Stop { delete: true }).await;
     let _ = std::fs::remove_dir_all(&dir);
@@ -149,11 +150,12 @@ impl Trial<'_> {
         self.lines.push(line);
     }
 
-    async fn all(&mut self, ground: GroundKind) -> Result<(), VerifyError> {
+    async fn all(&mut self, (ground, context): (GroundKind, Option<ContextChoice>)) -> Result<(), VerifyError> {
         let start = Command::Start {
             lab: self.lab.id.to_string(),
             ground: ground.to_string(),
             fresh: true,
+            context,
         };
         self.whole();
         self.done("start the lab", start).await?;

@@ -4,6 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use super::{
     error::{CliError, NOT_PASSED},
+    ground::Place,
     output::{Output, Tint},
     session,
 };
@@ -18,8 +19,15 @@ use crate::{
 ///
 /// # Errors
 /// When there is no such lab, or it cannot be run.
-pub fn verify(id: &str, out: &Output) -> Result<ExitCode, CliError> {
+pub fn verify(id: &str, place: &Place, out: &Output) -> Result<ExitCode, CliError> {
     let cwd = std::env::current_dir().ok();
+    let chosen = place.ground()?;
+    let ground: GroundKind = if chosen.is_empty() {
+        GroundKind::Embedded
+    } else {
+        chosen.parse()?
+    };
+    let context = place.context()?;
     let mut told = |line: &Line| {
         let mark = if line.ok {
             out.tinted("✓", Tint::Good)
@@ -38,7 +46,7 @@ pub fn verify(id: &str, out: &Output) -> Result<ExitCode, CliError> {
         }
     };
     let proof = session::block_on(async {
-        author::verify(id, cwd.as_deref(), GroundKind::Embedded, &mut told)
+        author::verify(id, cwd.as_deref(), (ground, context), &mut told)
             .await
             .map_err(|error| match error.hint() {
                 Some(hint) => CliError::with_hint(error, hint),

@@ -261,12 +261,15 @@ pub(super) fn clock(at_ms: u64) -> String {
 
 /// The cluster and the pod that are meant.
 async fn target(lab: Option<&SessionView>, args: &Capture) -> Result<(ClusterHandle, CaptureRequest), CliError> {
-    let name = match (&args.cluster, lab) {
-        (Some(name), _) => name.clone(),
-        (None, Some(session)) => session.cluster.clone(),
-        (None, None) => shell::only_cluster().await?,
+    let handle = match (&args.cluster, lab.and_then(|lab| Some((lab, lab.kubeconfig.as_ref()?)))) {
+        // The lab's own cluster, on whatever ground.
+        (_, Some((lab, kubeconfig))) => cluster::by_kubeconfig(&lab.cluster, Path::new(kubeconfig)).await?,
+        (Some(name), None) => cluster::ground(GroundKind::Embedded)?.get(name).await?,
+        (None, None) => {
+            let name = shell::only_cluster().await?;
+            cluster::ground(GroundKind::Embedded)?.get(&name).await?
+        }
     };
-    let handle = cluster::ground(GroundKind::Embedded)?.get(&name).await?;
     let namespace = args
         .namespace
         .clone()

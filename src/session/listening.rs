@@ -13,6 +13,7 @@ use super::{
     driver::{Session, refuse},
     snapshot::NoticeLevel,
     state::Event,
+    topics::Topic,
     world::Listening,
 };
 use crate::{
@@ -49,7 +50,7 @@ impl Session {
             }
             core.captures.begin(workload, &pod, filter, &self.lab().namespace)
         };
-        self.feed(&Event::Changed);
+        self.changed(Topic::Traffic);
         let pump = Self::pump(self.clone(), workload.to_owned(), epoch, listening, cancel, limit);
         self.spawn(pump);
         Ok(format!("capturing in {pod}"))
@@ -118,7 +119,7 @@ impl Session {
                 }
                 if nudged.elapsed() > TRAFFIC {
                     *nudged = Instant::now();
-                    self.feed(&Event::Changed);
+                    self.changed(Topic::Traffic);
                 }
             }
             TrafficEvent::Counters { packets, dropped } => {
