@@ -91,6 +91,8 @@ pub struct CheckPart {
     pub name: String,
     /// Its share of the step's points.
     pub weight: Weight,
+    /// Why it matters.
+    pub why: String,
     /// Whether it passed.
     pub passed: bool,
     /// What it expected, once it passed.
@@ -199,6 +201,7 @@ fn step(state: &State, at: usize, mask: &Mask) -> StepPart {
         CheckPart {
             name: check.name.clone(),
             weight: check.weight,
+            why: check.why.clone(),
             passed: passed.is_some(),
             expected: passed.map(|judgement| mask.text(&judgement.expected)),
             found: passed.map(|judgement| mask.text(&judgement.found)),
