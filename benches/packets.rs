@@ -14,7 +14,7 @@ use std::{
 
 use common::{Bench, Row, ms, print, row, time};
 use ztlab::packet::{
-    Dissector, Frame, LinkType,
+    Dissector, LinkType,
     pcapfile::{PcapReader, pcap_header, pcap_record},
 };
 
@@ -130,14 +130,7 @@ fn read(path: &Path) -> (usize, usize, usize) {
         reader.push(&piece[..count]);
         while let Some(record) = reader.next_record().unwrap() {
             number += 1;
-            let frame = Frame {
-                number,
-                ts_ns: record.ts_ns,
-                link: record.link,
-                orig_len: record.orig_len,
-                data: record.data,
-            };
-            for message in dissector.feed(frame) {
+            for message in dissector.feed(record.frame(number)) {
                 messages += 1;
                 leaks += message.leaks.len();
             }

@@ -9,9 +9,9 @@ use crate::{
     catalog,
     cluster::{self, GroundKind},
     session::{
+        Topologies,
         command::Refusal,
         site::{self, Choice, ContextChoice},
-        topologies,
         world::WorldError,
     },
 };
@@ -119,7 +119,7 @@ pub fn manifests(id: &str, shape: &Shape, out: &Output) -> Result<ExitCode, CliE
     };
     let cwd = std::env::current_dir().ok();
     let found = catalog::find(id, cwd.as_deref()).map_err(told)?;
-    let lab = found.load(&topologies).map_err(told)?;
+    let lab = found.load(&Topologies).map_err(told)?;
     let choice = Choice {
         ground: GroundKind::Context,
         context: Some(ContextChoice {

@@ -11,6 +11,7 @@ use super::{
     export, ground,
     output::{Output, Tint},
     session::{self, Done},
+    trust,
 };
 use crate::session::{
     client,
@@ -24,28 +25,37 @@ use crate::session::{
 /// When the session host cannot be reached or refuses.
 pub fn run(command: Lab, out: &Output) -> Result<ExitCode, CliError> {
     match command {
-        Lab::Verify { id, place } => author::verify(&id, &place, out),
+        Lab::Verify { ids, labs, place } => author::verify(&ids, labs.as_deref(), &place, out),
         Lab::Export { id, output } => export::run(id, output.as_deref(), out),
         Lab::Manifests { id, shape } => ground::manifests(&id, &shape, out),
-        Lab::Lint { path } => author::lint(&path, out),
+        Lab::Lint { paths } => author::lint(&paths, out),
+        Lab::New { id, title, level, dir } => author::new(&author::NewLab { id, title, level, dir }, out),
+        Lab::Schema => author::schema(out),
+        Lab::Trust { list: true, .. } => trust::list(out),
+        Lab::Trust { remove: Some(dir), .. } => trust::remove(&dir, out),
+        Lab::Trust {
+            dir: Some(dir), yes, ..
+        } => trust::add(&dir, yes, out),
         command => session::block_on(with_host(command, out)),
     }
 }
 
 async fn with_host(command: Lab, out: &Output) -> Result<ExitCode, CliError> {
     match command {
-        Lab::List => {
-            let client = client::connect_or_start().await?;
+        Lab::List { labs } => {
+            let directory = trust::named(labs.as_deref(), out)?;
+            let client = client::connect_or_start().await?.in_directory(directory);
             list(&session::labs(&client).await?, out)
         }
-        Lab::Start { id, fresh, place } => {
+        Lab::Start { id, fresh, labs, place } => {
+            let directory = trust::named(labs.as_deref(), out)?;
             let command = Command::Start {
                 lab: id,
                 ground: place.ground()?,
                 fresh,
                 context: place.context()?,
             };
-            let client = client::connect_or_start().await?;
+            let client = client::connect_or_start().await?.in_directory(directory);
             started(session::run(&client, command, out).await?, out)
         }
         Lab::Status => match client::connect().await? {
@@ -76,13 +86,16 @@ async fn in_session(command: Lab, out: &Output) -> Result<ExitCode, CliError> {
         Lab::Stop { delete } => told(send(Command::Stop { delete }).await?, out),
         Lab::Pause => told(send(Command::Pause).await?, out),
         Lab::Resume => told(send(Command::Resume).await?, out),
-        Lab::List
+        Lab::List { .. }
         | Lab::Start { .. }
         | Lab::Status
         | Lab::Verify { .. }
         | Lab::Lint { .. }
         | Lab::Export { .. }
-        | Lab::Manifests { .. } => Err(CliError::new("this command needs no session")),
+        | Lab::Manifests { .. }
+        | Lab::New { .. }
+        | Lab::Schema
+        | Lab::Trust { .. } => Err(CliError::new("this command needs no session")),
     }
 }
 

@@ -18,6 +18,7 @@ pub mod output;
 mod packets;
 mod session;
 pub mod shell;
+mod trust;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 

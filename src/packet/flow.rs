@@ -100,6 +100,10 @@ impl Connection {
         Flow::of(&self.conversation, client, seen)
     }
 
+    pub(super) fn seen_mut(&mut self) -> &mut Seen {
+        &mut self.seen
+    }
+
     /// Its number.
     pub(super) fn id(&self) -> u64 {
         self.conversation.id
@@ -254,6 +258,7 @@ impl Connection {
             return;
         }
         self.closed = true;
+        self.seen.news = true;
         let Self {
             conversation,
             halves,
@@ -346,6 +351,7 @@ impl Connection {
             event: event.to_owned(),
         };
         sink.emit(draft);
+        self.seen.news = true;
     }
 }
 
@@ -385,7 +391,7 @@ fn happen(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], event:
                 }
                 App::Http(http) => http.gap(direction, count, buffer, sink),
                 App::Postgres(postgres) => postgres.gap(direction, count, buffer, sink),
-                App::Tls(tls) => tls.gap(direction, count, buffer),
+                App::Tls(tls) => tls.gap(direction, count, buffer, sink),
                 App::Dns(_) => *app = App::Raw(Box::default()),
                 App::Raw(raw) => {
                     raw.turns[direction].missing += count;
@@ -401,7 +407,7 @@ fn happen(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], event:
             match app {
                 App::Http(http) => http.end(direction, sink),
                 App::Postgres(postgres) => postgres.end(direction, sink),
-                App::Tls(tls) => tls.flush(direction, sink),
+                App::Tls(tls) => tls.finish(direction, &mut buffers[direction], sink),
                 App::Raw(raw) => raw.flush(direction, sink),
                 App::Unknown | App::Dns(_) => {}
             }

@@ -10,12 +10,12 @@ use serde_json::Value;
 use super::{
     clock::Clock,
     journal::{self, Header, Written},
-    site,
+    pin, site,
     snapshot::StepState,
     state::{Event, State},
 };
 use crate::{
-    catalog::{self, CatalogError},
+    catalog::CatalogError,
     lab::{Answer, CheckKind, Lab},
     score::{Points, Score, Weight},
 };
@@ -131,9 +131,9 @@ pub enum ExportError {
     /// The lab as it was cannot be read.
     #[error(transparent)]
     Lab(#[from] CatalogError),
-    /// The lab's copy is not the one the journal is of.
-    #[error("{0}")]
-    Other(String),
+    /// The lab's copy is not there, or not the one the journal is of.
+    #[error(transparent)]
+    Copy(#[from] std::io::Error),
 }
 
 /// The progress in a lab; `sessions` is the directory of this student's sessions.
@@ -148,14 +148,7 @@ pub fn of(sessions: &Path, id: &str) -> Result<Export, ExportError> {
     }
     let dir = sessions.join(id);
     let (header, written, _) = journal::lines(&dir.join("journal.jsonl"))?.ok_or_else(nothing)?;
-    let found = catalog::open(&dir.join("lab.yaml"))?;
-    if found.hash() != header.hash {
-        return Err(ExportError::Other(format!(
-            "{} is not the lab that this session began with",
-            dir.join("lab.yaml").display()
-        )));
-    }
-    let lab = found.load(&super::topologies)?;
+    let lab = pin::kept(&dir, &header)?.load(&super::Topologies)?;
     // The namespace as it was called, for texts that name it.
     let transform = header.choice.transform(&lab, "").unwrap_or_default();
     Ok(export(&header, &written, site::placed(lab, &transform)))
@@ -329,8 +322,8 @@ mod tests {
 
     #[test]
     fn what_was_captured_is_in_no_part_of_it() {
-        let found = catalog::find("wiretap", None).unwrap();
-        let lab = found.load(&crate::session::topologies).unwrap();
+        let found = crate::catalog::find("wiretap", None).unwrap();
+        let lab = found.load(&crate::session::Topologies).unwrap();
         let loot = Loot {
             kind: LeakKind::DatabaseLogin,
             value: "s3cret-word".to_owned(),

@@ -1,11 +1,9 @@
 //! The captures a student starts: what they see goes into the session as evidence.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -71,11 +69,17 @@ impl Session {
             }
         };
         let mut limit = std::pin::pin!(limit);
-        let mut nudged = Instant::now();
+        let mut nudge = interval(TRAFFIC);
+        nudge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut news = false;
         let why = loop {
             tokio::select! {
                 () = cancel.cancelled() => break None,
                 () = &mut limit => break Some((NoticeLevel::Info, "its time is over".to_owned())),
+                _ = nudge.tick(), if news => {
+                    news = false;
+                    self.changed(Topic::Traffic);
+                }
                 event = listening.events.next() => match event {
                     Some(Ok(TrafficEvent::Ended(EndReason::Lost { detail }))) => {
                         break Some((NoticeLevel::Warning, detail));
@@ -84,10 +88,13 @@ impl Session {
                         break Some((NoticeLevel::Info, "it is complete".to_owned()));
                     }
                     Some(Err(error)) => break Some((NoticeLevel::Warning, error.message)),
-                    Some(Ok(event)) => self.seen(&workload, epoch, event, &mut nudged),
+                    Some(Ok(event)) => news |= self.seen(&workload, epoch, event),
                 },
             }
         };
+        if news {
+            self.changed(Topic::Traffic);
+        }
         let mut core = self.core();
         if core.state.epoch() == epoch {
             core.captures.finish(&workload);
@@ -99,11 +106,13 @@ impl Session {
         self.touch();
     }
 
-    fn seen(self: &Arc<Self>, workload: &str, epoch: u64, event: TrafficEvent, nudged: &mut Instant) {
+    /// Takes in what a capture tells; whether a check may look at it.
+    fn seen(self: &Arc<Self>, workload: &str, epoch: u64, event: TrafficEvent) -> bool {
         let mut core = self.core();
         if core.state.epoch() != epoch {
-            return;
+            return false;
         }
+        let mut news = false;
         match event {
             TrafficEvent::Message(message) => {
                 // What a probe of ztlab says and hears is not the student's find.
@@ -117,18 +126,18 @@ impl Session {
                 for loot in loot {
                     self.feed(&Event::Looted { epoch, loot });
                 }
-                if nudged.elapsed() > TRAFFIC {
-                    *nudged = Instant::now();
-                    self.changed(Topic::Traffic);
-                }
+                news = true;
             }
-            TrafficEvent::Counters { packets, dropped } => {
+            // Nothing of it is in a snapshot.
+            TrafficEvent::Flow(flow) => return core.captures.judged(workload, *flow),
+            TrafficEvent::Counters { packets, dropped, .. } => {
                 core.captures.count(workload, packets, dropped);
                 drop(core);
             }
-            TrafficEvent::Started { .. } | TrafficEvent::Ended(_) => drop(core),
+            TrafficEvent::Started { .. } | TrafficEvent::Left { .. } | TrafficEvent::Ended(_) => drop(core),
         }
         self.touch();
+        news
     }
 
     /// Ends the student's capture in a workload, or all.

@@ -21,19 +21,21 @@ mod ground;
 mod host;
 pub mod journal;
 mod listening;
+mod pin;
 pub mod site;
 pub mod snapshot;
 mod solve;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod tools;
 pub mod topics;
 mod view;
 pub mod work;
 pub mod world;
 
 pub use ground::GroundWorld;
-pub use host::{Host, host_stage, topologies};
+pub use host::{Host, Topologies, host_stage};
 
 /// Writes a file so that it is whole or as it was.
 fn write(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {

@@ -123,6 +123,14 @@ impl Site {
 pub fn objects(lab: &Lab) -> Result<Vec<DynamicObject>, WorldError> {
     let mut objects = Vec::new();
     for layer in &lab.topology {
+        if let Some(file) = layer.strip_prefix("./") {
+            let text = lab
+                .files
+                .get(file)
+                .ok_or_else(|| WorldError::new(format!("there is no file `{file}` beside the lab")))?;
+            objects.extend(manifests::parse(file, text)?);
+            continue;
+        }
         match manifests::built_in(layer) {
             Some(found) => objects.extend(found?),
             None => return Err(WorldError::new(format!("there is no topology `{layer}`"))),
@@ -165,7 +173,7 @@ mod tests {
 
     fn lab() -> Lab {
         let found = crate::catalog::find("wiretap", None).unwrap();
-        found.load(&crate::session::topologies).unwrap()
+        found.load(&crate::session::Topologies).unwrap()
     }
 
     fn choice(prefix: &str) -> Choice {

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    packet::{CapturePoint, PlaceKind},
     score::{Points, Score, Weight},
     verdict::Finding,
 };
@@ -300,6 +301,9 @@ pub struct MessageView {
     pub at_ms: u64,
     /// The workload it was captured in.
     pub captured_in: String,
+    /// Where in it, and who else could see it there; absent where that is not known.
+    #[serde(default)]
+    pub place: Option<PlaceView>,
     /// The sender's name (workload, or address).
     pub from: String,
     /// The receiver's name.
@@ -318,6 +322,34 @@ pub struct MessageView {
     pub packets: Vec<u64>,
     /// What leaks in it.
     pub leaks: Vec<LeakView>,
+}
+
+/// Where a message was captured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceView {
+    /// What kind of place it is.
+    pub kind: PlaceKind,
+    /// Which interface, and what that means: `lo, inside the pod`.
+    pub words: String,
+    /// Whether the pod has a proxy, so that it matters on which side of it this is.
+    pub proxied: bool,
+    /// Who can see what crosses there.
+    pub seen_by: String,
+    /// Who cannot, and might be thought to.
+    pub hidden_from: String,
+}
+
+impl From<&CapturePoint> for PlaceView {
+    fn from(point: &CapturePoint) -> Self {
+        let kind = point.kind();
+        Self {
+            kind,
+            words: point.place(),
+            proxied: point.proxy.is_some(),
+            seen_by: kind.seen_by().to_owned(),
+            hidden_from: kind.hidden_from().to_owned(),
+        }
+    }
 }
 
 /// One secret that a message carries in clear.

@@ -104,7 +104,7 @@ mod tests {
 
     fn concerned_of(changed: &[Topic]) -> Vec<String> {
         let found = crate::catalog::find("wiretap", None).unwrap();
-        let lab = found.load(&crate::session::topologies).unwrap();
+        let lab = found.load(&crate::session::Topologies).unwrap();
         let changed: BTreeSet<Topic> = changed.iter().cloned().collect();
         let steps = lab.steps.iter().enumerate();
         steps

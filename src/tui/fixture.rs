@@ -5,10 +5,12 @@ use super::{
     theme::Theme,
 };
 use crate::{
+    packet::CapturePoint,
     score::{Points, Score, Weight},
     session::snapshot::{
         CaptureView, CheckState, CheckView, ChoiceView, HintView, LabSummary, LabView, LeakView, MessageView, Notice,
-        NoticeLevel, Phase, QuestionView, SessionView, Snapshot, StepState, StepView, TrafficView, WorkloadView,
+        NoticeLevel, Phase, PlaceView, QuestionView, SessionView, Snapshot, StepState, StepView, TrafficView,
+        WorkloadView,
     },
 };
 
@@ -133,6 +135,9 @@ pub fn messages() -> Vec<MessageView> {
         seq: 7,
         at_ms: NOON + 1_250,
         captured_in: "payments-api".to_owned(),
+        place: Some(PlaceView::from(
+            &CapturePoint::pod("shop", "payments-api-5d8f9c7b6d-x2x7k").on("eth0"),
+        )),
         from: "orders-api".to_owned(),
         to: "payments-api".to_owned(),
         from_address: "10.244.0.3:40112".to_owned(),

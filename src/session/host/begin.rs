@@ -1,7 +1,7 @@
 //! From what a student asks for, and what is on disk, to a session.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,10 +16,11 @@ use crate::{
         command::Refusal,
         driver::{Begin, Pinned, refuse},
         journal::{Header, Journal},
+        pin,
         site::{self, Choice, ContextChoice, Site},
         state::State,
+        tools,
         work::{WorkDir, brought},
-        write,
     },
 };
 
@@ -131,7 +132,7 @@ impl Host {
         let before = before.filter(|(_, header, written)| !written.is_empty() || wish.fits(&header.choice).is_ok());
         if let Some((journal, header, written)) = before {
             wish.fits(&header.choice)?;
-            let text = pinned(found.ok(), &header, &dir.join("lab.yaml")).map_err(|error| failed(&error))?;
+            let text = pinned(found.ok(), &header, &dir).map_err(|error| failed(&error))?;
             let (lab, site) = self.place(&text.found, header.choice.clone(), header.began_ms, &dir, &owner)?;
             work.ensure().map_err(|error| failed(&error))?;
             let mut state = State::new(Arc::new(lab));
@@ -157,8 +158,9 @@ impl Host {
         let choice = wish.choice.clone().unwrap_or_default();
         let header = Header::new(&found.id, found.hash(), found.source.clone(), choice.clone());
         let (lab, site) = self.place(&found, choice.clone(), header.began_ms, &dir, &owner)?;
+        tools::there(&lab)?;
         let files = brought(&found).map_err(|error| refuse(error, "mend the lab's directory"))?;
-        write(&dir.join("lab.yaml"), found.text.as_bytes()).map_err(|error| failed(&error))?;
+        pin::keep(&dir, &found).map_err(|error| failed(&error))?;
         let journal = Journal::create(&path, &header).map_err(|error| failed(&error))?;
         let before = work.begin(&files).map_err(|error| failed(&error))?;
         let begin = Begin {
@@ -197,7 +199,7 @@ impl Host {
         dir: &Path,
         owner: &str,
     ) -> Result<(Lab, Site), Refusal> {
-        let lab = found.load(&labs::topologies).map_err(labs::refusal)?;
+        let lab = found.load(&labs::Topologies).map_err(labs::refusal)?;
         let transform = choice.transform(&lab, owner)?;
         let cluster = match &choice.context {
             Some(context) => context.name.clone(),
@@ -227,26 +229,18 @@ fn file_of(source: &str) -> Option<PathBuf> {
     (source != SOURCE_BUILT_IN).then(|| PathBuf::from(source))
 }
 
-/// The lab's text as it was when the session began. `copy` is the session's own.
-fn pinned(found: Option<Found>, header: &Header, copy: &Path) -> io::Result<Text> {
+/// The lab as it was when the session began.
+fn pinned(found: Option<Found>, header: &Header, dir: &Path) -> io::Result<Text> {
     let same = |found: &Found| found.hash() == header.hash;
     let file = file_of(&header.source);
     let changed = match &file {
         Some(file) => !catalog::open(file).is_ok_and(|found| same(&found)),
         None => !found.as_ref().is_some_and(same),
     };
-    let found = match found {
-        Some(found) if same(&found) => found,
-        Some(found) => Found {
-            text: fs::read_to_string(copy)?,
-            ..found
-        },
-        None => catalog::open(copy).map_err(|error| io::Error::other(error.to_string()))?,
+    let found = match found.filter(same) {
+        Some(found) => found,
+        None => pin::kept(dir, header)?,
     };
-    if !same(&found) {
-        let told = format!("{} is not the lab that this session began with", copy.display());
-        return Err(io::Error::new(io::ErrorKind::InvalidData, told));
-    }
     Ok(Text {
         found,
         pinned: Pinned {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use labs::topologies;
+pub use labs::Topologies;
 pub use process::host_stage;
 pub(super) use process::{READY, SOCKET};
 

@@ -100,6 +100,7 @@ mod tests {
             id: "lab".to_owned(),
             source: dir.join("lab.yaml").display().to_string(),
             text: String::new(),
+            files: std::collections::BTreeMap::new(),
         })
     }
 
