@@ -9,6 +9,8 @@ mod capture;
 mod cluster;
 pub mod doctor;
 pub mod error;
+mod export;
+mod ground;
 mod images;
 mod kubectl;
 mod lab;

@@ -59,10 +59,19 @@ pub struct SessionView {
     pub progress: Option<ProgressView>,
     /// The cluster's name.
     pub cluster: String,
+    /// The ground, in words.
+    #[serde(default)]
+    pub ground: String,
     /// The namespace the lab's workloads run in.
     pub namespace: String,
     /// The cluster's kubeconfig, for the student's shell; absent until the cluster is there.
     pub kubeconfig: Option<String>,
+    /// The student's work directory, where the shell opens.
+    #[serde(default)]
+    pub work: String,
+    /// How long the student has worked on it, in milliseconds; rests do not count.
+    #[serde(default)]
+    pub spent_ms: u64,
     /// The steps, in the lab's order.
     pub steps: Vec<StepView>,
     /// Points over all steps, out of 100.
@@ -104,6 +113,8 @@ pub enum Phase {
     Ready,
     /// Going back to the start.
     Resetting,
+    /// The student rests: the cluster's node is stopped.
+    Paused,
     /// Being stopped.
     Stopping,
     /// Ended; the cluster may still be there.

@@ -188,8 +188,11 @@ pub fn session() -> SessionView {
         phase: Phase::Ready,
         progress: None,
         cluster: "wiretap".to_owned(),
+        ground: "the embedded ground".to_owned(),
         namespace: "shop".to_owned(),
         kubeconfig: Some("/home/student/.local/state/ztlab/clusters/wiretap/kubeconfig".to_owned()),
+        work: "/home/student/.local/state/ztlab/sessions/wiretap/work".to_owned(),
+        spent_ms: 0,
         steps: steps(),
         score: Score {
             earned: Points(0),
