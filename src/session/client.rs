@@ -5,7 +5,7 @@ use std::{
     fs::OpenOptions,
     io,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     pin::Pin,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},

@@ -4,7 +4,7 @@ mod file;
 mod several;
 mod show;
 
-use std::{pin::Pin, process::ExitCode, time::Duration};
+use std::{path::Path, pin::Pin, process::ExitCode, time::Duration};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
