@@ -184,7 +184,7 @@ impl PacketStream {
     }
 
     /// Ends the captures; gives what still waited.
-    pub fn rest(mut self) -> impl Iterator<Item = PacketsEvent> {
+    pub fn rest(self) -> impl Iterator<Item = PacketsEvent> {
         self.ready.chain(self.order.rest())
     }
 }

@@ -16,6 +16,7 @@ mod flow;
 mod frame;
 mod fuzz;
 mod http;
+mod http2;
 mod jwt;
 mod layers;
 mod leak;

@@ -5,6 +5,7 @@ use std::{
     io::{BufWriter, Write},
     path::Path,
     process::ExitCode,
+    time::Duration,
 };
 
 use super::{
@@ -16,6 +17,9 @@ use crate::{
     session::snapshot::SessionView,
     text,
 };
+
+/// How often the file is brought up to date for whoever reads it meanwhile.
+const FLUSH: Duration = Duration::from_millis(250);
 
 /// Writes what crosses until it is over.
 ///
@@ -57,45 +61,26 @@ pub(super) async fn into_file(
     file.write_all(&header).map_err(unwritable)?;
     let over = deadline.over();
     tokio::pin!(over);
-    let mut write = |writer: &mut CaptureFile, event: PacketsEvent| -> Result<Option<String>, CliError> {
-        let bytes = match event {
-            PacketsEvent::Started {
-                at,
-                point,
-                link,
-                interfaces,
-            } => {
-                out.note(format!("capturing in pod {} to {}", point.pod, path.display()));
-                writer.join(at, point, link, interfaces)
-            }
-            PacketsEvent::Packet { at, packet } => writer.packet(at, &packet),
-            PacketsEvent::Dropped { at, dropped } => {
-                writer.dropped(at, dropped);
-                return Ok(None);
-            }
-            PacketsEvent::Left { point, detail } => {
-                let said = format!("pod {}: {}", point.pod, text::one_line(&detail));
-                out.note(&said);
-                return Ok(Some(said));
-            }
-        };
-        file.write_all(&bytes).map_err(unwritable)?;
-        Ok(None)
-    };
+    let mut flush = tokio::time::interval(FLUSH);
     let lost = loop {
         let event = tokio::select! {
             () = &mut over => break None,
+            _ = flush.tick() => {
+                file.flush().map_err(unwritable)?;
+                continue;
+            }
             event = events.next() => event,
         };
         let Some(event) = event else { break None };
-        let left = write(&mut writer, event)?;
+        let (bytes, left) = part(&mut writer, event, out);
+        file.write_all(&bytes).map_err(unwritable)?;
         // With one pod, that is the end of it.
         if let (Some(left), Some(_)) = (left, &one) {
             break Some(left);
         }
     };
     for event in events.rest() {
-        write(&mut writer, event)?;
+        file.write_all(&part(&mut writer, event, out).0).map_err(unwritable)?;
     }
     told(&writer, path, out)?;
     file.write_all(&writer.end())
@@ -110,11 +95,38 @@ pub(super) async fn into_file(
     }
 }
 
+/// The bytes of what happened, and why a point is gone, if one is.
+fn part(writer: &mut CaptureFile, event: PacketsEvent, out: &Output) -> (Vec<u8>, Option<String>) {
+    match event {
+        PacketsEvent::Started {
+            at,
+            point,
+            link,
+            interfaces,
+        } => {
+            out.note(format!("capturing in pod {}", text::one_line(&point.pod)));
+            (writer.join(at, point, link, interfaces), None)
+        }
+        PacketsEvent::Packet { at, packet } => (writer.packet(at, &packet), None),
+        PacketsEvent::Dropped { at, dropped } => {
+            writer.dropped(at, dropped);
+            (Vec::new(), None)
+        }
+        PacketsEvent::Left { point, detail } => {
+            let said = text::one_line(&format!("pod {}: {detail}", point.pod));
+            out.note(&said);
+            (Vec::new(), Some(said))
+        }
+    }
+}
+
 /// What the file holds.
 fn told(writer: &CaptureFile, path: &Path, out: &Output) -> Result<(), CliError> {
+    let one = writer.counted().count() == 1;
     for (point, packets, dropped) in writer.counted() {
         if out.json() {
-            out.value(&serde_json::json!({ "pod": point.pod, "file": path, "packets": packets, "dropped": dropped }))?;
+            let told = serde_json::json!({ "pod": point.pod, "file": path, "packets": packets, "dropped": dropped });
+            if one { out.value(&told) } else { out.value_line(&told) }?;
         } else {
             out.line(format!(
                 "{packets} packets of pod {} in {}, {dropped} dropped",

@@ -59,11 +59,8 @@ fn lines(message: &MessageView, width: usize, model: &Model) -> Vec<Line<'static
     ];
     if let Some(place) = &message.place {
         for (label, who) in [("seen by", &place.seen_by), ("hidden from", &place.hidden_from)] {
-            let runs = [
-                (format!("{label:<12}"), theme.quiet()),
-                (text::one_line(who), theme.text()),
-            ];
-            lines.extend(wrap(&runs, width, "", "            "));
+            let runs = [(text::one_line(who), theme.text())];
+            lines.extend(wrap(&runs, width, &format!("{label:<12}"), "            "));
         }
     }
     for leak in &message.leaks {
