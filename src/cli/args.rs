@@ -45,6 +45,8 @@ pub enum Command {
     Capture(Capture),
     /// Read a capture file: who says what to whom, what leaks, what is encrypted
     Packets(Packets),
+    /// Measure who reaches whom, who can read it, who proves what, and the level that follows
+    Posture(super::posture::Args),
     /// List the stand-in images built into this program
     #[command(after_help = "Examples:\n  ztlab images\n  ztlab images --json")]
     Images,
@@ -601,6 +603,9 @@ mod tests {
             "ztlab capture --pod a --for 99999999999999999999s",
             "ztlab capture --pod a --for 25h",
             "ztlab labs",
+            "ztlab posture --at-least 5",
+            "ztlab posture --cluster a --context b",
+            "ztlab posture --format pdf",
             "ztlab completions cmd",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -16,6 +16,7 @@ mod kubectl;
 mod lab;
 pub mod output;
 mod packets;
+mod posture;
 mod session;
 pub mod shell;
 mod trust;
@@ -67,6 +68,7 @@ fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError
         Some(Command::Kubectl(args)) => kubectl::run(&args, out),
         Some(Command::Capture(args)) => capture::run(&args, out),
         Some(Command::Packets(args)) => packets::run(&args, out),
+        Some(Command::Posture(args)) => posture::run(&args, out),
     }
 }
 
