@@ -226,6 +226,10 @@ impl Matrix {
             ];
             let judged = sides.map(|(side, shown)| match shown {
                 Some(credential) => short_lived(side, credential, agreed.as_deref()),
+                None if cell.answer(Property::Readable) == Answer::Yes => (
+                    Answer::No,
+                    format!("in clear: the {side} shows nothing that proves who it is"),
+                ),
                 None => (Answer::Undetermined, format!("the {side}'s credential was not seen")),
             });
             let worst = |answer: Answer| judged.iter().find(|(is, _)| *is == answer).cloned();
@@ -257,7 +261,8 @@ impl Matrix {
 fn short_lived(side: &str, credential: &Credential, domain: Option<&str>) -> Judged {
     let kind = credential.kind.as_str();
     if !credential.is_svid() {
-        return (Answer::No, format!("the {side}'s credential is a {kind}, no SVID"));
+        let one = credential.kind.one();
+        return (Answer::No, format!("the {side}'s credential is {one}, no SVID"));
     }
     if let (Some(wanted), shown) = (domain, credential.trust_domain())
         && shown != Some(wanted)

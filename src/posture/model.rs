@@ -274,6 +274,18 @@ impl CredentialKind {
     }
 }
 
+impl CredentialKind {
+    /// The same with its article.
+    pub const fn one(self) -> &'static str {
+        match self {
+            Self::SharedSecret => "a shared secret",
+            Self::X509 => "an X.509 certificate",
+            Self::X509Svid => "an X.509-SVID",
+            Self::JwtSvid => "a JWT-SVID",
+        }
+    }
+}
+
 /// What one side of a connection showed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {

@@ -13,6 +13,8 @@ use super::{
 const BOX: (f64, f64) = (150.0, 44.0);
 const SPACE: (f64, f64) = (120.0, 46.0);
 const MARGIN: f64 = 30.0;
+/// Room above the boxes for edges that are lifted over them.
+const ABOVE: f64 = 84.0;
 /// The most undeclared edges that are drawn; a picture of more shows nothing.
 const UNDECLARED: usize = 60;
 /// The most workloads that are drawn.
@@ -103,15 +105,24 @@ pub fn svg(matrix: &Matrix) -> String {
         BOX.1,
         SPACE.1,
     );
+    let (declared, extra) = drawn(matrix);
+    let over = declared.iter().chain(&extra).any(|cell| {
+        let ends = places.get(&cell.from).zip(places.get(&cell.to));
+        ends.is_some_and(|(from, to)| lifted(*from, *to))
+    });
+    let above = if over { ABOVE - MARGIN } else { 0.0 };
+    // A page may hold several pictures, and an id is of one.
+    let id = matrix.began_ns;
     let mut out = format!(
-        "<svg class=\"posture\" role=\"img\" aria-labelledby=\"posture-title posture-desc\" viewBox=\"0 0 {wide} {high}\" \
-         width=\"{wide}\" xmlns=\"http://www.w3.org/2000/svg\">\n<title id=\"posture-title\">Who reaches whom in {}</title>\n\
-         <desc id=\"posture-desc\">{}</desc>\n<style>{STYLE}</style>\n",
+        "<svg class=\"posture\" role=\"img\" aria-labelledby=\"title-{id} desc-{id}\" viewBox=\"0 {} {wide} {}\" \
+         width=\"{wide}\" xmlns=\"http://www.w3.org/2000/svg\">\n<title id=\"title-{id}\">Who reaches whom in {}</title>\n\
+         <desc id=\"desc-{id}\">{}</desc>\n<style>{STYLE}</style>\n",
+        -above,
+        high + above,
         escape(&matrix.namespaces.join(", ")),
         escape(&described(matrix)),
     );
-    arrows(&mut out);
-    let (declared, extra) = drawn(matrix);
+    arrows(id, &mut out);
     for (count, cell) in extra.iter().chain(&declared).enumerate() {
         edge(matrix, &places, cell, count, &mut out);
     }
@@ -151,13 +162,13 @@ fn described(matrix: &Matrix) -> String {
     words.join("; ")
 }
 
-fn arrows(out: &mut String) {
+fn arrows(id: u64, out: &mut String) {
     out.push_str("<defs>\n");
     for mark in Mark::ALL {
         let class = mark.as_str();
         let _ = writeln!(
             out,
-            "<marker id=\"to-{class}\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" markerWidth=\"9\" markerHeight=\"9\" \
+            "<marker id=\"to-{class}-{id}\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" markerWidth=\"9\" markerHeight=\"9\" \
              markerUnits=\"userSpaceOnUse\" orient=\"auto\"><path d=\"M0 0L10 5L0 10z\" fill=\"var(--{class})\"/></marker>"
         );
     }
@@ -197,6 +208,11 @@ fn node(matrix: &Matrix, name: &Name, place: (usize, usize), out: &mut String) {
     );
 }
 
+/// Whether an edge would lie over boxes of its own row, or over the way there: it is lifted above them.
+fn lifted(from: (usize, usize), to: (usize, usize)) -> bool {
+    from.1 == to.1 && (from.0.abs_diff(to.0) > 1 || from.0 > to.0)
+}
+
 /// The way of an edge: out of one side of a box, into a side of the other, and where its letter stands.
 fn way(from: (usize, usize), to: (usize, usize), count: usize) -> (String, (f64, f64)) {
     let ((ax, ay), (bx, by)) = (corner(from), corner(to));
@@ -211,10 +227,8 @@ fn way(from: (usize, usize), to: (usize, usize), count: usize) -> (String, (f64,
         let reach = ((end.0 - start.0) / 2.0).clamp(-90.0, 90.0);
         (start, end, (reach, -reach))
     };
-    // Edges that would lie over boxes of their own row are lifted above them, one higher than another.
-    let far = from.1 == to.1 && from.0.abs_diff(to.0) > 1 || (!forward && from.1 == to.1);
-    let lift = if far {
-        -(SPACE.1 * 0.9 + (count % 4) as f64 * 5.0)
+    let lift = if lifted(from, to) {
+        -(24.0 + 18.0 * from.0.abs_diff(to.0).min(4) as f64 + (count % 4) as f64 * 4.0)
     } else {
         0.0
     };
@@ -235,14 +249,14 @@ fn edge(matrix: &Matrix, places: &Places<'_>, cell: &Cell, count: usize, out: &m
         return;
     };
     let declared = cell.declared == Some(true);
-    let mark = cell.mark();
+    let (mark, id) = (cell.mark(), matrix.began_ns);
     let class = mark.as_str();
     let (path, (x, y)) = way(*from, *to, if declared { 0 } else { count });
     let word = if declared { "declared" } else { "not declared" };
     let extra = if declared { "" } else { " extra" };
     let _ = writeln!(
         out,
-        "<g><title>{}: {word}, {}</title><path class=\"edge {class}{extra}\" d=\"{path}\" marker-end=\"url(#to-{class})\"/>\
+        "<g><title>{}: {word}, {}</title><path class=\"edge {class}{extra}\" d=\"{path}\" marker-end=\"url(#to-{class}-{id})\"/>\
          <circle class=\"badge {class}\" style=\"stroke-dasharray:none\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"9\"/>\
          <text class=\"letter\" x=\"{x:.1}\" y=\"{:.1}\">{}</text></g>",
         escape(&matrix.edge(cell)),

@@ -107,8 +107,8 @@ pub(super) fn properties(cell: &Cell) -> String {
     let credential = |side: &str, shown: &Option<super::Credential>| {
         shown.as_ref().map(|shown| {
             let life = shown.lifetime().map(|life| format!(", lives {}", words::lasting(life)));
-            let kind = shown.kind.as_str();
-            format!("{side} shows a {kind} ({}{})", shown.identity, life.unwrap_or_default())
+            let kind = shown.kind.one();
+            format!("{side} shows {kind} ({}{})", shown.identity, life.unwrap_or_default())
         })
     };
     let mut parts = vec![
