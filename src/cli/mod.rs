@@ -17,6 +17,7 @@ mod lab;
 pub mod output;
 mod packets;
 mod posture;
+mod report;
 mod session;
 pub mod shell;
 mod trust;
@@ -69,6 +70,7 @@ fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError
         Some(Command::Capture(args)) => capture::run(&args, out),
         Some(Command::Packets(args)) => packets::run(&args, out),
         Some(Command::Posture(args)) => posture::run(&args, out),
+        Some(Command::Report(args)) => report::run(&args, out),
     }
 }
 

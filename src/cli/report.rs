@@ -9,12 +9,7 @@ use std::{
 
 use serde::de::DeserializeOwned;
 
-use super::{
-    args::{Report as Args, ReportFormat},
-    error::CliError,
-    output::Output,
-    posture as measuring, session,
-};
+use super::{error::CliError, output::Output, posture as measuring, session};
 use crate::{
     cluster, paths,
     posture::{Matrix, Scope},
@@ -25,6 +20,41 @@ use crate::{
         snapshot::{Phase, SessionView},
     },
 };
+
+/// `ztlab report …`
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  ztlab report\n  ztlab report wiretap --format html -o report.html\n  \
+                  ztlab report wiretap --format junit -o wiretap.xml\n  \
+                  ztlab report --progress handed-in.json\n\n\
+                  Works for a lab that is stopped too. Secrets that were captured are masked."
+)]
+pub struct Args {
+    /// The lab's id; without it, the lab that runs
+    pub lab: Option<String>,
+    /// How to write it
+    #[arg(long, value_enum, default_value_t = Format::Markdown)]
+    pub format: Format,
+    /// Write it to a file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Report on a student's document, as `ztlab lab export` writes it
+    #[arg(long, value_name = "FILE", conflicts_with = "lab")]
+    pub progress: Option<PathBuf>,
+}
+
+/// How `ztlab report` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// A page of text
+    Markdown,
+    /// A page for a browser, with the topology drawn
+    Html,
+    /// The checks, for CI systems
+    Junit,
+    /// For a program
+    Json,
+}
 
 /// The longest file that is read, in bytes.
 const MAX: u64 = 32 << 20;
@@ -38,12 +68,12 @@ pub fn run(args: &Args, out: &Output) -> Result<ExitCode, CliError> {
         Some(file) => handed_in(file)?,
         None => session::block_on(own(args, out))?,
     };
-    let format = if out.json() { ReportFormat::Json } else { args.format };
+    let format = if out.json() { Format::Json } else { args.format };
     let text = match format {
-        ReportFormat::Markdown => markdown::markdown(&report),
-        ReportFormat::Html => html::html(&report),
-        ReportFormat::Junit => junit::junit(&report),
-        ReportFormat::Json => {
+        Format::Markdown => markdown::markdown(&report),
+        Format::Html => html::html(&report),
+        Format::Junit => junit::junit(&report),
+        Format::Json => {
             let json = serde_json::to_string_pretty(&report);
             json.map_err(|error| CliError::new(format!("the report does not become JSON: {error}")))? + "\n"
         }
@@ -60,7 +90,9 @@ fn handed_in(file: &Path) -> Result<Report, CliError> {
             "`ztlab lab export` writes a student's progress",
         )
     };
-    let text = read(file).map_err(failed)?.ok_or_else(|| failed("there is no such file".to_owned()))?;
+    let text = read(file)
+        .map_err(failed)?
+        .ok_or_else(|| failed("there is no such file".to_owned()))?;
     Ok(Report {
         progress: Progress::read(&text).map_err(|error| failed(error.to_string()))?,
         before: None,
@@ -160,7 +192,9 @@ fn read(path: &Path) -> Result<Option<String>, String> {
         Err(error) => return Err(error.to_string()),
     };
     let mut text = String::new();
-    file.take(MAX + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    file.take(MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
     if text.len() as u64 > MAX {
         return Err(format!("longer than {MAX} bytes"));
     }

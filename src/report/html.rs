@@ -55,6 +55,9 @@ fn steps(report: &Report, out: &mut String) {
             for line in &check.evidence {
                 let _ = writeln!(out, "<li>evidence: <code>{}</code></li>", escape(line));
             }
+            if !check.why.is_empty() {
+                let _ = writeln!(out, "<li>why it matters: {}</li>", escape(&check.why));
+            }
             out.push_str("</ul></li>\n");
         }
         out.push_str("</ul></details>\n");

@@ -85,7 +85,13 @@ fn suite(lab: &str, step: &StepPart, began: &str, out: &mut String) {
                     evidence.join("\n")
                 );
             }
-            Standing::Failed => out.push_str(">\n      <failure message=\"not passed\"/>\n    </testcase>\n"),
+            Standing::Failed => {
+                let why = escape(&check.why);
+                let _ = writeln!(
+                    out,
+                    ">\n      <failure message=\"not passed\">{why}</failure>\n    </testcase>"
+                );
+            }
             Standing::Skipped => out.push_str(
                 ">\n      <skipped message=\"steps that this one needs are not passed yet\"/>\n    </testcase>\n",
             ),

@@ -47,6 +47,9 @@ pub fn markdown(report: &Report) -> String {
             for line in &check.evidence {
                 let _ = writeln!(out, "  - evidence: {}", escape(line));
             }
+            if !check.why.is_empty() {
+                let _ = writeln!(out, "  - why it matters: {}", escape(&check.why));
+            }
         }
     }
     posture(report, &mut out);

@@ -89,6 +89,9 @@ pub struct StepPart {
 pub struct CheckPart {
     /// Its name.
     pub name: String,
+    /// Why it matters.
+    #[serde(default)]
+    pub why: String,
     /// Whether it passed.
     #[serde(default)]
     pub passed: bool,

@@ -15,7 +15,7 @@ fn document() -> serde_json::Value {
                   "found": "the capture holds it", "evidence": ["packet 4, orders-api → payments-api: POST /charge"] },
                 { "name": "you found the card number", "weight": 2, "passed": true, "expected": "x", "found": "answered rightly" } ] },
             { "id": "token", "title": "Find the token", "state": "open", "points": 20, "earned": 0, "hints": 0, "solved": false,
-              "checks": [{ "name": "you found the token", "weight": 1, "passed": false }] },
+              "checks": [{ "name": "you found the token", "weight": 1, "passed": false, "why": "Whoever has the token may charge cards." }] },
             { "id": "gaps", "title": "Name the gaps", "state": "locked", "points": 50, "earned": 0, "hints": 0, "solved": false,
               "checks": [{ "name": "what is missing", "weight": 1, "passed": false, "answer": "a" }] },
         ],
@@ -91,6 +91,7 @@ fn what_is_handed_in_never_becomes_markup() {
         (step.id, step.title) = (evil.into(), evil.into());
         for check in &mut step.checks {
             check.name = evil.into();
+            check.why = evil.into();
             check.evidence = vec![evil.into()];
             check.answer = Some(evil.into());
         }

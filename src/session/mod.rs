@@ -22,6 +22,7 @@ mod host;
 pub mod journal;
 mod listening;
 mod pin;
+pub mod posture;
 pub mod site;
 pub mod snapshot;
 mod solve;

@@ -11,6 +11,7 @@ use crate::{
     cluster::Progress,
     evidence::CaptureEvidence,
     lab::{Check, Lab},
+    posture::{Matrix, PostureError},
     session::{snapshot::WorkloadView, state::Start, topics::Topic},
 };
 
@@ -48,6 +49,11 @@ pub trait World: Send + Sync {
 
     /// Whether the cluster still answers.
     async fn answers(&self) -> bool;
+
+    /// Measures who reaches whom in the lab's namespace, and who can read it.
+    async fn posture(&self, _lab: &Lab) -> Result<Matrix, WorldError> {
+        Err(WorldError::new("this world has no network to measure"))
+    }
 
     /// What changes from now on, until the stream is dropped.
     async fn changes(&self, lab: &Lab) -> Result<Changes, WorldError>;
@@ -143,6 +149,15 @@ impl From<crate::cluster::ClusterError> for WorldError {
 
 impl From<crate::capture::CaptureError> for WorldError {
     fn from(error: crate::capture::CaptureError) -> Self {
+        Self {
+            message: error.to_string(),
+            hint: Some(error.hint().to_owned()),
+        }
+    }
+}
+
+impl From<PostureError> for WorldError {
+    fn from(error: PostureError) -> Self {
         Self {
             message: error.to_string(),
             hint: Some(error.hint().to_owned()),

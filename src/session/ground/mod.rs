@@ -26,6 +26,7 @@ use crate::{
     check::{self, Evidence, Scene},
     cluster::{self, ClusterError, ClusterHandle, ClusterState, Ground, Progress, manifests, no_progress},
     lab::{Capability, Check, Lab},
+    posture::{self, Matrix, Scope},
 };
 
 /// How long a cluster may take to say that it is there.
@@ -312,6 +313,11 @@ impl World for GroundWorld {
             loot: sight.loot.clone(),
         };
         check::gather(&scene, check, given).await
+    }
+
+    async fn posture(&self, lab: &Lab) -> Result<Matrix, WorldError> {
+        let live = self.live()?;
+        Ok(posture::measure(&live.handle.client, &Scope::of_lab(lab), &no_progress()).await?)
     }
 
     async fn capture(&self, workload: &str, filter: Option<String>) -> Result<Listening, WorldError> {
