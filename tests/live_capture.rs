@@ -13,7 +13,7 @@ use std::{
 
 use ztlab::{
     evidence::{ProbeOutcome, ProbeResult},
-    packet::{Dissector, Frame, LeakKind, LinkType, Message, Protocol, pcapfile::PcapReader},
+    packet::{Dissector, LeakKind, LinkType, Message, Protocol, pcapfile::PcapReader},
     probe::{HttpProbe, ProbeKind, ProbeRequest},
 };
 
@@ -42,6 +42,19 @@ fn the_observer_sees_and_probes() {
         .status()
         .unwrap();
     assert!(inside.success());
+}
+
+/// What a probe tells, as the observer runs it.
+fn probe(request: &ProbeRequest) -> ProbeResult {
+    let mut child = Command::new(ZTLAB)
+        .args(["__observe", "probe"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = serde_json::to_string(request).unwrap() + "\n";
+    child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+    serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap()
 }
 
 /// A capture as the observer runs it: the child and the lines of its standard error.
@@ -74,14 +87,7 @@ fn messages(file: &[u8]) -> Vec<Message> {
     while let Some(record) = reader.next_record().unwrap() {
         number += 1;
         assert_eq!(record.link, LinkType::LINUX_SLL2);
-        let frame = Frame {
-            number,
-            ts_ns: record.ts_ns,
-            link: record.link,
-            orig_len: record.orig_len,
-            data: record.data,
-        };
-        messages.extend(dissector.feed(frame));
+        messages.extend(dissector.feed(record.frame(number)));
     }
     reader.finish().unwrap();
     assert_eq!(dissector.stats().retransmissions, 0, "a packet of lo is seen once");
@@ -115,18 +121,12 @@ fn inside_a_namespace() {
         "shop",
         "mallory",
         ProbeKind::Http(HttpProbe {
-            method: "POST".into(),
-            url: format!("http://{addr}/charge"),
             headers: vec![("authorization".into(), "Bearer not-a-real-token".into())],
             body: Some("{\"card\":\"4111 1111 1111 1111\"}".into()),
+            ..HttpProbe::new("POST", format!("http://{addr}/charge"))
         }),
     );
-    let probe = Command::new(ZTLAB)
-        .args(["__observe", "probe", &serde_json::to_string(&request).unwrap()])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let result: ProbeResult = serde_json::from_slice(&probe.stdout).unwrap();
+    let result = probe(&request);
     assert_eq!(result.outcome.status(), Some(200), "{result:?}");
     assert_eq!((result.id.clone(), result.peer), (request.id.clone(), Some(addr)));
     assert!(server.join().unwrap().contains(&request.id.0));
@@ -161,11 +161,7 @@ fn inside_a_namespace() {
         port: addr.port(),
     };
     let refused = ProbeRequest::new("shop", "mallory", kind);
-    let probe = Command::new(ZTLAB)
-        .args(["__observe", "probe", &serde_json::to_string(&refused).unwrap()])
-        .output()
-        .unwrap();
-    let result: ProbeResult = serde_json::from_slice(&probe.stdout).unwrap();
+    let result = probe(&refused);
     assert_eq!(result.outcome, ProbeOutcome::Refused);
 
     let (mut child, notes) = capture(&["--filter", "tcp prt 80"]);

@@ -115,12 +115,12 @@ mod tests {
             }
             if found.len() < MOST {
                 for first in 0..8 {
-                    for second in first + 1..8 {
+                    for (second, needed) in before.iter().enumerate().skip(first + 1) {
                         let swapped = found.iter().any(|order| {
                             let place = |step| order.iter().position(|one| *one == step);
                             place(second) < place(first)
                         });
-                        prop_assert_eq!(swapped, !before[second].contains(&first), "{} {}", first, second);
+                        prop_assert_eq!(swapped, !needed.contains(&first), "{} {}", first, second);
                     }
                 }
             }

@@ -15,7 +15,7 @@ pub fn reference() -> String {
          Every field of a lab file, as `ztlab lab schema` describes it to editors. [Writing a lab](writing-a-lab.md) explains how they\n\
          work together. Names of fields are camelCase, names of values are lower case with dashes.\n",
     );
-    section(&mut page, root, "Lab", root);
+    section(&mut page, "Lab", root);
     let mut done = vec!["Lab".to_owned()];
     let mut waiting = referred(root);
     waiting.reverse();
@@ -24,7 +24,7 @@ pub fn reference() -> String {
             continue;
         }
         let definition = &root["$defs"][&name];
-        section(&mut page, root, &name, definition);
+        section(&mut page, &name, definition);
         // What a type is made of comes right behind it.
         let mut parts = referred(definition);
         parts.reverse();
@@ -34,7 +34,7 @@ pub fn reference() -> String {
     page
 }
 
-fn section(page: &mut String, root: &Value, name: &str, definition: &Value) {
+fn section(page: &mut String, name: &str, definition: &Value) {
     let Some(properties) = definition["properties"].as_object() else {
         // A type without fields: its alternatives are told where it is used.
         let _ = write!(page, "\n## {name}\n\n{}\n", told(definition));
@@ -62,7 +62,7 @@ fn section(page: &mut String, root: &Value, name: &str, definition: &Value) {
         let property = &properties[field];
         let needed = if required.contains(&field) { "needed" } else { "" };
         let about = told(property).replace('|', "\\|");
-        let _ = writeln!(page, "| `{field}` | {about} | {} | {needed} |", type_of(root, property));
+        let _ = writeln!(page, "| `{field}` | {about} | {} | {needed} |", type_of(property));
     }
 }
 
@@ -85,14 +85,14 @@ fn named(reference: &str) -> &str {
 }
 
 /// The type of a field, with links to the types that have a section.
-fn type_of(root: &Value, schema: &Value) -> String {
+fn type_of(schema: &Value) -> String {
     if let Some(reference) = schema["$ref"].as_str() {
         let name = named(reference);
         return format!("[{name}](#{})", name.to_lowercase());
     }
     if let Some(some) = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array()) {
         let names = some.iter().filter(|one| one["type"] != "null");
-        return names.map(|one| type_of(root, one)).collect::<Vec<_>>().join(" or ");
+        return names.map(type_of).collect::<Vec<_>>().join(" or ");
     }
     let values = list(&schema["enum"]);
     if !values.is_empty() {
@@ -107,7 +107,7 @@ fn type_of(root: &Value, schema: &Value) -> String {
     }
     let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str());
     match kind {
-        Some("array") => format!("list of {}", type_of(root, &schema["items"])),
+        Some("array") => format!("list of {}", type_of(&schema["items"])),
         Some("string") => "text".to_owned(),
         Some("integer" | "number") => match (&schema["minimum"], &schema["maximum"]) {
             (Value::Number(least), Value::Number(most)) => format!("number, {least} to {most}"),
@@ -115,7 +115,7 @@ fn type_of(root: &Value, schema: &Value) -> String {
         },
         Some("boolean") => "`true` or `false`".to_owned(),
         Some("object") => match schema.get("additionalProperties") {
-            Some(each) if each.is_object() => format!("names, each with {}", type_of(root, each)),
+            Some(each) if each.is_object() => format!("names, each with {}", type_of(each)),
             _ => "fields of any name".to_owned(),
         },
         _ => "anything".to_owned(),

@@ -1,7 +1,7 @@
 //! A world that notes how long each check takes to gather its evidence.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -14,7 +14,10 @@ use crate::{
     check::Evidence,
     cluster::Progress,
     lab::{Check, Lab},
-    session::world::{Changes, Listening, Ran, Sight, World, WorldError},
+    session::{
+        state::Start,
+        world::{Changes, Listening, Notes, Ran, Restored, Sight, World, WorldError},
+    },
 };
 
 /// How long checks took, by their names.
@@ -76,16 +79,24 @@ impl World for TimedWorld {
         evidence
     }
 
-    async fn deploy(&self, lab: &Lab, as_is: bool, progress: &Progress) -> Result<(), WorldError> {
+    async fn deploy(&self, lab: &Lab, as_is: bool, progress: &Progress) -> Result<Notes, WorldError> {
         self.world.deploy(lab, as_is, progress).await
     }
 
-    async fn restore(&self, lab: &Lab, progress: &Progress) -> Result<(), WorldError> {
-        self.world.restore(lab, progress).await
+    async fn put_aside(&self, lab: &Lab, start: &Start, in_use: &BTreeSet<u32>) -> Result<(), WorldError> {
+        self.world.put_aside(lab, start, in_use).await
     }
 
-    async fn end(&self, delete: bool) -> Result<(), WorldError> {
-        self.world.end(delete).await
+    async fn restore(&self, lab: &Lab, to: &Start, progress: &Progress) -> Result<Restored, WorldError> {
+        self.world.restore(lab, to, progress).await
+    }
+
+    async fn pause(&self) -> Result<bool, WorldError> {
+        self.world.pause().await
+    }
+
+    async fn end(&self, lab: &Lab, delete: bool) -> Result<(), WorldError> {
+        self.world.end(lab, delete).await
     }
 
     fn kubeconfig(&self) -> Option<PathBuf> {

@@ -21,6 +21,7 @@ use crate::{
     session::{
         GroundWorld, Host, Topologies,
         command::{Command, Refusal, Reply},
+        site::{ContextChoice, Site},
         snapshot::{CheckState, SessionView, StepView},
         world::World,
     },
@@ -68,7 +69,7 @@ impl VerifyError {
 pub async fn verify(
     id: &str,
     cwd: Option<&Path>,
-    ground: GroundKind,
+    place: (GroundKind, Option<ContextChoice>),
     told: &mut dyn FnMut(&Line),
 ) -> Result<Proof, VerifyError> {
     let found = catalog::find(id, cwd)?;
@@ -77,9 +78,9 @@ pub async fn verify(
     crate::paths::private_dir(dir.clone())?;
     let times = Arc::new(Times::default());
     let noted = times.clone();
-    let worlds = Box::new(move |ground, cluster: &str| -> Arc<dyn World> {
+    let worlds = Box::new(move |site: &Site| -> Arc<dyn World> {
         Arc::new(TimedWorld {
-            world: Arc::new(GroundWorld::new(ground, cluster.to_owned())),
+            world: Arc::new(GroundWorld::new(site.clone())),
             times: noted.clone(),
         })
     });
@@ -91,7 +92,7 @@ pub async fn verify(
         lines: Vec::new(),
         told,
     };
-    let outcome = trial.all(ground).await;
+    let outcome = trial.all(place).await;
     // Whatever happened, the scratch cluster goes; what kept it from going is told only if all else went well.
     let ended = trial.done("stop the lab", Command::Stop { delete: true }).await;
     let _ = std::fs::remove_dir_all(&dir);
@@ -162,11 +163,12 @@ impl Trial<'_> {
         self.lines.push(line);
     }
 
-    async fn all(&mut self, ground: GroundKind) -> Result<(), VerifyError> {
+    async fn all(&mut self, (ground, context): (GroundKind, Option<ContextChoice>)) -> Result<(), VerifyError> {
         let start = Command::Start {
             lab: self.lab.id.to_string(),
             ground: ground.to_string(),
             fresh: true,
+            context,
         };
         self.whole();
         self.done("start the lab", start).await?;

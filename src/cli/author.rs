@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     error::{CliError, NOT_PASSED},
+    ground::Place,
     output::{Output, Tint},
     session, trust,
 };
@@ -16,6 +17,7 @@ use crate::{
     catalog,
     cluster::GroundKind,
     lab::schema as lab_schema,
+    session::site::ContextChoice,
     text,
 };
 
@@ -31,7 +33,14 @@ fn exit(passed: bool) -> ExitCode {
 ///
 /// # Errors
 /// When there is no such lab, or it cannot be run.
-pub fn verify(ids: &[String], labs: Option<&Path>, out: &Output) -> Result<ExitCode, CliError> {
+pub fn verify(ids: &[String], labs: Option<&Path>, place: &Place, out: &Output) -> Result<ExitCode, CliError> {
+    let ground = place.ground()?;
+    let ground: GroundKind = if ground.is_empty() {
+        GroundKind::Embedded
+    } else {
+        ground.parse()?
+    };
+    let place = (ground, place.context()?);
     let named = trust::named(labs, out)?;
     let ids = match (ids, &named) {
         ([], None) => catalog::shipped(),
@@ -44,7 +53,7 @@ pub fn verify(ids: &[String], labs: Option<&Path>, out: &Output) -> Result<ExitC
     let cwd = named.or_else(|| std::env::current_dir().ok());
     let mut proofs = Vec::new();
     for id in &ids {
-        proofs.push(prove(id, cwd.as_deref(), out)?);
+        proofs.push(prove(id, cwd.as_deref(), place.clone(), out)?);
     }
     let proved = proofs.iter().all(|proof| proof.ok);
     match proofs.as_slice() {
@@ -59,7 +68,12 @@ pub fn verify(ids: &[String], labs: Option<&Path>, out: &Output) -> Result<ExitC
     Ok(exit(proved))
 }
 
-fn prove(id: &str, cwd: Option<&Path>, out: &Output) -> Result<Proof, CliError> {
+fn prove(
+    id: &str,
+    cwd: Option<&Path>,
+    place: (GroundKind, Option<ContextChoice>),
+    out: &Output,
+) -> Result<Proof, CliError> {
     let mut told = |line: &Line| {
         let mark = if line.ok {
             out.tinted("✓", Tint::Good)
@@ -78,7 +92,7 @@ fn prove(id: &str, cwd: Option<&Path>, out: &Output) -> Result<Proof, CliError> 
         }
     };
     session::block_on(async {
-        author::verify(id, cwd, GroundKind::Embedded, &mut told)
+        author::verify(id, cwd, place, &mut told)
             .await
             .map_err(|error| match error.hint() {
                 Some(hint) => CliError::with_hint(error, hint),

@@ -9,11 +9,15 @@ mod capture;
 mod cluster;
 pub mod doctor;
 pub mod error;
+mod export;
+mod ground;
 mod images;
 mod kubectl;
 mod lab;
 pub mod output;
 mod packets;
+mod posture;
+mod report;
 mod session;
 pub mod shell;
 mod trust;
@@ -65,6 +69,8 @@ fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError
         Some(Command::Kubectl(args)) => kubectl::run(&args, out),
         Some(Command::Capture(args)) => capture::run(&args, out),
         Some(Command::Packets(args)) => packets::run(&args, out),
+        Some(Command::Posture(args)) => posture::run(&args, out),
+        Some(Command::Report(args)) => report::run(&args, out),
     }
 }
 

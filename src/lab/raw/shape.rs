@@ -273,11 +273,13 @@ fn takes(schema: &Value, value: &Tree) -> bool {
     let one = |kind: &str| match value {
         Tree::Null => kind == "null",
         // A number that stands where a text is wanted is the text that was written.
-        Tree::Scalar(scalar) => match (kind, scalar.kind) {
-            ("string", _) | ("boolean", Kind::Bool(_)) | ("integer", Kind::Whole(_)) => true,
-            ("number", Kind::Whole(_) | Kind::Number(_)) => true,
-            _ => false,
-        },
+        Tree::Scalar(scalar) => matches!(
+            (kind, scalar.kind),
+            ("string", _)
+                | ("boolean", Kind::Bool(_))
+                | ("integer", Kind::Whole(_))
+                | ("number", Kind::Whole(_) | Kind::Number(_))
+        ),
         Tree::List(_) => kind == "array",
         Tree::Map(_) => kind == "object",
     };

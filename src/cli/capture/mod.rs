@@ -1,6 +1,10 @@
 //! `ztlab capture`: what crosses a pod's network. In a running lab it goes through the session and counts as evidence.
 
-use std::{fs::File, io::Write, path::Path, pin::Pin, process::ExitCode, time::Duration};
+mod file;
+mod several;
+mod show;
+
+use std::{path::Path, pin::Pin, process::ExitCode, time::Duration};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
@@ -10,26 +14,51 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{
-    args::Capture,
-    error::CliError,
-    output::{Output, Tint},
-    session, shell,
-};
+use self::show::show_view;
+pub(super) use self::show::{clock, show_message};
+use super::{args::Capture, error::CliError, output::Output, session, shell};
 use crate::{
-    capture::{self, CaptureEvent, CaptureFile, CaptureRequest, EndReason, Names, TrafficEvent},
+    capture::{self, CaptureRequest, EndReason, Names, Pods, Scope, TrafficEvent},
     cluster::{self, ClusterHandle, GroundKind},
-    packet::{CapturePoint, Message},
     session::{
         client::Client,
         command::Command,
-        snapshot::{MessageView, Phase, SessionView, Snapshot},
+        snapshot::{Phase, SessionView, Snapshot},
     },
-    text,
 };
 
 /// How long a capture runs that says neither `--follow` nor `--for`.
 const DEFAULT: Duration = Duration::from_secs(10);
+
+/// What is captured: one pod, or several in one stream.
+enum Target {
+    One(String),
+    Several(Pods),
+}
+
+impl Target {
+    fn of(args: &Capture) -> Self {
+        match (&args.between, args.pod.as_slice()) {
+            (Some(pair), _) => Self::Several(Pods::Named(pair.clone())),
+            (None, [pod]) => Self::One(pod.clone()),
+            (None, []) => Self::Several(Pods::All),
+            (None, pods) => Self::Several(Pods::Named(pods.to_vec())),
+        }
+    }
+
+    /// The lab's workloads that are meant.
+    fn workloads(&self, session: &SessionView) -> Vec<String> {
+        match self {
+            Self::One(pod) => vec![pod.clone()],
+            Self::Several(Pods::Named(names)) => names.clone(),
+            Self::Several(Pods::All) => {
+                let mut names: Vec<String> = session.workloads.iter().map(|one| one.name.clone()).collect();
+                names.dedup();
+                names
+            }
+        }
+    }
+}
 
 /// Runs the command.
 ///
@@ -38,20 +67,32 @@ const DEFAULT: Duration = Duration::from_secs(10);
 pub fn run(args: &Capture, out: &Output) -> Result<ExitCode, CliError> {
     session::block_on(async {
         let deadline = Deadline::of(args);
+        let target = Target::of(args);
         let lab = session::running().await?.filter(|(_, session)| in_lab(args, session));
-        match (lab, &args.write) {
-            (Some((client, session)), None) => in_session(&client, &session, args, deadline, out).await,
-            (Some((client, session)), Some(file)) => {
-                let own = start_in_session(&client, args, out).await?;
-                let result = into_file(Some(&session), args, file, deadline, out).await;
-                if own {
-                    stop_in_session(&client, args, out).await?;
-                }
-                result
-            }
-            (None, Some(file)) => into_file(None, args, file, deadline, out).await,
-            (None, None) => direct(args, deadline, out).await,
+        if let (Some((client, session)), None, Target::One(pod)) = (&lab, &args.write, &target) {
+            return in_session(client, session, args, pod, deadline, out).await;
         }
+        let session = lab.as_ref().map(|(_, session)| session);
+        // In a lab it is the student's evidence too, which the session keeps.
+        let mut own = Vec::new();
+        if let Some((client, session)) = &lab {
+            for workload in target.workloads(session) {
+                if start_in_session(client, args, &workload, out).await? {
+                    own.push(workload);
+                }
+            }
+        }
+        let result = match (&target, &args.write) {
+            (_, Some(path)) => file::into_file(session, args, target, path, deadline, out).await,
+            (Target::One(pod), None) => direct(args, pod, deadline, out).await,
+            (Target::Several(pods), None) => several::show(session, args, pods.clone(), deadline, out).await,
+        };
+        if let Some((client, _)) = &lab {
+            for workload in own {
+                stop_in_session(client, workload, out).await?;
+            }
+        }
+        result
     })
 }
 
@@ -101,22 +142,19 @@ async fn told(kind: SignalKind) {
 }
 
 /// Starts a capture as the student's; false when one ran already, which is then not this command's to stop.
-async fn start_in_session(client: &Client, args: &Capture, out: &Output) -> Result<bool, CliError> {
+async fn start_in_session(client: &Client, args: &Capture, pod: &str, out: &Output) -> Result<bool, CliError> {
     let before = session::snapshot(client).await?.session.ok_or_else(session::no_lab)?;
     if before
         .traffic
         .capturing
         .iter()
-        .any(|capture| capture.workload == args.pod || capture.pod == args.pod)
+        .any(|capture| capture.workload == pod || capture.pod == pod)
     {
-        out.note(format!(
-            "a capture in {} is running already; this one joins it",
-            args.pod
-        ));
+        out.note(format!("a capture in {pod} is running already; this one joins it"));
         return Ok(false);
     }
     let command = Command::CaptureStart {
-        pod: args.pod.clone(),
+        pod: pod.to_owned(),
         filter: args.filter.clone(),
         seconds: None,
     };
@@ -124,10 +162,8 @@ async fn start_in_session(client: &Client, args: &Capture, out: &Output) -> Resu
     Ok(true)
 }
 
-async fn stop_in_session(client: &Client, args: &Capture, out: &Output) -> Result<(), CliError> {
-    let command = Command::CaptureStop {
-        pod: Some(args.pod.clone()),
-    };
+async fn stop_in_session(client: &Client, pod: String, out: &Output) -> Result<(), CliError> {
+    let command = Command::CaptureStop { pod: Some(pod) };
     session::run(client, command, out).await.map(|_| ())
 }
 
@@ -135,15 +171,16 @@ async fn in_session(
     client: &Client,
     session: &SessionView,
     args: &Capture,
+    pod: &str,
     deadline: Deadline,
     out: &Output,
 ) -> Result<ExitCode, CliError> {
     let seen = session.traffic.messages.last().map_or(0, |message| message.seq);
-    let own = start_in_session(client, args, out).await?;
+    let own = start_in_session(client, args, pod, out).await?;
     let snapshots = client.follow().await?;
-    let shown = show_session(snapshots, args, seen, deadline, out).await;
+    let shown = show_session(snapshots, pod, seen, deadline, out).await;
     let stopped = if own {
-        stop_in_session(client, args, out).await
+        stop_in_session(client, pod.to_owned(), out).await
     } else {
         Ok(())
     };
@@ -154,7 +191,7 @@ async fn in_session(
 
 async fn show_session(
     mut snapshots: Pin<Box<dyn Stream<Item = Snapshot> + Send>>,
-    args: &Capture,
+    pod: &str,
     mut seen: u64,
     deadline: Deadline,
     out: &Output,
@@ -174,16 +211,16 @@ async fn show_session(
                     .traffic
                     .capturing
                     .iter()
-                    .find(|capture| capture.workload == args.pod || capture.pod == args.pod);
+                    .find(|capture| capture.workload == pod || capture.pod == pod);
                 match capture {
                     Some(_) => running = true,
                     None if running => {
-                        out.note(format!("the capture in {} has ended", args.pod));
+                        out.note(format!("the capture in {pod} has ended"));
                         return Ok(());
                     }
                     None => {}
                 }
-                let workload = capture.map_or(args.pod.as_str(), |capture| capture.workload.as_str());
+                let workload = capture.map_or(pod, |capture| capture.workload.as_str());
                 for message in session.traffic.messages.iter().filter(|message| message.seq > seen) {
                     if message.captured_in == workload {
                         show_view(message, out)?;
@@ -195,88 +232,62 @@ async fn show_session(
     }
 }
 
-fn show_view(message: &MessageView, out: &Output) -> Result<(), CliError> {
-    if out.json() {
-        return out.value_line(message);
+/// The cluster that is meant.
+async fn cluster_of(lab: Option<&SessionView>, args: &Capture) -> Result<ClusterHandle, CliError> {
+    match (&args.cluster, lab.and_then(|lab| Some((lab, lab.kubeconfig.as_ref()?)))) {
+        // The lab's own cluster, on whatever ground.
+        (_, Some((lab, kubeconfig))) => Ok(cluster::by_kubeconfig(&lab.cluster, Path::new(kubeconfig)).await?),
+        (Some(name), None) => Ok(cluster::ground(GroundKind::Embedded)?.get(name).await?),
+        (None, None) => {
+            let name = shell::only_cluster().await?;
+            Ok(cluster::ground(GroundKind::Embedded)?.get(&name).await?)
+        }
     }
-    out.line(format!(
-        "{} {} {} {}",
-        out.tinted(&clock(message.at_ms), Tint::Quiet),
-        out.bold(&format!(
-            "{} → {}",
-            text::one_line(&message.from),
-            text::one_line(&message.to)
-        )),
-        message.protocol,
-        text::one_line(&message.summary)
-    ))?;
-    for leak in &message.leaks {
-        show_leak(&leak.kind, &leak.value, out)?;
-    }
-    Ok(())
 }
 
-pub(super) fn show_message(message: &Message, out: &Output) -> Result<(), CliError> {
-    if out.json() {
-        return out.value_line(message);
-    }
-    out.line(format!(
-        "{} {} {} {}",
-        out.tinted(&clock(message.ts_ns / 1_000_000), Tint::Quiet),
-        out.bold(&text::one_line(&message.route())),
-        message.protocol,
-        text::one_line(&message.summary)
-    ))?;
-    for leak in &message.leaks {
-        let kind = match &leak.account {
-            Some(account) => format!("{} of {account}", leak.kind),
-            None => leak.kind.to_string(),
-        };
-        show_leak(&kind, &leak.value, out)?;
-    }
-    Ok(())
-}
-
-/// A leak on a line of its own, its bytes between marks that need no colour.
-fn show_leak(kind: &str, value: &str, out: &Output) -> Result<(), CliError> {
-    let value = out.tinted(&format!("»{}«", text::one_line(value)), Tint::Leak);
-    out.line(format!(
-        "    {} {} {value}",
-        out.tinted("!", Tint::Bad),
-        text::one_line(kind)
-    ))
-}
-
-/// Milliseconds since the Unix epoch as the time of day, UTC.
-pub(super) fn clock(at_ms: u64) -> String {
-    let seconds = at_ms / 1000;
-    format!(
-        "{:02}:{:02}:{:02}.{:03}",
-        seconds / 3600 % 24,
-        seconds / 60 % 60,
-        seconds % 60,
-        at_ms % 1000
-    )
+fn namespace_of(lab: Option<&SessionView>, args: &Capture) -> Option<String> {
+    let labs = || lab.map(|session| session.namespace.clone());
+    args.namespace.clone().or_else(labs)
 }
 
 /// The cluster and the pod that are meant.
-async fn target(lab: Option<&SessionView>, args: &Capture) -> Result<(ClusterHandle, CaptureRequest), CliError> {
-    let name = match (&args.cluster, lab) {
-        (Some(name), _) => name.clone(),
-        (None, Some(session)) => session.cluster.clone(),
-        (None, None) => shell::only_cluster().await?,
-    };
-    let handle = cluster::ground(GroundKind::Embedded)?.get(&name).await?;
-    let namespace = args
-        .namespace
-        .clone()
-        .or_else(|| lab.map(|session| session.namespace.clone()));
-    let (namespace, pod) = find_pod(&handle, namespace.as_deref(), &args.pod).await?;
+async fn target(
+    lab: Option<&SessionView>,
+    args: &Capture,
+    pod: &str,
+) -> Result<(ClusterHandle, CaptureRequest), CliError> {
+    let handle = cluster_of(lab, args).await?;
+    let namespace = namespace_of(lab, args);
+    let (namespace, pod) = find_pod(&handle, namespace.as_deref(), pod).await?;
     let request = CaptureRequest {
         filter: args.filter.clone(),
         ..CaptureRequest::pod(namespace, pod)
     };
     Ok((handle, request))
+}
+
+/// The cluster and the pods that are meant.
+async fn scope(lab: Option<&SessionView>, args: &Capture, pods: Pods) -> Result<(ClusterHandle, Scope), CliError> {
+    let handle = cluster_of(lab, args).await?;
+    let namespace = match (namespace_of(lab, args), &pods) {
+        (Some(namespace), _) => namespace,
+        (None, Pods::Named(names)) => match names.first() {
+            Some(name) => find_pod(&handle, None, name).await?.0,
+            None => "default".to_owned(),
+        },
+        (None, Pods::All) => {
+            return Err(CliError::with_hint(
+                "--all means the pods of one namespace, and none is given",
+                "add one, for example `ztlab capture --all --namespace shop`",
+            ));
+        }
+    };
+    let scope = Scope {
+        namespace,
+        pods,
+        filter: args.filter.clone(),
+    };
+    Ok((handle, scope))
 }
 
 /// The pod called `wanted`, or one of the workload of that name.
@@ -315,12 +326,11 @@ async fn find_pod(handle: &ClusterHandle, namespace: Option<&str>, wanted: &str)
     }
 }
 
-async fn direct(args: &Capture, deadline: Deadline, out: &Output) -> Result<ExitCode, CliError> {
-    let (handle, request) = target(None, args).await?;
+async fn direct(args: &Capture, pod: &str, deadline: Deadline, out: &Output) -> Result<ExitCode, CliError> {
+    let (handle, request) = target(None, args, pod).await?;
     let pod = request.pod.clone();
     let names = Names::watch(&handle.client).await;
     let mut events = capture::traffic(&handle.client, request, names).await?;
-    out.note(format!("capturing in pod {pod}"));
     let over = deadline.over();
     tokio::pin!(over);
     let mut lost = 0;
@@ -330,7 +340,8 @@ async fn direct(args: &Capture, deadline: Deadline, out: &Output) -> Result<Exit
             event = events.next() => match event {
                 Some(Ok(TrafficEvent::Message(message))) => show_message(&message, out)?,
                 Some(Ok(TrafficEvent::Counters { dropped, .. })) => lost = dropped,
-                Some(Ok(TrafficEvent::Started { .. })) => {}
+                Some(Ok(TrafficEvent::Started { point })) => show::vantage(&point, out),
+                Some(Ok(TrafficEvent::Left { .. } | TrafficEvent::Flow(_))) => {}
                 Some(Ok(TrafficEvent::Ended(reason))) => {
                     ended(&reason, &pod)?;
                     break;
@@ -354,70 +365,4 @@ fn ended(reason: &EndReason, pod: &str) -> Result<(), CliError> {
             "`kubectl describe pod` tells what became of the pod",
         )),
     }
-}
-
-async fn into_file(
-    lab: Option<&SessionView>,
-    args: &Capture,
-    path: &Path,
-    deadline: Deadline,
-    out: &Output,
-) -> Result<ExitCode, CliError> {
-    let (handle, request) = target(lab, args).await?;
-    let (pod, snaplen) = (request.pod.clone(), request.snaplen);
-    let unwritable = |error: std::io::Error| {
-        CliError::with_hint(
-            format!("cannot write {}: {error}", path.display()),
-            "-w names a file in a directory that may be written to",
-        )
-    };
-    let mut file = File::create(path).map_err(unwritable)?;
-    let point = CapturePoint {
-        namespace: request.namespace.clone(),
-        pod: pod.clone(),
-        interface: None,
-    };
-    let names = Names::watch(&handle.client).await;
-    let mut events = capture::start(&handle.client, request).await?;
-    let over = deadline.over();
-    tokio::pin!(over);
-    let (mut writer, mut lost): (Option<CaptureFile>, _) = (None, 0);
-    loop {
-        tokio::select! {
-            () = &mut over => break,
-            event = events.next() => match event {
-                Some(Ok(CaptureEvent::Started { link, interfaces })) => {
-                    let (begun, header) = CaptureFile::begin(names.clone(), &point, link, interfaces, snaplen);
-                    file.write_all(&header).map_err(unwritable)?;
-                    writer = Some(begun);
-                    out.note(format!("capturing in pod {pod} to {}", path.display()));
-                }
-                Some(Ok(CaptureEvent::Packet(packet))) => {
-                    if let Some(writer) = &mut writer {
-                        file.write_all(&writer.packet(&packet)).map_err(unwritable)?;
-                    }
-                }
-                Some(Ok(CaptureEvent::Dropped(dropped))) => lost = dropped,
-                Some(Ok(CaptureEvent::Ended(reason))) => {
-                    ended(&reason, &pod)?;
-                    break;
-                }
-                Some(Err(error)) => return Err(error.into()),
-                None => break,
-            }
-        }
-    }
-    let packets = writer.as_ref().map_or(0, CaptureFile::packets);
-    if let Some(writer) = writer {
-        file.write_all(&writer.end(lost)).map_err(unwritable)?;
-    }
-    if out.json() {
-        out.value(&serde_json::json!({ "pod": pod, "file": path, "packets": packets, "dropped": lost }))?;
-    } else {
-        out.line(format!(
-            "{packets} packets of pod {pod} in {}, {lost} dropped",
-            path.display()
-        ))?;
-    }
-    Ok(ExitCode::SUCCESS)
 }

@@ -1,100 +1,26 @@
 //! The session as a state machine: events in, effects out. Pure: no clock, no I/O.
 
+mod event;
+mod starts;
+
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+pub use event::{Effect, Event, Start};
+use starts::{Opened, untouched};
 
 use crate::{
     check::Loot,
-    lab::{CheckKind, Lab, Opens, Step},
+    lab::{CheckKind, Lab, Opens},
     score::{Points, Score, earned},
-    session::snapshot::{NoticeLevel, Phase, StepState},
+    session::{
+        snapshot::{NoticeLevel, Phase, StepState},
+        topics::Topic,
+    },
     verdict::Judgement,
 };
 
 /// The most secrets a session remembers.
 const MOST_LOOT: usize = 64;
-
-/// Something that happened. What a session must not forget is an event that was recorded; see [`Effect::Record`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
-pub enum Event {
-    /// The lab's workloads are ready.
-    Deployed {
-        /// The epoch they were deployed in.
-        epoch: u64,
-    },
-    /// They could not be made ready.
-    Failed {
-        /// The epoch that failed.
-        epoch: u64,
-        /// Why.
-        why: String,
-    },
-    /// The student began again from the start: a new epoch.
-    Reset,
-    /// The student answered a question.
-    Answered {
-        /// The step's place.
-        step: usize,
-        /// The check's place in it.
-        check: usize,
-        /// The answer, as typed.
-        value: String,
-    },
-    /// A hint was opened.
-    HintOpened {
-        /// The step's place.
-        step: usize,
-        /// The hint's place in it.
-        hint: usize,
-    },
-    /// A check was judged.
-    Judged {
-        /// The epoch its evidence was gathered in.
-        epoch: u64,
-        /// The step's place.
-        step: usize,
-        /// The check's place in it.
-        check: usize,
-        /// What it came to.
-        judgement: Judgement,
-    },
-    /// A capture of the student's showed a secret.
-    Looted {
-        /// The epoch of the capture.
-        epoch: u64,
-        /// The secret.
-        loot: Loot,
-    },
-    /// ztlab ran the step's solution.
-    Solved {
-        /// The step's place.
-        step: usize,
-    },
-    /// Something the checks look at has changed.
-    Changed,
-    /// The session ends.
-    Stopping,
-}
-
-/// What the driver is to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Write this to the journal: replaying what was recorded gives this state again.
-    Record(Event),
-    /// Put the cluster back to the start, for this epoch.
-    Restore {
-        /// The new epoch.
-        epoch: u64,
-    },
-    /// End the student's captures, and forget what they saw.
-    EndCaptures,
-    /// Run the checks of every open step, soon.
-    Recheck,
-    /// Tell the student.
-    Notify(NoticeLevel, String),
-}
 
 /// One student's progress through one lab.
 #[derive(Clone, Debug)]
@@ -103,6 +29,10 @@ pub struct State {
     epoch: u64,
     phase: Phase,
     deployed: bool,
+    paused: bool,
+    /// The moment to go back to before the student can work, where that was not the start of the lab.
+    back_to: Option<Start>,
+    starts: u32,
     steps: Vec<StepProgress>,
     loot: Vec<Loot>,
 }
@@ -110,6 +40,7 @@ pub struct State {
 /// Progress in one step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepProgress {
+    opened: Option<Opened>,
     /// Places of the hints that are open, in the order they were opened.
     pub hints: Vec<usize>,
     /// Whether ztlab ran the solution.
@@ -134,6 +65,9 @@ pub struct CheckProgress {
 pub struct Durable {
     epoch: u64,
     deployed: bool,
+    paused: bool,
+    back_to: Option<Start>,
+    starts: u32,
     steps: Vec<StepProgress>,
     loot: Vec<Loot>,
 }
@@ -146,6 +80,9 @@ impl State {
             epoch: 0,
             phase: Phase::Starting,
             deployed: false,
+            paused: false,
+            back_to: None,
+            starts: 0,
             steps: Vec::new(),
             loot: Vec::new(),
         };
@@ -155,12 +92,9 @@ impl State {
 
     fn clear(&mut self) {
         self.deployed = false;
+        self.back_to = None;
         self.loot.clear();
-        let progress = |step: &Step| StepProgress {
-            checks: vec![CheckProgress::default(); step.checks.len()],
-            ..StepProgress::default()
-        };
-        self.steps = self.lab.steps.iter().map(progress).collect();
+        self.steps = self.lab.steps.iter().map(untouched).collect();
     }
 
     /// The lab.
@@ -202,9 +136,17 @@ impl State {
         Durable {
             epoch: self.epoch,
             deployed: self.deployed,
+            paused: self.paused,
+            back_to: self.back_to.clone(),
+            starts: self.starts,
             steps,
             loot: self.loot.clone(),
         }
+    }
+
+    /// Whether the student rests.
+    pub fn paused(&self) -> bool {
+        self.paused
     }
 
     /// Whether every check of a step has passed.
@@ -270,6 +212,7 @@ impl State {
             }
             Event::Failed { .. } => Vec::new(),
             Event::Reset => self.reset(),
+            Event::ResetStep { step } => self.reset_step(*step),
             Event::Answered { step, check, value } => self.answer(*step, *check, value),
             Event::HintOpened { step, hint } => self.open_hint(*step, *hint),
             Event::Judged {
@@ -281,18 +224,28 @@ impl State {
             Event::Judged { .. } => Vec::new(),
             Event::Looted { epoch, loot } => self.looted(*epoch, loot),
             Event::Solved { step } => self.solved(*step),
-            Event::Changed if self.phase == Phase::Ready => vec![Effect::Recheck],
-            Event::Changed => Vec::new(),
+            Event::Changed(topic) if self.phase == Phase::Ready => vec![Effect::Recheck(topic.clone())],
+            Event::Changed(_) => Vec::new(),
+            Event::Paused => {
+                self.paused = true;
+                self.phase = Phase::Paused;
+                vec![Effect::Record(Event::Paused), Effect::EndCaptures]
+            }
+            Event::Resumed => {
+                self.paused = false;
+                self.phase = Phase::Starting;
+                vec![Effect::Record(Event::Resumed)]
+            }
             Event::Stopping => {
                 self.phase = Phase::Stopping;
-                vec![Effect::EndCaptures]
+                vec![Effect::Record(Event::Stopping), Effect::EndCaptures]
             }
         }
     }
 
-    /// After a replay, and before trying again: the world is yet to be made.
+    /// After a replay, and before trying again: the world is yet to be made, unless the student rests.
     pub fn restart(&mut self) {
-        self.phase = Phase::Starting;
+        self.phase = if self.paused { Phase::Paused } else { Phase::Starting };
     }
 
     fn deploy(&mut self, epoch: u64) -> Vec<Effect> {
@@ -300,23 +253,14 @@ impl State {
             return Vec::new();
         }
         self.phase = Phase::Ready;
-        let mut effects = vec![Effect::Recheck];
-        if !self.deployed {
-            self.deployed = true;
-            effects.push(Effect::Record(Event::Deployed { epoch }));
-        }
+        self.deployed = true;
+        self.back_to = None;
+        // Recorded each time: from here on the student's time counts.
+        let mut effects = vec![Effect::Record(Event::Deployed { epoch }), Effect::Recheck(Topic::All)];
+        // What needs nothing was opened when the lab began: its start is there, or is made again from the manifests.
+        self.open(0);
+        effects.extend(self.open_next());
         effects
-    }
-
-    fn reset(&mut self) -> Vec<Effect> {
-        self.epoch += 1;
-        self.phase = Phase::Resetting;
-        self.clear();
-        vec![
-            Effect::Record(Event::Reset),
-            Effect::EndCaptures,
-            Effect::Restore { epoch: self.epoch },
-        ]
     }
 
     fn check_at(&mut self, step: usize, check: usize) -> Option<&mut CheckProgress> {
@@ -337,7 +281,7 @@ impl State {
             check,
             value: value.to_owned(),
         };
-        vec![Effect::Record(event), Effect::Recheck]
+        vec![Effect::Record(event), Effect::Recheck(Topic::Answers)]
     }
 
     fn open_hint(&mut self, step: usize, hint: usize) -> Vec<Effect> {
@@ -381,7 +325,7 @@ impl State {
             let text = format!("step passed: {} ({points} of {} points)", plan.title, plan.points);
             effects.push(Effect::Notify(NoticeLevel::Success, text));
             // Steps that waited for this one can be looked at now.
-            effects.push(Effect::Recheck);
+            effects.extend(self.open_next());
         }
         effects
     }
@@ -416,7 +360,7 @@ impl State {
                 loot: loot.clone(),
             }),
             Effect::Notify(NoticeLevel::Info, text),
-            Effect::Recheck,
+            Effect::Recheck(Topic::Loot),
         ]
     }
 
