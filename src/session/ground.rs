@@ -119,7 +119,7 @@ pub fn objects(lab: &Lab) -> Result<Vec<DynamicObject>, WorldError> {
             None => return Err(WorldError::new(format!("there is no topology `{layer}`"))),
         }
     }
-    Ok(objects)
+    Ok(manifests::layered(objects))
 }
 
 /// Asks the ground for what the lab needs of it, before anything is deployed.

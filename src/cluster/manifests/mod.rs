@@ -157,6 +157,18 @@ pub fn built_in(layer: &str) -> Option<Result<Vec<DynamicObject>, ClusterError>>
     Some(Ok(objects))
 }
 
+/// The objects of several topologies one on the other: of those that have the same kind, namespace and name, the last.
+pub fn layered(objects: Vec<DynamicObject>) -> Vec<DynamicObject> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut kept: Vec<DynamicObject> = objects
+        .into_iter()
+        .rev()
+        .filter(|object| seen.insert(apply::name_of(object)))
+        .collect();
+    kept.reverse();
+    kept
+}
+
 /// Reads the objects of a YAML text, which may hold several documents and `List`s.
 ///
 /// # Errors
@@ -220,6 +232,20 @@ mod tests {
             );
             assert!(!built_in.is_empty());
         }
+    }
+
+    #[test]
+    fn of_two_layers_the_later_object_is_kept() {
+        let [flat, mtls] = ["flat", "mtls"].map(|layer| built_in(layer).unwrap().unwrap());
+        let both = layered(flat.iter().chain(&mtls).cloned().collect());
+        assert!(mtls.iter().all(|object| both.contains(object)));
+        let replaced: Vec<_> = flat
+            .iter()
+            .filter(|object| !both.contains(object))
+            .map(apply::name_of)
+            .collect();
+        assert!(replaced.contains(&"service shop/orders-api".to_owned()), "{replaced:?}");
+        assert_eq!(both.len(), flat.len() + mtls.len() - replaced.len());
     }
 
     #[test]
