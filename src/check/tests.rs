@@ -35,7 +35,11 @@ spec:
 "#;
 
 fn lab() -> Lab {
-    lab::parse("lab.yaml", LAB, &|_| Some(["a", "b", "m"].map(str::to_owned).into())).unwrap()
+    let layer = lab::Layer {
+        workloads: ["a", "b", "m"].map(str::to_owned).into(),
+        ..lab::Layer::default()
+    };
+    lab::parse("lab.yaml", LAB, lab::Surroundings::of(&layer)).unwrap()
 }
 
 fn check(name: &str) -> Check {

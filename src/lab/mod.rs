@@ -7,26 +7,23 @@
 mod error;
 mod model;
 mod raw;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod validate;
 
-use std::collections::BTreeSet;
-
 pub use error::{LabError, Problem};
 pub use model::*;
-
-/// The workloads of a topology layer (`flat`), or `None` where there is no such layer.
-pub type Topologies<'a> = &'a dyn Fn(&str) -> Option<BTreeSet<String>>;
+pub use surroundings::{Layer, Manifests, Surroundings};
 
 /// The largest lab file, in bytes.
 pub const MAX_FILE: usize = 256 * 1024;
 
-/// Reads a lab: `file` is its name in messages, `topologies` knows the workloads of each layer.
+/// Reads a lab: `file` is its name in messages, `among` what it is read among.
 ///
 /// # Errors
 /// Everything that is wrong with it, each with line, column, what was expected and a hint.
-pub fn parse(file: &str, text: &str, topologies: Topologies<'_>) -> Result<Lab, LabError> {
+pub fn parse(file: &str, text: &str, among: Surroundings<'_>) -> Result<Lab, LabError> {
     let raw = raw::read(file, text)?;
-    validate::validate(file, text, &raw, topologies)
+    validate::validate(file, text, &raw, among)
 }

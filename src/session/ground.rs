@@ -114,6 +114,14 @@ impl GroundWorld {
 pub fn objects(lab: &Lab) -> Result<Vec<DynamicObject>, WorldError> {
     let mut objects = Vec::new();
     for layer in &lab.topology {
+        if let Some(file) = layer.strip_prefix("./") {
+            let text = lab
+                .files
+                .get(file)
+                .ok_or_else(|| WorldError::new(format!("there is no file `{file}` beside the lab")))?;
+            objects.extend(manifests::parse(file, text)?);
+            continue;
+        }
         match manifests::built_in(layer) {
             Some(found) => objects.extend(found?),
             None => return Err(WorldError::new(format!("there is no topology `{layer}`"))),

@@ -3,17 +3,16 @@
 mod action;
 mod check;
 mod place;
+mod question;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_yaml::Spanned;
-
 use self::place::Places;
 use super::{
-    LabError, Topologies,
+    LabError, Layer, Surroundings,
     error::{did_you_mean, one_of},
     model::{Capability, Difficulty, Edge, Hint, Lab, LabId, Opens, Step, StepId, Workload},
-    raw::{RawEdge, RawHint, RawLab, RawStep, Text},
+    raw::{RawEdge, RawHint, RawLab, RawStep, Spanned, Text},
 };
 use crate::{score::Points, verdict::Finding};
 
@@ -24,12 +23,14 @@ const MOST: usize = 64;
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn validate(file: &str, text: &str, raw: &RawLab, topologies: Topologies<'_>) -> Result<Lab, LabError> {
+pub fn validate(file: &str, text: &str, raw: &RawLab, among: Surroundings<'_>) -> Result<Lab, LabError> {
     let mut validator = Validator {
         places: Places::new(text),
-        workloads: BTreeSet::new(),
+        among,
+        known: Layer::default(),
+        used: BTreeSet::new(),
     };
-    let lab = validator.lab(raw, topologies);
+    let lab = validator.lab(raw);
     match lab {
         Some(lab) if validator.places.problems.is_empty() => Ok(lab),
         _ => Err(LabError {
@@ -41,11 +42,15 @@ pub fn validate(file: &str, text: &str, raw: &RawLab, topologies: Topologies<'_>
 
 struct Validator<'a> {
     places: Places<'a>,
-    workloads: BTreeSet<String>,
+    among: Surroundings<'a>,
+    /// What the topology and the manifests beside the lab make.
+    known: Layer,
+    /// The files beside the lab that it names.
+    used: BTreeSet<String>,
 }
 
 impl Validator<'_> {
-    fn lab(&mut self, raw: &RawLab, topologies: Topologies<'_>) -> Option<Lab> {
+    fn lab(&mut self, raw: &RawLab) -> Option<Lab> {
         self.fixed(&raw.api_version, "ztlab.dev/v1");
         self.fixed(&raw.kind, "Lab");
         let (metadata, spec) = (&raw.metadata, &raw.spec);
@@ -53,7 +58,8 @@ impl Validator<'_> {
         let level = self.within(&metadata.level, 0, 4, "a zero trust level");
         let minutes = self.within(&metadata.minutes, 1, 600, "minutes");
         let difficulty = self.named(&metadata.difficulty, Difficulty::ALL);
-        let topology = self.topology(&spec.topology, topologies);
+        self.read_files();
+        let topology = self.topology(&spec.topology);
         let capabilities = spec
             .needs
             .capabilities
@@ -72,6 +78,7 @@ impl Validator<'_> {
             objectives,
             namespace: self.name(&spec.namespace)?,
             topology,
+            files: self.among.files.clone(),
             capabilities,
             edges,
             steps: steps?,
@@ -89,7 +96,7 @@ impl Validator<'_> {
         }
     }
 
-    fn topology(&mut self, raw: &Spanned<Vec<Text>>, topologies: Topologies<'_>) -> Vec<String> {
+    fn topology(&mut self, raw: &Spanned<Vec<Text>>) -> Vec<String> {
         if raw.value.is_empty() {
             self.places
                 .report(raw, "a lab starts from at least one topology layer")
@@ -97,9 +104,14 @@ impl Validator<'_> {
         }
         let mut layers = Vec::new();
         for layer in &raw.value {
-            match topologies(&layer.value) {
-                Some(workloads) => {
-                    self.workloads.extend(workloads);
+            if layer.value.starts_with("./") || layer.value.contains('/') {
+                // What the files make is known already: see `files`.
+                layers.extend(self.files(layer).into_iter().map(|file| format!("./{file}")));
+                continue;
+            }
+            match self.among.manifests.layer(&layer.value) {
+                Some(found) => {
+                    self.known.extend(found);
                     layers.push(layer.value.clone());
                 }
                 None => self
@@ -108,11 +120,39 @@ impl Validator<'_> {
                         layer,
                         format!("there is no topology `{}`", crate::text::one_line(&layer.value)),
                     )
-                    .expected("the name of a directory of manifests, as `flat`")
+                    .expected("the name of a directory of manifests, as `flat`, or `./file.yaml` beside the lab")
                     .done(),
             }
         }
         layers
+    }
+
+    /// The manifests beside the lab that a path in its file means, in the order they are to be applied; none where the
+    /// path is wrong, which is reported.
+    pub(super) fn files(&mut self, path: &Text) -> Vec<String> {
+        match self.among.find(&path.value) {
+            Ok(found) => {
+                self.used.extend(found.iter().cloned());
+                found
+            }
+            Err(no) => {
+                let report = self.places.report(path, no.message).expected(no.expected);
+                if let Some(hint) = no.hint {
+                    report.hint(hint);
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// Reads every manifest beside the lab: what any of them makes may be named.
+    fn read_files(&mut self) {
+        for (file, text) in self.among.files {
+            match self.among.manifests.read(file, text) {
+                Ok(layer) => self.known.extend(layer),
+                Err(why) => self.places.beside(file, format!("this is no manifest: {why}")),
+            }
+        }
     }
 
     fn edge(&mut self, raw: &RawEdge) -> Option<Edge> {
@@ -135,7 +175,7 @@ impl Validator<'_> {
         let mut index: BTreeMap<&str, usize> = BTreeMap::new();
         for (at, step) in raw.value.iter().enumerate() {
             if let Some(first) = index.get(step.id.value.as_str()).copied() {
-                let line = raw.value[first].id.referenced.line();
+                let line = raw.value[first].id.at.line;
                 self.places
                     .report(
                         &step.id,
@@ -313,12 +353,12 @@ impl Validator<'_> {
     }
 
     fn workload(&mut self, name: &Text) -> Option<Workload> {
-        if self.workloads.contains(&name.value) {
+        if self.known.workloads.contains(&name.value) {
             return Some(Workload(name.value.clone()));
         }
         // Without any, the topology is what is wrong, and that was said.
-        if !self.workloads.is_empty() {
-            let known: Vec<String> = self.workloads.iter().cloned().collect();
+        if !self.known.workloads.is_empty() {
+            let known: Vec<String> = self.known.workloads.iter().cloned().collect();
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
             self.unknown(name, "workload in the topology", &known);
         }

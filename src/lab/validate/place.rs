@@ -1,8 +1,9 @@
 //! Reporting problems where they stand.
 
-use serde_yaml::Spanned;
-
-use crate::lab::{Problem, raw};
+use crate::lab::{
+    Problem,
+    raw::{self, Spanned},
+};
 
 /// The most problems that are reported.
 const MOST: usize = 50;
@@ -26,20 +27,21 @@ impl<'a> Places<'a> {
 
     /// Reports a problem at a value.
     pub fn report<T>(&mut self, at: &Spanned<T>, message: impl Into<String>) -> Report<'_> {
-        let place = at.referenced;
-        let number = |value: u64| usize::try_from(value).unwrap_or(usize::MAX);
-        let problem = raw::problem(
-            self.text,
-            number(place.line()),
-            number(place.column()),
-            number(place.span().len()),
-            message.into(),
-            None,
-            None,
-        );
+        let problem = raw::problem(self.text, at.at, message.into(), None, None);
         self.problems.push(problem);
         let last = self.problems.len() - 1;
         Report(&mut self.problems[last])
+    }
+
+    /// Reports a problem of a file beside the lab.
+    pub fn beside(&mut self, file: &str, message: String) {
+        self.problems.push(raw::problem(
+            self.text,
+            raw::Place::NONE,
+            format!("{}: {message}", crate::text::one_line(file)),
+            None,
+            None,
+        ));
     }
 
     /// The problems in the file's order, the first few of them.

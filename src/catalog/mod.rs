@@ -1,5 +1,7 @@
 //! Where labs are found: in the binary, and in `./labs` of the directory the student works in.
 
+pub mod beside;
+
 use std::{
     collections::BTreeMap,
     fmt::Write as _,
@@ -9,10 +11,22 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use crate::lab::{self, Lab, LabError, MAX_FILE, Topologies};
+use crate::lab::{self, Lab, LabError, MAX_FILE, Manifests, Surroundings};
 
-/// The labs in the binary: id and file.
-const BUILT_IN: &[(&str, &str)] = &[("wiretap", include_str!("../labs/wiretap/lab.yaml"))];
+/// A lab in the binary.
+struct BuiltIn {
+    id: &'static str,
+    text: &'static str,
+    /// The manifests beside it: path, text.
+    files: &'static [(&'static str, &'static str)],
+}
+
+/// The labs in the binary.
+const BUILT_IN: &[BuiltIn] = &[BuiltIn {
+    id: "wiretap",
+    text: include_str!("../../labs/wiretap/lab.yaml"),
+    files: &[],
+}];
 
 /// The most labs that are read from a directory.
 const MOST: usize = 200;
@@ -26,6 +40,8 @@ pub struct Found {
     pub source: String,
     /// What the file says.
     pub text: String,
+    /// The manifests beside it, by their path from the lab's directory, with their text.
+    pub files: BTreeMap<String, String>,
 }
 
 /// Why a lab cannot be had.
@@ -47,6 +63,9 @@ pub enum CatalogError {
         /// What the system said.
         source: io::Error,
     },
+    /// What lies beside the file cannot be used.
+    #[error(transparent)]
+    Beside(#[from] beside::BesideError),
     /// The file is no valid lab.
     #[error("the lab `{id}` is broken\n{error}")]
     Broken {
@@ -63,6 +82,7 @@ impl CatalogError {
         match self {
             Self::Unknown { known, .. } if known.is_empty() => None,
             Self::Unknown { known, .. } => Some(format!("the labs are: {}", known.join(", "))),
+            Self::Beside(_) => Some("a lab may have YAML files beside it, and only those that lie there".to_owned()),
             Self::File { .. } => Some("see who may read the file".to_owned()),
             Self::Broken { .. } => Some("mend the file, or move its directory away to get the built-in lab".to_owned()),
         }
@@ -70,10 +90,24 @@ impl CatalogError {
 }
 
 impl Found {
-    /// A hash of the file's text: a session is pinned to it.
+    /// The name of the lab's file in messages.
+    pub fn file(&self) -> String {
+        if self.source == SOURCE_BUILT_IN {
+            format!("labs/{}/lab.yaml", self.id)
+        } else {
+            self.source.clone()
+        }
+    }
+
+    /// A hash of the file's text and of the manifests beside it: a session is pinned to it.
     pub fn hash(&self) -> String {
+        let mut hash = Sha256::new_with_prefix(self.text.as_bytes());
+        for (path, text) in &self.files {
+            // Lengths first, so that no two sets of files are the same bytes.
+            hash.update(format!("\0{} {}\0{path}{text}", path.len(), text.len()));
+        }
         let mut hex = String::with_capacity(64);
-        for byte in Sha256::digest(self.text.as_bytes()) {
+        for byte in hash.finalize() {
             // Writing to a String cannot fail.
             let _ = write!(hex, "{byte:02x}");
         }
@@ -84,13 +118,9 @@ impl Found {
     ///
     /// # Errors
     /// When the file is no valid lab, or calls itself something else than its directory.
-    pub fn load(&self, topologies: Topologies<'_>) -> Result<Lab, CatalogError> {
-        let file = if self.source == SOURCE_BUILT_IN {
-            format!("labs/{}/lab.yaml", self.id)
-        } else {
-            self.source.clone()
-        };
-        lab::parse(&file, &self.text, topologies).map_err(|error| CatalogError::Broken {
+    pub fn load(&self, manifests: &dyn Manifests) -> Result<Lab, CatalogError> {
+        let files = &self.files;
+        lab::parse(&self.file(), &self.text, Surroundings { manifests, files }).map_err(|error| CatalogError::Broken {
             id: self.id.clone(),
             error,
         })
@@ -104,22 +134,25 @@ pub const SOURCE_BUILT_IN: &str = "built in";
 pub fn all(cwd: Option<&Path>) -> Vec<Found> {
     let mut found: BTreeMap<String, Found> = BUILT_IN
         .iter()
-        .map(|(id, text)| {
-            let lab = Found {
-                id: (*id).to_owned(),
+        .map(|lab| {
+            let files = lab.files.iter();
+            let found = Found {
+                id: lab.id.to_owned(),
                 source: SOURCE_BUILT_IN.to_owned(),
-                text: (*text).to_owned(),
+                text: lab.text.to_owned(),
+                files: files
+                    .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
+                    .collect(),
             };
-            (lab.id.clone(), lab)
+            (found.id.clone(), found)
         })
         .collect();
     for (id, path) in cwd.map(|cwd| files(&cwd.join("labs"))).unwrap_or_default() {
         // A file that cannot be read hides nothing.
-        if let Ok(text) = read(&path) {
-            let same = found.get(&id).is_some_and(|built_in| built_in.text == text);
+        if let Ok(lab) = open(&path) {
+            let same = found.get(&id).is_some_and(|built_in| built_in.hash() == lab.hash());
             if !same {
-                let source = path.display().to_string();
-                found.insert(id.clone(), Found { id, source, text });
+                found.insert(id, lab);
             }
         }
     }
@@ -151,18 +184,31 @@ pub fn open(path: &Path) -> Result<Found, CatalogError> {
     } else {
         path.to_owned()
     };
-    let text = read(&path).map_err(|source| CatalogError::File {
+    let text = beside::plain(&path, MAX_FILE as u64).map_err(|source| CatalogError::File {
         path: path.clone(),
         source,
     })?;
-    let parent = path
+    let dir = path
         .parent()
-        .and_then(Path::file_name)
+        .filter(|dir| *dir != Path::new(""))
+        .unwrap_or(Path::new("."));
+    // A file of another name is a draft: what lies beside it is not the lab's.
+    let files = if path.file_name().is_some_and(|name| name == "lab.yaml") {
+        beside::read(dir)?
+    } else {
+        BTreeMap::new()
+    };
+    let absolute = fs::canonicalize(dir).ok();
+    let parent = absolute
+        .as_deref()
+        .unwrap_or(dir)
+        .file_name()
         .map(|name| name.to_string_lossy().into_owned());
     Ok(Found {
         id: parent.unwrap_or_else(|| "lab".to_owned()),
         source: path.display().to_string(),
         text,
+        files,
     })
 }
 
@@ -179,17 +225,6 @@ fn files(dir: &Path) -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-fn read(path: &Path) -> io::Result<String> {
-    let size = fs::metadata(path)?.len();
-    if size > MAX_FILE as u64 {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("{size} bytes, more than the {MAX_FILE} a lab may have"),
-        ));
-    }
-    fs::read_to_string(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,7 +238,7 @@ mod tests {
         fs::write(dir.join("lab.yaml"), "kind: Lab\n").unwrap();
         let found = find("wiretap", Some(temp.path())).unwrap();
         assert_eq!(found.source, dir.join("lab.yaml").display().to_string());
-        let Err(CatalogError::Broken { error, .. }) = found.load(&|_| None) else {
+        let Err(CatalogError::Broken { error, .. }) = found.load(&lab::Layer::default()) else {
             panic!("it is broken");
         };
         assert!(error.to_string().contains("lab.yaml:1:1"), "{error}");
