@@ -356,6 +356,7 @@ fn probed(probe: ProbeOutcome, control: ProbeOutcome) -> Evidence {
         resolved: Vec::new(),
         peer: None,
         local: None,
+        tls: None,
         started_ns: 0,
         took_us: 0,
     };

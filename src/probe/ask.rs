@@ -142,7 +142,12 @@ impl Asking {
         let secure = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
-            _ => return Err(wrong(format!("{:?}: only http:// and https:// can be probed", http.url))),
+            _ => {
+                return Err(wrong(format!(
+                    "{:?}: only http:// and https:// can be probed",
+                    http.url
+                )));
+            }
         };
         let authority = uri
             .authority()

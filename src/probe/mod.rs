@@ -56,13 +56,7 @@ pub async fn run_in(observer: &observer::Observer, request: ProbeRequest) -> Res
     let asked = async { stdin.write_all(json.as_bytes()).await.and(stdin.flush().await) };
     let (mut answer, mut said) = (Vec::new(), Vec::new());
     let (mut stdout, mut stderr) = (stdout.take(RESULT_BYTES), stderr.take(4096));
-    let read = async {
-        tokio::join!(
-            asked,
-            stdout.read_to_end(&mut answer),
-            stderr.read_to_end(&mut said)
-        )
-    };
+    let read = async { tokio::join!(asked, stdout.read_to_end(&mut answer), stderr.read_to_end(&mut said)) };
     let reason = match tokio::time::timeout(request.timeout + OVERHEAD, read).await {
         Err(_) => "the observer did not answer in time".to_owned(),
         Ok(_) => match serde_json::from_slice::<ProbeResult>(&answer) {

@@ -117,7 +117,12 @@ impl Recipe {
 
 /// An alternative name by its form: an address, a URI, else a DNS name.
 fn alternative(name: &str) -> Result<rcgen::SanType, String> {
-    let wrong = |error: rcgen::Error| format!("`{}` is no name for a certificate: {error}", crate::text::one_line(name));
+    let wrong = |error: rcgen::Error| {
+        format!(
+            "`{}` is no name for a certificate: {error}",
+            crate::text::one_line(name)
+        )
+    };
     if let Ok(address) = name.parse() {
         return Ok(rcgen::SanType::IpAddress(address));
     }
@@ -256,7 +261,11 @@ mod tests {
         assert_eq!(facts(&ca).path_length, Some(0));
         assert!(!facts(&self_signed(&authority(false)).unwrap()).may_sign());
         let recipe = Recipe {
-            names: vec!["payments-api".into(), "10.0.0.7".into(), "spiffe://shop/payments".into()],
+            names: vec![
+                "payments-api".into(),
+                "10.0.0.7".into(),
+                "spiffe://shop/payments".into(),
+            ],
             ..Recipe::leaf("payments-api")
         };
         let leaf = signed_by(&recipe, &ca).unwrap();
@@ -288,17 +297,33 @@ mod tests {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         };
         let keys: [(&str, &[&str]); 5] = [
-            ("pkcs8", &["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"]),
+            (
+                "pkcs8",
+                &["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"],
+            ),
             ("pkcs1", &["genrsa", "-traditional", "2048"]),
             ("sec1", &["ecparam", "-name", "prime256v1", "-genkey", "-noout"]),
-            ("p384", &["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]),
+            (
+                "p384",
+                &["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"],
+            ),
             ("ed25519", &["genpkey", "-algorithm", "ED25519"]),
         ];
         for (name, make) in keys {
             let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
             openssl(&[make, &["-out", &key]].concat());
             openssl(&[
-                "req", "-x509", "-new", "-key", &key, "-subj", "/CN=shop CA", "-days", "30", "-out", &certificate,
+                "req",
+                "-x509",
+                "-new",
+                "-key",
+                &key,
+                "-subj",
+                "/CN=shop CA",
+                "-days",
+                "30",
+                "-out",
+                &certificate,
             ]);
             let read = |file: &str| std::fs::read_to_string(dir.path().join(file)).unwrap();
             let ca = TlsIdentity {
@@ -326,7 +351,11 @@ mod tests {
             key: ca.chain.clone(),
             ..ca.clone()
         };
-        assert!(signed_by(&Recipe::leaf("x"), &keyless).unwrap_err().contains("no private key"));
+        assert!(
+            signed_by(&Recipe::leaf("x"), &keyless)
+                .unwrap_err()
+                .contains("no private key")
+        );
         assert!(!format!("{ca:?}").contains("PRIVATE"));
     }
 }

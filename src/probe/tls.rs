@@ -580,7 +580,11 @@ mod tests {
             }
             let mut http = HttpProbe::new("GET", format!("https://127.0.0.1:{port}/"));
             let result = ask::ask(&ProbeRequest::new("ns", "pod", ProbeKind::Http(http.clone()))).await;
-            assert!(matches!(result.outcome, ProbeOutcome::TlsRefused { .. }), "{:?}", result.outcome);
+            assert!(
+                matches!(result.outcome, ProbeOutcome::TlsRefused { .. }),
+                "{:?}",
+                result.outcome
+            );
             http.tls.identity = Some(known.clone());
             let result = ask::ask(&ProbeRequest::new("ns", "pod", ProbeKind::Http(http))).await;
             assert_eq!(result.outcome.status(), Some(200));
@@ -599,7 +603,11 @@ mod tests {
             }
         });
         let result = probe(port, TlsOptions::default()).await;
-        assert!(matches!(result.outcome, ProbeOutcome::TlsFailed { .. }), "{:?}", result.outcome);
+        assert!(
+            matches!(result.outcome, ProbeOutcome::TlsFailed { .. }),
+            "{:?}",
+            result.outcome
+        );
         let broken = TlsOptions {
             trust: Some("no PEM".into()),
             ..TlsOptions::default()
@@ -612,7 +620,11 @@ mod tests {
             tls: TlsOptions::default(),
         });
         let result = ask::ask(&ProbeRequest::new("ns", "pod", kind)).await;
-        assert!(matches!(result.outcome, ProbeOutcome::ProtocolError { .. }), "{:?}", result.outcome);
+        assert!(
+            matches!(result.outcome, ProbeOutcome::ProtocolError { .. }),
+            "{:?}",
+            result.outcome
+        );
     }
 
     #[tokio::test]
