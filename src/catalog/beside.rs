@@ -45,7 +45,7 @@ pub enum BesideError {
     },
 }
 
-/// Reads every `*.yaml` and `*.yml` in `dir` and below, but not `lab.yaml` itself: path from `dir`, text.
+/// Reads every `*.yaml` and `*.yml` in `dir` and below, but not `lab.yaml` itself, nor what is in `work`: path from `dir`, text.
 ///
 /// # Errors
 /// When one cannot be read, is no plain file (a symbolic link could lead anywhere), or there is too much.
@@ -87,7 +87,9 @@ impl Reader {
             let manifest = name.ends_with(".yaml") || name.ends_with(".yml");
             let written = format!("{prefix}{name}");
             if kind.is_dir() {
-                if depth < DEPTH {
+                // What the student's work directory begins with is no manifest.
+                let work = depth == 0 && name == "work";
+                if depth < DEPTH && !work {
                     self.directory(&path, &format!("{written}/"), depth + 1)?;
                 }
             } else if manifest && kind.is_symlink() {
@@ -165,9 +167,11 @@ mod tests {
         let dir = temp.path();
         fs::create_dir_all(dir.join("extra/deep")).unwrap();
         fs::create_dir_all(dir.join(".git")).unwrap();
+        fs::create_dir_all(dir.join("work")).unwrap();
         for file in [
             "lab.yaml",
             "a.yaml",
+            "work/mine.yaml",
             "extra/b.yml",
             "extra/deep/lab.yaml",
             "notes.md",

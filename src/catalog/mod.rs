@@ -1,6 +1,8 @@
-//! Where labs are found: in the binary, and in `./labs` of the directory the student works in.
+//! Where labs are found: in `./labs` of the directory the student works in, in the binary, and in directories that the
+//! user named and trusts.
 
 pub mod beside;
+pub mod trust;
 
 use std::{
     collections::BTreeMap,
@@ -130,33 +132,66 @@ impl Found {
 /// What [`Found::source`] says of a lab in the binary.
 pub const SOURCE_BUILT_IN: &str = "built in";
 
-/// Every lab: those of `<cwd>/labs` come before built-in ones of the same id.
+/// The ids of the labs in the binary.
+pub fn shipped() -> Vec<String> {
+    BUILT_IN.iter().map(|lab| lab.id.to_owned()).collect()
+}
+
+fn built_in() -> Vec<Found> {
+    let found = |lab: &BuiltIn| Found {
+        id: lab.id.to_owned(),
+        source: SOURCE_BUILT_IN.to_owned(),
+        text: lab.text.to_owned(),
+        files: lab
+            .files
+            .iter()
+            .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
+            .collect(),
+    };
+    BUILT_IN.iter().map(found).collect()
+}
+
+/// Every lab: those of `cwd` come before built-in ones of the same id, and those before labs in trusted directories.
+///
+/// The labs of `cwd` are those of `<cwd>/labs`, or, where the user trusts `cwd` itself, those in it.
 pub fn all(cwd: Option<&Path>) -> Vec<Found> {
-    let mut found: BTreeMap<String, Found> = BUILT_IN
-        .iter()
-        .map(|lab| {
-            let files = lab.files.iter();
-            let found = Found {
-                id: lab.id.to_owned(),
-                source: SOURCE_BUILT_IN.to_owned(),
-                text: lab.text.to_owned(),
-                files: files
-                    .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
-                    .collect(),
-            };
-            (found.id.clone(), found)
-        })
-        .collect();
-    for (id, path) in cwd.map(|cwd| files(&cwd.join("labs"))).unwrap_or_default() {
-        // A file that cannot be read hides nothing.
-        if let Ok(lab) = open(&path) {
-            let same = found.get(&id).is_some_and(|built_in| built_in.hash() == lab.hash());
-            if !same {
-                found.insert(id, lab);
-            }
+    let trust = trust::Trust::open().ok();
+    let trusted = |dir: &Path| {
+        let standing = trust.as_ref().and_then(|trust| trust.standing(dir).ok());
+        standing == Some(trust::Standing::Trusted)
+    };
+    let mut found: BTreeMap<String, Found> = BTreeMap::new();
+    let mut add = |labs: Vec<Found>| {
+        for lab in labs {
+            found.entry(lab.id.clone()).or_insert(lab);
+        }
+    };
+    let built_in = built_in();
+    if let Some(cwd) = cwd {
+        let labs = cwd.join("labs");
+        let here = if labs.is_dir() || !trusted(cwd) {
+            in_directory(&labs)
+        } else {
+            in_directory(cwd)
+        };
+        // One that is the same as in the binary is that one.
+        let same = |lab: &Found| built_in.iter().any(|one| one.id == lab.id && one.hash() == lab.hash());
+        add(here.into_iter().filter(|lab| !same(lab)).collect());
+    }
+    add(built_in);
+    for entry in trust.iter().flat_map(trust::Trust::entries) {
+        if trusted(&entry.path) {
+            add(in_directory(&trust::root(&entry.path)));
         }
     }
     found.into_values().collect()
+}
+
+/// The labs `<dir>/<id>/lab.yaml`, in the order of their ids. A file that cannot be read hides nothing.
+pub fn in_directory(dir: &Path) -> Vec<Found> {
+    let mut files = files(dir);
+    files.sort();
+    files.into_iter().filter_map(|(_, path)| open(&path).ok()).collect()
 }
 
 /// The lab of an id.
@@ -198,12 +233,9 @@ pub fn open(path: &Path) -> Result<Found, CatalogError> {
     } else {
         BTreeMap::new()
     };
-    let absolute = fs::canonicalize(dir).ok();
-    let parent = absolute
-        .as_deref()
-        .unwrap_or(dir)
-        .file_name()
-        .map(|name| name.to_string_lossy().into_owned());
+    let named = |dir: &Path| Some(dir.file_name()?.to_string_lossy().into_owned());
+    // `.` and `..` have no name of their own.
+    let parent = named(dir).or_else(|| named(&fs::canonicalize(dir).ok()?));
     Ok(Found {
         id: parent.unwrap_or_else(|| "lab".to_owned()),
         source: path.display().to_string(),
@@ -220,6 +252,8 @@ fn files(dir: &Path) -> Vec<(String, PathBuf)> {
     entries
         .flatten()
         .take(MOST)
+        // A link could lead out of the directory that the user named.
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         .filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path().join("lab.yaml"))))
         .filter(|(_, path)| path.is_file())
         .collect()

@@ -11,11 +11,14 @@ pub struct Layer {
     pub workloads: BTreeSet<String>,
     /// The Services, each with its ports.
     pub services: BTreeMap<String, BTreeSet<u16>>,
+    /// Whether there are NetworkPolicies: without any, every pod reaches every other.
+    pub policies: bool,
 }
 
 impl Layer {
     /// Adds what another layer makes.
     pub fn extend(&mut self, other: Layer) {
+        self.policies |= other.policies;
         self.workloads.extend(other.workloads);
         for (service, ports) in other.services {
             self.services.entry(service).or_default().extend(ports);

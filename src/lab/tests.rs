@@ -22,6 +22,7 @@ fn layer(workloads: &[&str]) -> Layer {
         services: services
             .map(|(name, port)| ((*name).to_owned(), ports(*port)))
             .collect(),
+        policies: false,
     }
 }
 

@@ -135,6 +135,12 @@ async fn capable(handle: &ClusterHandle, lab: &Lab) -> Result<(), WorldError> {
     for capability in &lab.capabilities {
         match capability {
             Capability::Capture => capture::able(&handle.client, &lab.namespace).await?,
+            Capability::StandIns if handle.capabilities.stand_ins => {}
+            Capability::Snapshots if handle.capabilities.snapshots => {}
+            Capability::StandIns | Capability::Snapshots => {
+                let lacks = format!("the cluster lacks `{}`, which the lab needs", capability.as_str());
+                return Err(WorldError::new(lacks).hint("take the lab on the embedded ground"));
+            }
         }
     }
     Ok(())

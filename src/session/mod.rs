@@ -22,6 +22,7 @@ mod solve;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod view;
 pub mod world;
 

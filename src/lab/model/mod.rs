@@ -75,11 +75,24 @@ impl Difficulty {
 pub enum Capability {
     /// Capture packets in a pod's network namespace.
     Capture,
+    /// Take the images of the shop's stand-ins: those of this binary, or of a registry that has them.
+    StandIns,
+    /// Put the whole cluster's state aside and back.
+    Snapshots,
 }
 
 impl Capability {
     /// Every capability, with its name in lab files.
-    pub const ALL: &'static [(&'static str, Capability)] = &[("capture", Capability::Capture)];
+    pub const ALL: &'static [(&'static str, Capability)] = &[
+        ("capture", Capability::Capture),
+        ("stand-ins", Capability::StandIns),
+        ("snapshots", Capability::Snapshots),
+    ];
+
+    /// Its name in lab files.
+    pub fn as_str(self) -> &'static str {
+        name_of(Self::ALL, self)
+    }
 }
 
 fn name_of<T: PartialEq>(all: &'static [(&'static str, T)], value: T) -> &'static str {
@@ -99,10 +112,14 @@ pub struct Lab {
     pub minutes: u32,
     /// How much a student should know already.
     pub difficulty: Difficulty,
+    /// What to have done or to know before.
+    pub prerequisites: Vec<Prerequisite>,
     /// What the student learns.
     pub objectives: Vec<String>,
     /// The namespace its workloads run in.
     pub namespace: String,
+    /// The clusters it runs in, by name: one today.
+    pub clusters: Vec<String>,
     /// The topology layers it starts from, in order: the name of one that ships (`flat`), or `./` and the path of one of
     /// [`Lab::files`].
     pub topology: Vec<String>,
@@ -110,6 +127,8 @@ pub struct Lab {
     pub files: BTreeMap<String, String>,
     /// What a ground must be able to do.
     pub capabilities: Vec<Capability>,
+    /// Programs that the student runs on their own machine.
+    pub host_tools: Vec<String>,
     /// Who is meant to call whom.
     pub edges: Vec<Edge>,
     /// The steps, in the order a student sees them; `needs` form no cycle.
@@ -139,6 +158,28 @@ pub struct Edge {
     pub to: Workload,
     /// On which port of the Service.
     pub port: u16,
+    /// With which path; every path where nothing is said.
+    pub path: Option<String>,
+    /// With which method; every method where nothing is said.
+    pub method: Option<String>,
+}
+
+/// What to have done or to know before a lab.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prerequisite {
+    /// Another lab.
+    Lab(LabId),
+    /// Something to know.
+    Words(String),
+}
+
+impl fmt::Display for Prerequisite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Lab(id) => write!(f, "the lab `{id}`"),
+            Self::Words(words) => f.write_str(words),
+        }
+    }
 }
 
 /// One step.

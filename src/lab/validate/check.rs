@@ -142,7 +142,9 @@ impl Validator<'_> {
             return None;
         };
         let host = Spanned::new(host, raw.at);
-        Some((self.workload(&host)?, port, path))
+        let host = self.workload(&host)?;
+        self.port(host.as_str(), &Spanned::new(port, raw.at));
+        Some((host, port, path))
     }
 
     fn database(&mut self, raw: &RawDatabase) -> Option<DatabaseCheck> {
@@ -161,6 +163,9 @@ impl Validator<'_> {
         let tcp = &raw.value;
         let (from, to) = (self.workload(&tcp.from), self.workload(&tcp.to));
         let port = self.within(&tcp.port, 1, u16::MAX, "a port");
+        if let Some(to) = &to {
+            self.port(to.as_str(), &tcp.port);
+        }
         let expect = self.named(&tcp.expect, Reach::ALL)?;
         let control = transpose(tcp.control.as_ref().map(|control| self.workload(control)))?;
         if expect != Reach::Allowed && control.is_none() {

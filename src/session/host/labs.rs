@@ -45,6 +45,7 @@ fn made_by(objects: &[DynamicObject]) -> Layer {
                 let ports = ports.filter_map(|port| u16::try_from(port).ok());
                 layer.services.entry(name).or_default().extend(ports);
             }
+            "NetworkPolicy" => layer.policies = true,
             _ => {}
         }
     }

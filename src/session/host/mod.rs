@@ -325,6 +325,7 @@ impl Host {
             return Ok((begin(lab, Some(events), journal, lab_changed), true));
         }
         let lab = found.load(&labs::Topologies).map_err(labs::refusal)?;
+        super::tools::there(&lab)?;
         let header = Header::new(&found.id, found.hash(), found.source.clone());
         write(&pinned, found.text.as_bytes()).map_err(|error| failed(&error))?;
         let journal = Journal::create(&path, &header).map_err(|error| failed(&error))?;
