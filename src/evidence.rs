@@ -3,6 +3,8 @@
 //! Evidence never says "good" or "bad"; a check turns it into a verdict. Each piece says where it was taken and
 //! how, so that a person can repeat it by hand.
 
+mod certificate;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -10,6 +12,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::certificate::{
+    CertificateFacts, EXTENDED_KEY_USAGES, KEY_USAGES, chain_of, date, key_of, public_of, signed_by,
+};
 use crate::packet::{CapturePoint, LeakKind, Message};
 
 /// Names one probe, in the header `x-ztlab-probe` and in the access logs of the workloads that answer it.
@@ -105,6 +110,23 @@ pub enum ProbeOutcome {
         /// Why, in the TLS library's words.
         reason: String,
     },
+    /// A TLS session was opened, and an answer came back through it.
+    TlsOpen,
+    /// A TLS session was opened, and nothing came back through it in time: neither let in nor refused.
+    TlsSilent,
+    /// The peer refused in TLS: by an alert, or by breaking off. In TLS 1.3 a client learns that its certificate is
+    /// refused only after its own part of the handshake.
+    TlsRefused {
+        /// The alert, in the words of RFC 8446 §6; `None` where the peer only closed.
+        alert: Option<String>,
+        /// In the handshake, or while the answer was waited for.
+        phase: Phase,
+    },
+    /// The server's certificate does not verify against the authorities that were given, so nothing was sent to it.
+    Untrusted {
+        /// Why not, in the TLS library's words.
+        reason: String,
+    },
     /// What came back was not the protocol asked for.
     ProtocolError {
         /// What was wrong with it.
@@ -130,7 +152,14 @@ impl ProbeOutcome {
     pub const fn reached(&self) -> bool {
         matches!(
             self,
-            Self::Answered { .. } | Self::Connected | Self::ProtocolError { .. } | Self::TlsFailed { .. }
+            Self::Answered { .. }
+                | Self::Connected
+                | Self::ProtocolError { .. }
+                | Self::TlsFailed { .. }
+                | Self::TlsOpen
+                | Self::TlsSilent
+                | Self::TlsRefused { .. }
+                | Self::Untrusted { .. }
         )
     }
 
@@ -153,6 +182,15 @@ impl fmt::Display for ProbeOutcome {
             Self::Reset { phase } => write!(f, "connection reset while {phase}"),
             Self::Unreachable { reason } => write!(f, "unreachable: {reason}"),
             Self::TlsFailed { reason } => write!(f, "TLS failed: {reason}"),
+            Self::TlsOpen => write!(f, "TLS session opened, and answered"),
+            Self::TlsSilent => write!(f, "TLS session opened, no answer"),
+            Self::TlsRefused {
+                alert: Some(alert),
+                phase: Phase::Handshake,
+            } => write!(f, "refused in the TLS handshake: {alert}"),
+            Self::TlsRefused { alert: Some(alert), .. } => write!(f, "refused after the TLS handshake: {alert}"),
+            Self::TlsRefused { alert: None, phase } => write!(f, "TLS broken off by the peer while {phase}"),
+            Self::Untrusted { reason } => write!(f, "the server is not to be trusted: {reason}"),
             Self::ProtocolError { reason } => write!(f, "unexpected answer: {reason}"),
             Self::NotRun { reason } => write!(f, "not run: {reason}"),
         }
@@ -182,10 +220,36 @@ pub struct ProbeResult {
     /// Its own address in that connection.
     #[serde(default)]
     pub local: Option<SocketAddr>,
+    /// What its TLS handshake told, as far as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Box<TlsSeen>>,
     /// When it began, in nanoseconds since the Unix epoch.
     pub started_ns: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
+}
+
+/// What a probe saw of a TLS handshake, as far as it came.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TlsSeen {
+    /// The version agreed on, as `1.3`.
+    pub version: Option<String>,
+    /// The cipher suite, by IANA's name.
+    pub cipher: Option<String>,
+    /// The application protocol (ALPN).
+    pub alpn: Option<String>,
+    /// The server's chain, its own certificate first.
+    pub certificates: Vec<CertificateFacts>,
+    /// Whether the chain verifies against the authorities that were given, and names the server; `None` where none
+    /// were given, or no certificate came.
+    pub verified: Option<bool>,
+    /// Why it does not.
+    pub verify_error: Option<String>,
+    /// Whether the server asked for a client certificate.
+    pub asked_for_client: bool,
+    /// The certificate that was shown to it, in a line; `None` where none was asked for, or there was none to show.
+    pub shown: Option<String>,
 }
 
 /// What a capture saw in a stretch of time: the evidence of checks about traffic.

@@ -14,7 +14,7 @@ pub use verify::{VerifyError, verify};
 
 use crate::{
     catalog::{self, CatalogError},
-    session::topologies,
+    session::Topologies,
 };
 
 /// Reads a lab file, or the `lab.yaml` of a directory; what comes back is right.
@@ -23,7 +23,7 @@ use crate::{
 /// The file cannot be read, or everything that is wrong with it.
 pub fn lint(path: &Path) -> Result<String, CatalogError> {
     let found = catalog::open(path)?;
-    let lab = found.load(&topologies)?;
+    let lab = found.load(&Topologies)?;
     let checks: usize = lab.steps.iter().map(|step| step.checks.len()).sum();
     Ok(format!(
         "{}: lab `{}`, {} steps, {checks} checks: no mistakes",

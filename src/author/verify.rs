@@ -15,10 +15,9 @@ use crate::{
     lab::Lab,
     score::Points,
     session::{
-        Host,
+        Host, Topologies,
         command::{Command, Refusal, Reply},
         snapshot::{CheckState, SessionView, StepView},
-        topologies,
     },
 };
 
@@ -68,7 +67,7 @@ pub async fn verify(
     told: &mut dyn FnMut(&Line),
 ) -> Result<Proof, VerifyError> {
     let found = catalog::find(id, cwd)?;
-    let lab = Arc::new(found.load(&topologies)?);
+    let lab = Arc::new(found.load(&Topologies)?);
     let dir = crate::paths::state_dir()?.join(format!("verify-{}", std::process::id()));
     crate::paths::private_dir(dir.clone())?;
     let host = Host::new(dir.clone(), "verify-");

@@ -136,12 +136,8 @@ async fn probe_from(scene: &Scene, from: &Workload, kind: ProbeKind) -> Result<P
 }
 
 async fn http_probe(scene: &Scene, check: &HttpCheck) -> Result<Evidence, GatherError> {
-    let kind = ProbeKind::Http(HttpProbe {
-        method: check.method.clone(),
-        url: format!("http://{}:{}{}", check.to, check.port, check.path),
-        headers: Vec::new(),
-        body: None,
-    });
+    let url = format!("http://{}:{}{}", check.to, check.port, check.path);
+    let kind = ProbeKind::Http(HttpProbe::new(check.method.as_str(), url));
     let probe = probe_from(scene, &check.from, kind).await?;
     Ok(Evidence::Probes(Box::new(Probes { probe, control: None })))
 }

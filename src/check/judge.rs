@@ -229,7 +229,12 @@ fn finding(outcome: &ProbeOutcome) -> Finding {
         ProbeOutcome::NoSuchHost | ProbeOutcome::DnsFailed { .. } => Finding::Unresolved,
         ProbeOutcome::Refused | ProbeOutcome::Reset { .. } => Finding::Refused,
         ProbeOutcome::TimedOut { .. } | ProbeOutcome::Unreachable { .. } => Finding::TimedOut,
-        ProbeOutcome::TlsFailed { .. } | ProbeOutcome::ProtocolError { .. } => Finding::WrongStatus,
+        ProbeOutcome::ProtocolError { .. } => Finding::WrongStatus,
+        ProbeOutcome::TlsFailed { .. } => Finding::NotTls,
+        ProbeOutcome::TlsOpen => Finding::Allowed,
+        ProbeOutcome::TlsSilent => Finding::TimedOut,
+        ProbeOutcome::TlsRefused { .. } => Finding::TlsRefused,
+        ProbeOutcome::Untrusted { .. } => Finding::Untrusted,
         ProbeOutcome::NotRun { .. } => Finding::NotMeasured,
     }
 }

@@ -41,6 +41,24 @@ pub fn judge(question: &Question, given: Option<&str>, loot: &[Loot]) -> Judgeme
                 wrong()
             }
         }
+        Answer::Number(number) => match number.accepts(given) {
+            Some(true) => right(),
+            _ => wrong(),
+        },
+        Answer::All(rules) => {
+            if rules.iter().all(|rule| rule.is_match(given)) {
+                right()
+            } else {
+                wrong()
+            }
+        }
+        Answer::Predict(prediction) if prediction.read(given).is_none() => wrong(),
+        Answer::Predict(_) => Judgement::new(
+            Verdict::Undetermined,
+            Finding::NotMeasured,
+            wanted.clone(),
+            "answered, but the posture was not measured",
+        ),
         Answer::Text(rules) => {
             if rules.iter().any(|rule| rule.is_match(given)) {
                 right()
@@ -59,7 +77,13 @@ pub fn expected(question: &Question) -> String {
             "every right choice and no other".to_owned()
         }
         Answer::Choices(_) => "the right choice".to_owned(),
-        Answer::Text(_) => "the right words".to_owned(),
+        Answer::Text(_) | Answer::All(_) => "the right words".to_owned(),
+        Answer::Number(_) => "the right number".to_owned(),
+        Answer::Predict(prediction) => format!(
+            "of {} pairs, those that are measured to be {}",
+            prediction.pairs.len(),
+            prediction.property.as_str()
+        ),
     }
 }
 
@@ -126,6 +150,6 @@ pub fn right_answer(question: &Question, loot: &[Loot]) -> Option<String> {
             let right = choices.iter().enumerate().filter(|(_, choice)| choice.right);
             Some(right.map(|(index, _)| choice_key(index)).collect::<Vec<_>>().join(","))
         }
-        Answer::Text(_) => None,
+        Answer::Text(_) | Answer::Number(_) | Answer::All(_) | Answer::Predict(_) => None,
     }
 }

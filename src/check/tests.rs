@@ -35,7 +35,11 @@ spec:
 "#;
 
 fn lab() -> Lab {
-    lab::parse("lab.yaml", LAB, &|_| Some(["a", "b", "m"].map(str::to_owned).into())).unwrap()
+    let layer = lab::Layer {
+        workloads: ["a", "b", "m"].map(str::to_owned).into(),
+        ..lab::Layer::default()
+    };
+    lab::parse("lab.yaml", LAB, lab::Surroundings::of(&layer)).unwrap()
 }
 
 fn check(name: &str) -> Check {
@@ -352,6 +356,7 @@ fn probed(probe: ProbeOutcome, control: ProbeOutcome) -> Evidence {
         resolved: Vec::new(),
         peer: None,
         local: None,
+        tls: None,
         started_ns: 0,
         took_us: 0,
     };

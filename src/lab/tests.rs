@@ -5,13 +5,59 @@ use proptest::prelude::*;
 use super::*;
 use crate::score::Points;
 
-fn topologies(layer: &str) -> Option<BTreeSet<String>> {
-    let workloads = ["frontend", "orders-api", "payments-api", "ledger", "mallory"];
-    (layer == "flat").then(|| workloads.map(str::to_owned).into())
+/// The flat topology, and manifests that are a list of workloads.
+struct Flat;
+
+fn layer(workloads: &[&str]) -> Layer {
+    let ports = |port: u16| BTreeSet::from([port]);
+    let services = [
+        ("frontend", 80),
+        ("orders-api", 80),
+        ("payments-api", 80),
+        ("ledger", 5432),
+    ];
+    let services = services.iter().filter(|(name, _)| workloads.contains(name));
+    Layer {
+        workloads: workloads.iter().map(|name| (*name).to_owned()).collect(),
+        services: services
+            .map(|(name, port)| ((*name).to_owned(), ports(*port)))
+            .collect(),
+        policies: false,
+    }
+}
+
+impl Manifests for Flat {
+    fn layer(&self, name: &str) -> Option<Layer> {
+        (name == "flat").then(|| layer(&["frontend", "orders-api", "payments-api", "ledger", "mallory"]))
+    }
+
+    fn read(&self, _: &str, text: &str) -> Result<Layer, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if words == ["broken"] {
+            Err("it is broken".to_owned())
+        } else {
+            Ok(layer(&words))
+        }
+    }
 }
 
 fn read(text: &str) -> Result<Lab, LabError> {
-    parse("lab.yaml", text, &topologies)
+    parse("lab.yaml", text, Surroundings::of(&Flat))
+}
+
+fn read_beside(text: &str, files: &[(&str, &str)]) -> Result<Lab, LabError> {
+    let files = files
+        .iter()
+        .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
+        .collect();
+    parse(
+        "lab.yaml",
+        text,
+        Surroundings {
+            manifests: &Flat,
+            files: &files,
+        },
+    )
 }
 
 /// A small lab that is right; the tests break it.

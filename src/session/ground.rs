@@ -114,6 +114,14 @@ impl GroundWorld {
 pub fn objects(lab: &Lab) -> Result<Vec<DynamicObject>, WorldError> {
     let mut objects = Vec::new();
     for layer in &lab.topology {
+        if let Some(file) = layer.strip_prefix("./") {
+            let text = lab
+                .files
+                .get(file)
+                .ok_or_else(|| WorldError::new(format!("there is no file `{file}` beside the lab")))?;
+            objects.extend(manifests::parse(file, text)?);
+            continue;
+        }
         match manifests::built_in(layer) {
             Some(found) => objects.extend(found?),
             None => return Err(WorldError::new(format!("there is no topology `{layer}`"))),
@@ -127,6 +135,12 @@ async fn capable(handle: &ClusterHandle, lab: &Lab) -> Result<(), WorldError> {
     for capability in &lab.capabilities {
         match capability {
             Capability::Capture => capture::able(&handle.client, &lab.namespace).await?,
+            Capability::StandIns if handle.capabilities.stand_ins => {}
+            Capability::Snapshots if handle.capabilities.snapshots => {}
+            Capability::StandIns | Capability::Snapshots => {
+                let lacks = format!("the cluster lacks `{}`, which the lab needs", capability.as_str());
+                return Err(WorldError::new(lacks).hint("take the lab on the embedded ground"));
+            }
         }
     }
     Ok(())

@@ -22,11 +22,12 @@ mod solve;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod view;
 pub mod world;
 
 pub use ground::GroundWorld;
-pub use host::{Host, host_stage, topologies};
+pub use host::{Host, Topologies, host_stage};
 
 /// The time, in milliseconds since the Unix epoch.
 fn now_ms() -> u64 {

@@ -31,7 +31,7 @@ use crate::{
 
 fn wiretap() -> Arc<Lab> {
     let found = crate::catalog::find("wiretap", None).unwrap();
-    Arc::new(found.load(&host::topologies).unwrap())
+    Arc::new(found.load(&host::Topologies).unwrap())
 }
 
 fn judgement(passed: bool, finding: Finding) -> Judgement {

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     check,
-    lab::{Answer, Check, CheckKind, Lab, Opens, choice_key},
+    lab::{Check, CheckKind, Lab, Opens, choice_key},
     score::Points,
     verdict::{Judgement, Verdict},
 };
@@ -126,21 +126,18 @@ fn question(plan: &Check, progress: &CheckProgress) -> Option<QuestionView> {
     let CheckKind::Question(question) = &plan.kind else {
         return None;
     };
-    let choices: &[_] = match &question.answer {
-        Answer::Choices(choices) => choices,
-        _ => &[],
-    };
     Some(QuestionView {
         ask: question.ask.clone(),
-        choices: choices
-            .iter()
+        choices: question
+            .options()
+            .into_iter()
             .enumerate()
-            .map(|(index, choice)| ChoiceView {
+            .map(|(index, text)| ChoiceView {
                 key: choice_key(index),
-                text: choice.text.clone(),
+                text,
             })
             .collect(),
-        many: choices.iter().filter(|choice| choice.right).count() > 1,
+        many: question.many(),
         answer: progress.answer.clone(),
     })
 }

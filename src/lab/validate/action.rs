@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use serde_yaml::Spanned;
-
 use super::Validator;
 use crate::{
     lab::{
         error::one_of,
         model::{Action, AnswerValue, Attempt, Until},
-        raw::{RawAction, RawAnswerAction, RawAttempt, RawCaptureAction, RawCheck, RawStep, Text},
+        raw::{RawAction, RawAnswerAction, RawAttempt, RawCaptureAction, RawCheck, RawStep, Spanned, Text},
     },
     packet::LeakKind,
     score::Points,

@@ -1,19 +1,10 @@
 //! The checks of a step.
 
-use regex::RegexBuilder;
-use serde_yaml::Spanned;
-
 use super::Validator;
 use crate::{
     lab::{
-        model::{
-            Answer, CaptureCheck, Captured, Check, CheckKind, Choice, DatabaseCheck, HttpCheck, Part, Pattern,
-            Question, Reach, Seen, TcpCheck,
-        },
-        raw::{
-            RawAnswer, RawCaptureCheck, RawCheck, RawChoice, RawDatabase, RawHttp, RawPattern, RawQuestion, RawTcp,
-            Text,
-        },
+        model::{CaptureCheck, Check, CheckKind, DatabaseCheck, HttpCheck, Pattern, Reach, Seen, TcpCheck},
+        raw::{RawCaptureCheck, RawCheck, RawDatabase, RawHttp, RawPattern, RawTcp, Spanned, Text},
     },
     packet::{LeakKind, Protocol},
     score::Weight,
@@ -106,93 +97,6 @@ impl Validator<'_> {
         found
     }
 
-    fn question(&mut self, raw: &RawQuestion) -> Option<Question> {
-        let ask = self.text(&raw.ask);
-        let answer = self.answer(&raw.answer)?;
-        Some(Question {
-            ask: ask.trim().to_owned(),
-            answer,
-        })
-    }
-
-    fn answer(&mut self, raw: &Spanned<RawAnswer>) -> Option<Answer> {
-        let answer = &raw.value;
-        match (&answer.from, &answer.choices, &answer.matches) {
-            (Some(from), None, None) => {
-                self.fixed(from, "capture");
-                self.captured(raw).map(Answer::Captured)
-            }
-            (None, Some(choices), None) => self.choices(choices).map(Answer::Choices),
-            (None, None, Some(rules)) => {
-                let rules: Vec<_> = rules.value.iter().map(|rule| self.rule(rule)).collect();
-                rules.into_iter().collect::<Option<Vec<_>>>().map(Answer::Text)
-            }
-            _ => {
-                self.places
-                    .report(raw, "it is not clear what the right answer is")
-                    .expected("exactly one of `from: capture`, `choices` and `matches`");
-                None
-            }
-        }
-    }
-
-    fn captured(&mut self, raw: &Spanned<RawAnswer>) -> Option<Captured> {
-        let Some(leak) = &raw.value.leak else {
-            self.places
-                .report(raw, "which captured secret is the answer is not said")
-                .expected("`leak: …` beside `from: capture`");
-            return None;
-        };
-        let leak = self.leak(leak);
-        let part = raw
-            .value
-            .part
-            .as_ref()
-            .map_or(Some(Part::Value), |part| self.named(part, Part::ALL));
-        let between = transpose(raw.value.between.as_ref().map(|pair| self.pair(pair)))?;
-        Some(Captured {
-            leak: leak?,
-            part: part?,
-            between,
-        })
-    }
-
-    fn choices(&mut self, raw: &Spanned<Vec<RawChoice>>) -> Option<Vec<Choice>> {
-        let right = raw.value.iter().filter(|choice| choice.right).count();
-        if raw.value.len() < 2 || raw.value.len() > 26 || right == 0 {
-            self.places
-                .report(
-                    raw,
-                    format!("there are {} choices, {right} of them right", raw.value.len()),
-                )
-                .expected("2 to 26 choices, at least one with `right: true`");
-            return None;
-        }
-        let choice = |choice: &RawChoice| Choice {
-            text: self.line(&choice.text),
-            right: choice.right,
-        };
-        Some(raw.value.iter().map(choice).collect())
-    }
-
-    fn rule(&mut self, raw: &Text) -> Option<regex::Regex> {
-        let whole = format!("^(?:{})$", raw.value);
-        match RegexBuilder::new(&whole)
-            .case_insensitive(true)
-            .size_limit(1 << 20)
-            .build()
-        {
-            Ok(rule) => Some(rule),
-            Err(error) => {
-                self.places
-                    .report(raw, "this is no regular expression")
-                    .expected("the syntax of the Rust crate `regex`")
-                    .hint(crate::text::one_line(&error.to_string()));
-                None
-            }
-        }
-    }
-
     fn http(&mut self, raw: &RawHttp) -> Option<HttpCheck> {
         let from = self.workload(&raw.from);
         let (to, port, path) = self.url(&raw.to)?;
@@ -237,8 +141,10 @@ impl Validator<'_> {
                 .expected("`http://workload/path`, with `:port` where it is not 80");
             return None;
         };
-        let host = Spanned::new(host, raw.referenced, raw.defined);
-        Some((self.workload(&host)?, port, path))
+        let host = Spanned::new(host, raw.at);
+        let host = self.workload(&host)?;
+        self.port(host.as_str(), &Spanned::new(port, raw.at));
+        Some((host, port, path))
     }
 
     fn database(&mut self, raw: &RawDatabase) -> Option<DatabaseCheck> {
@@ -257,6 +163,9 @@ impl Validator<'_> {
         let tcp = &raw.value;
         let (from, to) = (self.workload(&tcp.from), self.workload(&tcp.to));
         let port = self.within(&tcp.port, 1, u16::MAX, "a port");
+        if let Some(to) = &to {
+            self.port(to.as_str(), &tcp.port);
+        }
         let expect = self.named(&tcp.expect, Reach::ALL)?;
         let control = transpose(tcp.control.as_ref().map(|control| self.workload(control)))?;
         if expect != Reach::Allowed && control.is_none() {
@@ -276,7 +185,7 @@ impl Validator<'_> {
 }
 
 /// `None` for a value that was there and wrong; `Some(None)` for one that was not there.
-fn transpose<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn transpose<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         Some(None) => None,
         Some(Some(value)) => Some(Some(value)),

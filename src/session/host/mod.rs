@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use labs::topologies;
+pub use labs::Topologies;
 pub use process::host_stage;
 pub(super) use process::{READY, SOCKET};
 
@@ -321,10 +321,11 @@ impl Host {
                 found.text.clone()
             };
             let lab = Found { text, ..found.clone() };
-            let lab = lab.load(&labs::topologies).map_err(labs::refusal)?;
+            let lab = lab.load(&labs::Topologies).map_err(labs::refusal)?;
             return Ok((begin(lab, Some(events), journal, lab_changed), true));
         }
-        let lab = found.load(&labs::topologies).map_err(labs::refusal)?;
+        let lab = found.load(&labs::Topologies).map_err(labs::refusal)?;
+        super::tools::there(&lab)?;
         let header = Header::new(&found.id, found.hash(), found.source.clone());
         write(&pinned, found.text.as_bytes()).map_err(|error| failed(&error))?;
         let journal = Journal::create(&path, &header).map_err(|error| failed(&error))?;
