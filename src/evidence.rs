@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use self::certificate::{
     CertificateFacts, EXTENDED_KEY_USAGES, KEY_USAGES, chain_of, date, key_of, public_of, signed_by,
 };
-use crate::packet::{CapturePoint, LeakKind, Message};
+use crate::packet::{CapturePoint, Flow, FlowVerdict, LeakKind, Message, PlaceKind, Probed};
 
 /// Names one probe, in the header `x-ztlab-probe` and in the access logs of the workloads that answer it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -163,6 +163,21 @@ impl ProbeOutcome {
         )
     }
 
+    /// Whether the peer let the caller in, as far as TLS goes: `Some(true)` for an answer, whatever its status; `Some(false)`
+    /// where the session was refused or broken off once the connection stood; `None` where it never came to that.
+    ///
+    /// By itself a session that breaks tells little; beside one that did not (with a certificate) it tells why.
+    pub const fn let_in(&self) -> Option<bool> {
+        match self {
+            Self::Answered { .. } => Some(true),
+            Self::TlsFailed { .. }
+            | Self::Reset {
+                phase: Phase::Handshake | Phase::Send | Phase::Receive,
+            } => Some(false),
+            _ => None,
+        }
+    }
+
     /// Whether anything was measured at all.
     pub const fn measured(&self) -> bool {
         !matches!(self, Self::NotRun { .. })
@@ -267,12 +282,97 @@ pub struct CaptureEvidence {
     pub dropped: u64,
     /// What was said.
     pub messages: Vec<Message>,
+    /// The conversations, judged.
+    #[serde(default)]
+    pub flows: Vec<Flow>,
+}
+
+/// What the conversations of a client with a server come to, taken together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judged {
+    /// That of the worst of them.
+    pub verdict: FlowVerdict,
+    /// Whether all that was said was encrypted, whoever proved who they are.
+    pub encrypted: bool,
+    /// How many conversations are behind it.
+    pub flows: usize,
+    /// What shows it, a line each: which packet, where, what.
+    pub evidence: Vec<String>,
+}
+
+/// Lines of evidence of a [`Judged`].
+const LINES: usize = 8;
+
+impl Probed {
+    /// What two probes of the same server found: one that showed a certificate, one that showed none. What does not tell
+    /// whether the caller was let in ([`ProbeOutcome::let_in`]) counts as not measured.
+    pub fn of(with_certificate: Option<&ProbeOutcome>, without_certificate: Option<&ProbeOutcome>) -> Self {
+        Self {
+            with_certificate: with_certificate.and_then(ProbeOutcome::let_in),
+            without_certificate: without_certificate.and_then(ProbeOutcome::let_in),
+        }
+    }
 }
 
 impl CaptureEvidence {
     /// The messages between two workloads, in either direction: the positive control of a claim about them.
     pub fn between<'a>(&'a self, one: &'a str, other: &'a str) -> impl Iterator<Item = &'a Message> {
         self.messages.iter().filter(move |message| message.between(one, other))
+    }
+
+    /// The conversations between two workloads, whoever opened them.
+    pub fn flows_between<'a>(&'a self, one: &'a str, other: &'a str) -> impl Iterator<Item = &'a Flow> {
+        self.flows.iter().filter(move |flow| flow.between(one, other))
+    }
+
+    /// The conversations that a client opened with a server.
+    pub fn flows_from<'a>(&'a self, client: &'a str, server: &'a str) -> impl Iterator<Item = &'a Flow> {
+        self.flows
+            .iter()
+            .filter(move |flow| flow.client.is(client) && flow.server.is(server))
+    }
+
+    /// How the conversations of a client with a server are judged, taken together and with what probes found; `None`
+    /// where none was seen.
+    ///
+    /// The worst decides: one that was readable makes all of it readable. Bytes that no decoder knows count as
+    /// undetermined and not as encrypted. What was seen on the loopback of a pod does not count: it never was on the wire.
+    pub fn judged(&self, client: &str, server: &str, probed: Probed) -> Option<Judged> {
+        let on_the_wire = |flow: &&Flow| {
+            flow.point
+                .as_ref()
+                .is_none_or(|point| point.kind() != PlaceKind::InsidePod)
+        };
+        let mut judged: Vec<_> = self
+            .flows_from(client, server)
+            .filter(on_the_wire)
+            .map(|flow| {
+                let (verdict, facts) = flow.with_probes(probed);
+                (flow.rank(verdict), verdict, flow, facts)
+            })
+            .collect();
+        judged.sort_by_key(|(rank, ..)| *rank);
+        let (_, verdict, ..) = judged.first()?;
+        let said = |flow: &&Flow| !matches!(flow.verdict, FlowVerdict::Refused) && flow.bytes != [0, 0];
+        let mut spoke = judged.iter().map(|(_, _, flow, _)| *flow).filter(said).peekable();
+        let encrypted = spoke.peek().is_some() && spoke.all(|flow| flow.encrypted);
+        let lines = judged.iter().flat_map(|(_, _, flow, facts)| {
+            facts.iter().map(move |fact| {
+                let at = match (fact.frame, &flow.point) {
+                    (Some(frame), Some(point)) => format!("packet {frame} at {point}: "),
+                    (Some(frame), None) => format!("packet {frame}: "),
+                    (None, Some(point)) => format!("at {point}: "),
+                    (None, None) => String::new(),
+                };
+                format!("{} → {}, {at}{}", flow.client, flow.server, fact.says)
+            })
+        });
+        Some(Judged {
+            verdict: *verdict,
+            encrypted,
+            flows: judged.len(),
+            evidence: lines.take(LINES).collect(),
+        })
     }
 
     /// Every leak of a kind, with the message that holds it.
@@ -284,5 +384,122 @@ impl CaptureEvidence {
                 .filter(move |leak| leak.kind == kind)
                 .map(move |leak| (message, leak))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::packet::{Peer, Who, WhoKind, testing::flow_of};
+
+    fn peer(name: &str, port: u16) -> Peer {
+        let who = Who {
+            kind: WhoKind::Pod,
+            namespace: Some("shop".to_owned()),
+            name: format!("{name}-1"),
+            workload: Some(name.to_owned()),
+        };
+        Peer::named(SocketAddr::from(([10, 0, 0, 1], port)), Arc::new(who))
+    }
+
+    fn flow(verdict: FlowVerdict, encrypted: bool, interface: &str) -> Flow {
+        Flow {
+            client: peer("orders-api", 40_000),
+            server: peer("payments-api", 80),
+            verdict,
+            encrypted,
+            point: Some(CapturePoint::pod("shop", "payments-api-1").on(interface)),
+            ..flow_of(b"GET / HTTP/1.1\r\n\r\n")
+        }
+    }
+
+    fn judged(flows: Vec<Flow>, probed: Probed) -> Option<(FlowVerdict, bool, usize)> {
+        let evidence = CaptureEvidence {
+            flows,
+            ..CaptureEvidence::default()
+        };
+        assert_eq!(evidence.judged("payments-api", "orders-api", probed), None);
+        let judged = evidence.judged("orders-api", "payments-api", probed)?;
+        assert!(
+            judged
+                .evidence
+                .iter()
+                .all(|line| line.starts_with("orders-api:40000 → payments-api:80, "))
+        );
+        Some((judged.verdict, judged.encrypted, judged.flows))
+    }
+
+    #[test]
+    fn the_worst_conversation_decides() {
+        use FlowVerdict::{EncryptedMutual, EncryptedOneSided, Readable, Refused, Undetermined};
+        let mutual = flow(EncryptedMutual, true, "eth0");
+        let one_sided = flow(EncryptedOneSided, true, "eth0");
+        let hidden = flow(Undetermined, true, "eth0");
+        let readable = flow(Readable, false, "eth0");
+        let unknown = flow(Undetermined, false, "eth0");
+        let silent = Flow {
+            bytes: [0, 0],
+            ..unknown.clone()
+        };
+        let refused = Flow {
+            bytes: [0, 0],
+            ..flow(Refused, false, "eth0")
+        };
+        let inside = flow(Readable, false, "lo");
+        for (flows, expected) in [
+            (vec![], None),
+            (vec![inside.clone()], None),
+            (vec![mutual.clone(), inside], Some((EncryptedMutual, true, 1))),
+            (
+                vec![mutual.clone(), readable, hidden.clone()],
+                Some((Readable, false, 3)),
+            ),
+            (
+                vec![mutual.clone(), one_sided, refused.clone()],
+                Some((EncryptedOneSided, true, 3)),
+            ),
+            (vec![mutual.clone(), unknown], Some((Undetermined, false, 2))),
+            (
+                vec![refused.clone(), mutual, silent.clone()],
+                Some((EncryptedMutual, true, 3)),
+            ),
+            (vec![silent.clone(), refused], Some((Refused, false, 2))),
+            (vec![silent], Some((Undetermined, false, 1))),
+            (vec![hidden], Some((Undetermined, true, 1))),
+        ] {
+            assert_eq!(judged(flows, Probed::default()), expected);
+        }
+    }
+
+    #[test]
+    fn probes_decide_what_tls_13_hides() {
+        let hidden = flow(FlowVerdict::Undetermined, true, "eth0");
+        let answered = ProbeOutcome::Answered {
+            status: 403,
+            headers: Vec::new(),
+            body: String::new(),
+            truncated: false,
+        };
+        let refused = ProbeOutcome::TlsFailed {
+            reason: "certificate required".to_owned(),
+        };
+        let silence = ProbeOutcome::TimedOut { phase: Phase::Connect };
+        for (with, without, verdict) in [
+            (&answered, &refused, FlowVerdict::EncryptedMutual),
+            (&answered, &answered, FlowVerdict::EncryptedOneSided),
+            (&refused, &refused, FlowVerdict::Undetermined),
+            (&answered, &silence, FlowVerdict::Undetermined),
+            (&silence, &refused, FlowVerdict::Undetermined),
+        ] {
+            let probed = Probed::of(Some(with), Some(without));
+            assert_eq!(
+                judged(vec![hidden.clone()], probed),
+                Some((verdict, true, 1)),
+                "{probed:?}"
+            );
+        }
+        assert_eq!(Probed::of(None, None), Probed::default());
     }
 }

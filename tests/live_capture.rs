@@ -13,7 +13,7 @@ use std::{
 
 use ztlab::{
     evidence::{ProbeOutcome, ProbeResult},
-    packet::{Dissector, Frame, LeakKind, LinkType, Message, Protocol, pcapfile::PcapReader},
+    packet::{Dissector, LeakKind, LinkType, Message, Protocol, pcapfile::PcapReader},
     probe::{HttpProbe, ProbeKind, ProbeRequest},
 };
 
@@ -87,14 +87,7 @@ fn messages(file: &[u8]) -> Vec<Message> {
     while let Some(record) = reader.next_record().unwrap() {
         number += 1;
         assert_eq!(record.link, LinkType::LINUX_SLL2);
-        let frame = Frame {
-            number,
-            ts_ns: record.ts_ns,
-            link: record.link,
-            orig_len: record.orig_len,
-            data: record.data,
-        };
-        messages.extend(dissector.feed(frame));
+        messages.extend(dissector.feed(record.frame(number)));
     }
     reader.finish().unwrap();
     assert_eq!(dissector.stats().retransmissions, 0, "a packet of lo is seen once");

@@ -15,9 +15,11 @@ use kube::{
 };
 use serde_json::json;
 use ztlab::{
-    capture::{CaptureError, CaptureRequest, Names, TrafficEvent, observer, traffic},
+    capture::{
+        CaptureError, CaptureRequest, Names, Pods, Recorder, Scope, TrafficEvent, observer, traffic, traffic_of,
+    },
     evidence::{Phase, ProbeOutcome},
-    packet::{Message, Protocol},
+    packet::{FlowVerdict, Message, PlaceKind, Protocol},
     probe::{HttpProbe, ProbeKind, ProbeRequest, run},
 };
 
@@ -234,4 +236,108 @@ async fn what_mallory_asks_is_answered_and_seen() {
     // All of it through one observer a pod.
     let pod: Pod = Api::default_namespaced(client.clone()).get("mallory").await.unwrap();
     assert_eq!(pod.spec.unwrap().ephemeral_containers.unwrap().len(), 1);
+}
+
+/// Asks until the Service's rules are there; the answered request.
+async fn asked(client: &Client, url: &str) -> ProbeRequest {
+    for _ in 0..100 {
+        let request = http(url);
+        let result = run(client, request.clone()).await.unwrap();
+        if result.outcome.status() == Some(200) {
+            return request;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("{url} was never answered");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_pods_make_one_stream_with_both_names_and_more_may_join() {
+    let Some(cluster) = Cluster::create() else { return };
+    let client = cluster.client().await;
+    deploy(&client).await;
+    asked(&client, "http://web/").await;
+    let names = Names::watch(&client).await;
+    let scope = |pods| Scope {
+        namespace: "default".to_owned(),
+        pods,
+        filter: Some("tcp port 80".to_owned()),
+    };
+    let named = |names: &[&str]| Pods::Named(names.iter().map(|name| (*name).to_owned()).collect());
+    let mut both = traffic_of(&client, scope(named(&["mallory", "hello"])), names.clone())
+        .await
+        .unwrap();
+    let request = asked(&client, "http://web/").await;
+    let ours = |message: &Message| message.probe.as_deref() == Some(&request.id.0) && message.leaks.len() == 1;
+    let seen = message(&mut both, ours).await;
+    assert_eq!(seen.route(), "mallory → web (svc) → hello (pod)");
+    assert!(seen.to.is("web") && seen.to.is("hello") && seen.from.became.is_none());
+    assert_eq!(seen.also.len(), 1, "{seen:?}");
+    let pods = [seen.point.as_ref(), seen.also[0].point.as_ref()].map(|point| point.unwrap());
+    assert_eq!(pods.map(|point| point.pod.as_str()), ["mallory", "hello"]);
+    assert!(pods.iter().all(|point| point.kind() == PlaceKind::OnTheWire));
+    // Once and no more, and the conversation is judged as one.
+    let mut recorder = Recorder::new();
+    let judged = async {
+        loop {
+            let event = both.next().await.unwrap().unwrap();
+            assert!(
+                !matches!(&event, TrafficEvent::Message(message) if ours(message)),
+                "seen again"
+            );
+            recorder.take(1, event);
+            let evidence = recorder.evidence();
+            if let Some(flow) = evidence
+                .flows_from("mallory", "hello")
+                .find(|flow| flow.also.len() == 1)
+            {
+                return (flow.verdict, flow.server.names());
+            }
+        }
+    };
+    let judged = tokio::time::timeout(Duration::from_secs(20), judged).await.unwrap();
+    assert_eq!(judged, (FlowVerdict::Readable, "web (svc) → hello (pod)".to_owned()));
+
+    let unknown = traffic_of(&client, scope(named(&["mallory", "nobody"])), names.clone()).await;
+    assert!(matches!(unknown.err().unwrap(), CaptureError::NoSuchPod { pod, .. } if pod == "nobody"));
+    let invalid = Scope {
+        filter: Some("tcp prt 80".to_owned()),
+        ..scope(Pods::All)
+    };
+    let invalid = traffic_of(&client, invalid, names.clone()).await.err().unwrap();
+    assert!(matches!(invalid, CaptureError::Filter { .. }), "{invalid}");
+
+    // A pod that comes later joins.
+    let mut all = traffic_of(&client, scope(Pods::All), names).await.unwrap();
+    let pods: Api<Pod> = Api::default_namespaced(client.clone());
+    let late = json!({ "metadata": { "name": "late" },
+        "spec": { "containers": [{ "name": "late", "image": "ztlab.dev/toolbox:1" }] } });
+    pods.create(&PostParams::default(), &serde_json::from_value(late).unwrap())
+        .await
+        .unwrap();
+    let joined = async {
+        let mut points = Vec::new();
+        loop {
+            if let TrafficEvent::Started { point } = all.next().await.unwrap().unwrap() {
+                points.push(point.pod);
+                if points.iter().any(|pod| pod == "late") {
+                    return points;
+                }
+            }
+        }
+    };
+    let points = tokio::time::timeout(Duration::from_secs(30), joined).await.unwrap();
+    assert_eq!(points.len(), 3, "{points:?}");
+    pods.delete("late", &kube::api::DeleteParams::default().grace_period(0))
+        .await
+        .unwrap();
+    let left = async {
+        loop {
+            if let TrafficEvent::Left { point, .. } = all.next().await.unwrap().unwrap() {
+                return point.pod;
+            }
+        }
+    };
+    let left = tokio::time::timeout(Duration::from_secs(30), left).await.unwrap();
+    assert_eq!(left, "late");
 }

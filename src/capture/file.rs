@@ -1,4 +1,5 @@
-//! A live capture as a pcapng file: with the names of pods, and comments that say what the packets say.
+//! Live captures as a pcapng file: with the names of pods, the points that they were seen at, and comments that say what the
+//! packets say.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,12 +12,33 @@ use crate::packet::{CapturePoint, Dissector, Frame, LinkType, Message, decode, p
 /// Addresses whose names are written.
 const ADDRESSES: usize = 65_536;
 
-/// Makes the bytes of a file from the events of a capture, as they come.
+/// A point's part of the file.
+struct Point {
+    point: CapturePoint,
+    link: LinkType,
+    /// Number in the file of what no interface is known for.
+    any: u32,
+    /// Interfaces by index: number in the file, and where that is.
+    interfaces: BTreeMap<u32, (u32, CapturePoint)>,
+    dissector: Dissector,
+    packets: u64,
+    dropped: u64,
+}
+
+impl Point {
+    /// The interface of an index, and its number in the file.
+    fn of(&self, ifindex: Option<u32>) -> (u32, &CapturePoint) {
+        let known = ifindex.and_then(|index| self.interfaces.get(&index));
+        known.map_or((self.any, &self.point), |(number, point)| (*number, point))
+    }
+}
+
+/// Makes the bytes of a file from what happens in captures, as it happens.
 pub struct CaptureFile {
     names: Names,
-    dissector: Dissector,
-    link: LinkType,
-    interfaces: Vec<Interface>,
+    snaplen: u32,
+    points: BTreeMap<usize, Point>,
+    interfaces: u32,
     packets: u64,
     last_ns: u64,
     addresses: BTreeSet<IpAddr>,
@@ -24,92 +46,96 @@ pub struct CaptureFile {
 
 impl CaptureFile {
     /// A file, and its first bytes.
-    pub fn begin(
-        names: Names,
-        point: &CapturePoint,
-        link: LinkType,
-        interfaces: Vec<Interface>,
-        snaplen: u32,
-    ) -> (Self, Vec<u8>) {
-        let seen: Vec<String> = interfaces
-            .iter()
-            .map(|one| format!("{} is {}", one.index, place(&one.name)))
-            .collect();
-        let description = format!(
-            "in pod {}/{}; interface {}",
-            point.namespace,
-            point.pod,
-            seen.join(", ")
-        );
-        let header = write::pcapng_header(link, snaplen, "any", &description);
+    pub fn begin(names: Names, snaplen: u32) -> (Self, Vec<u8>) {
         let file = Self {
             names,
-            dissector: Dissector::default(),
-            link,
-            interfaces,
+            snaplen,
+            points: BTreeMap::new(),
+            interfaces: 0,
             packets: 0,
             last_ns: 0,
             addresses: BTreeSet::new(),
         };
-        (file, header)
+        (file, write::pcapng_header())
     }
 
-    /// The bytes of a packet; its comments are the messages that it completes, and what leaks in them.
-    pub fn packet(&mut self, packet: &Packet) -> Vec<u8> {
-        self.packets += 1;
-        self.last_ns = packet.ts_ns;
-        let frame = Frame {
-            number: self.packets,
-            ts_ns: packet.ts_ns,
-            link: self.link,
-            orig_len: packet.orig_len,
-            data: &packet.data,
+    /// The bytes that describe another point, which is called by this number from here on.
+    pub fn join(&mut self, at: usize, point: CapturePoint, link: LinkType, interfaces: Vec<Interface>) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut describe = |point: &CapturePoint| {
+            let kind = point.kind();
+            let description = format!(
+                "in pod {}/{}: {}; seen by {}; hidden from {}",
+                point.namespace,
+                point.pod,
+                point.place(),
+                kind.seen_by(),
+                kind.hidden_from()
+            );
+            write::pcapng_interface(link, self.snaplen, &point.file_name(), &description, &mut out);
+            self.interfaces += 1;
+            self.interfaces - 1
         };
-        if let Some(ip) = decode(&frame).ip().filter(|_| self.addresses.len() < ADDRESSES) {
-            self.addresses.extend([ip.src, ip.dst]);
-        }
-        let mut comments = Vec::new();
-        for mut message in self.dissector.feed(frame) {
-            self.names.name(&mut message);
-            self.comment(&message, &mut comments);
-        }
-        let mut out = Vec::with_capacity(packet.data.len() + 64);
-        write::pcapng_packet(packet.ts_ns, packet.orig_len, &packet.data, &comments, &mut out);
+        let any = describe(&point);
+        let interfaces = interfaces
+            .into_iter()
+            .map(|one| {
+                let point = point.clone().on(one.name);
+                (one.index, (describe(&point), point))
+            })
+            .collect();
+        let point = Point {
+            point,
+            link,
+            any,
+            interfaces,
+            dissector: Dissector::default(),
+            packets: 0,
+            dropped: 0,
+        };
+        self.points.insert(at, point);
         out
     }
 
-    fn comment(&self, message: &Message, comments: &mut Vec<String>) {
-        let interface = message
-            .ifindex
-            .and_then(|index| self.interfaces.iter().find(|one| one.index == index));
-        let seen = interface
-            .map(|one| format!(", seen on {}", place(&one.name)))
-            .unwrap_or_default();
-        comments.push(format!(
-            "{}: {} {}{seen}",
-            message.route(),
-            message.protocol,
-            message.summary
-        ));
-        for leak in &message.leaks {
-            let places: Vec<String> = leak
-                .places
-                .iter()
-                .map(|place| {
-                    format!(
-                        "bytes {} to {} of packet {}",
-                        place.start,
-                        place.end.saturating_sub(1),
-                        place.frame
-                    )
-                })
-                .collect();
-            comments.push(format!("leaks: {} in {}", leak.kind, places.join(", ")));
+    /// The bytes of a packet of a point; its comments are the messages that it completes, and what leaks in them.
+    pub fn packet(&mut self, at: usize, packet: &Packet) -> Vec<u8> {
+        let Some(point) = self.points.get_mut(&at) else {
+            return Vec::new();
+        };
+        self.packets += 1;
+        point.packets += 1;
+        self.last_ns = self.last_ns.max(packet.ts_ns);
+        let frame = Frame {
+            number: self.packets,
+            ts_ns: packet.ts_ns,
+            link: point.link,
+            orig_len: packet.orig_len,
+            data: &packet.data,
+        };
+        let layers = decode(&frame);
+        if let Some(ip) = layers.ip().filter(|_| self.addresses.len() < ADDRESSES) {
+            self.addresses.extend([ip.src, ip.dst]);
+        }
+        let mut comments = Vec::new();
+        for mut message in point.dissector.feed(frame) {
+            self.names.name(&mut message);
+            comment(&message, point.of(message.ifindex).1, &mut comments);
+        }
+        let (interface, _) = point.of(layers.link.ifindex());
+        let mut out = Vec::with_capacity(packet.data.len() + 64);
+        write::pcapng_packet(interface, &frame, &comments, &mut out);
+        out
+    }
+
+    /// How many packets the kernel of a point dropped so far.
+    pub fn dropped(&mut self, at: usize, dropped: u64) {
+        if let Some(point) = self.points.get_mut(&at) {
+            point.dropped = dropped;
         }
     }
 
-    /// The last bytes of the file: the names, and how many packets the kernel dropped.
-    pub fn end(self, dropped: u64) -> Vec<u8> {
+    /// The last bytes of the file: the names, and for each point how many packets there were and how many the kernel dropped.
+    pub fn end(self) -> Vec<u8> {
         let names: BTreeMap<IpAddr, Vec<String>> = self
             .addresses
             .iter()
@@ -117,8 +143,19 @@ impl CaptureFile {
             .collect();
         let mut out = Vec::new();
         write::pcapng_names(names.iter().map(|(addr, names)| (*addr, names.as_slice())), &mut out);
-        write::pcapng_counters(self.last_ns, self.packets + dropped, dropped, &mut out);
+        for point in self.points.values() {
+            // The kernel counts for all interfaces of a pod together.
+            let seen = point.packets + point.dropped;
+            write::pcapng_counters(point.any, self.last_ns, seen, point.dropped, &mut out);
+        }
         out
+    }
+
+    /// What each point came to: the pod, its packets, and how many its kernel dropped.
+    pub fn counted(&self) -> impl Iterator<Item = (&CapturePoint, u64, u64)> {
+        self.points
+            .values()
+            .map(|point| (&point.point, point.packets, point.dropped))
     }
 
     /// Packets written.
@@ -127,11 +164,33 @@ impl CaptureFile {
     }
 }
 
-/// An interface of a pod, with who can see what crosses it.
-fn place(interface: &str) -> String {
-    match interface {
-        "lo" => "lo, inside the pod".to_owned(),
-        other => format!("{other}, on the wire"),
+fn comment(message: &Message, point: &CapturePoint, comments: &mut Vec<String>) {
+    comments.push(format!(
+        "{}: {} {}, seen on {}",
+        message.route(),
+        message.protocol,
+        message.summary,
+        point.place()
+    ));
+    for leak in &message.leaks {
+        let places: Vec<String> = leak
+            .places
+            .iter()
+            .map(|place| {
+                format!(
+                    "bytes {} to {} of packet {}",
+                    place.start,
+                    place.end.saturating_sub(1),
+                    place.frame
+                )
+            })
+            .collect();
+        comments.push(format!(
+            "leaks: {} in {}; to {}",
+            leak.kind,
+            places.join(", "),
+            point.kind().seen_by()
+        ));
     }
 }
 
@@ -140,37 +199,53 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::packet::{pcapfile::PcapReader, testing::*};
+    use crate::packet::{Limits, Reading, pcapfile::PcapReader, testing::*};
+
+    fn packet(ts_ns: u64, packet: &[u8]) -> Packet {
+        let data = sll2(0x0800, packet);
+        Packet {
+            ts_ns,
+            orig_len: data.len() as u32,
+            data: Bytes::from(data),
+        }
+    }
+
+    fn interfaces() -> Vec<Interface> {
+        vec![
+            Interface {
+                index: 1,
+                name: "lo".to_owned(),
+            },
+            Interface {
+                index: 7,
+                name: "eth0".to_owned(),
+            },
+        ]
+    }
+
+    fn talk() -> Talk {
+        let mut talk = Talk::open(80);
+        talk.client(b"GET / HTTP/1.1\r\nCookie: sid=1\r\n\r\n");
+        talk
+    }
 
     #[test]
     fn packets_carry_what_they_say() {
-        let point = CapturePoint {
-            namespace: "shop".to_owned(),
-            pod: "payments-api".to_owned(),
-            interface: None,
-        };
-        let interfaces = vec![Interface {
-            index: 7,
-            name: "eth0".to_owned(),
-        }];
-        let (mut file, mut bytes) =
-            CaptureFile::begin(Names::default(), &point, LinkType::LINUX_SLL2, interfaces, 65_535);
-        let mut talk = Talk::open(80);
-        talk.client(b"GET / HTTP/1.1\r\nCookie: sid=1\r\n\r\n");
-        for packet in &talk.packets {
-            let data = sll2(0x0800, packet);
-            bytes.extend(file.packet(&Packet {
-                ts_ns: 1,
-                orig_len: data.len() as u32,
-                data: Bytes::from(data),
-            }));
+        let (mut file, mut bytes) = CaptureFile::begin(Names::default(), 65_535);
+        let point = CapturePoint::pod("shop", "payments-api");
+        bytes.extend(file.join(0, point.clone(), LinkType::LINUX_SLL2, interfaces()));
+        for one in &talk().packets {
+            bytes.extend(file.packet(0, &packet(1, one)));
         }
-        assert_eq!(file.packets(), 4);
-        bytes.extend(file.end(0));
+        assert!(file.packet(9, &packet(1, &talk().packets[0])).is_empty());
+        file.dropped(0, 3);
+        assert_eq!(file.counted().collect::<Vec<_>>(), [(&point, 4, 3)]);
+        bytes.extend(file.end());
         let mut reader = PcapReader::default();
         reader.push(&bytes);
         let mut comments = Vec::new();
         while let Some(record) = reader.next_record().unwrap() {
+            assert_eq!(record.interface, Some("eth0@payments-api.shop"));
             comments.push(record.comment.map(str::to_owned));
         }
         assert_eq!(reader.finish(), Ok(()));
@@ -179,5 +254,40 @@ mod tests {
             comments[3].as_deref(),
             Some("10.244.0.10 → 10.244.0.20: http GET /, seen on eth0, on the wire")
         );
+    }
+
+    #[test]
+    fn what_two_pods_saw_is_read_back_as_one() {
+        let (mut file, mut bytes) = CaptureFile::begin(Names::default(), 65_535);
+        for (at, pod) in [(0, "orders-api"), (1, "payments-api")] {
+            let point = CapturePoint::pod("shop", pod);
+            bytes.extend(file.join(at, point, LinkType::LINUX_SLL2, interfaces()));
+        }
+        for (number, one) in (1..).zip(&talk().packets) {
+            bytes.extend(file.packet(0, &packet(number * 1000, one)));
+            bytes.extend(file.packet(1, &packet(number * 1000 + 10, one)));
+        }
+        bytes.extend(file.end());
+        let mut reading = Reading::new(Limits::default(), true);
+        reading.push(&bytes);
+        let mut messages = Vec::new();
+        let mut frames = 0;
+        while let Some(step) = reading.step().unwrap() {
+            frames += 1;
+            messages.extend(step.messages);
+        }
+        assert_eq!(
+            (frames, reading.stats().frames, reading.stats().retransmissions),
+            (8, 8, 0)
+        );
+        let (rest, flows) = reading.end();
+        messages.extend(rest);
+        assert_eq!((messages.len(), flows.len()), (1, 1));
+        let pods = |one: Option<&CapturePoint>| one.map(|point| (point.pod.clone(), point.interface.clone()));
+        let on = |pod: &str| Some((pod.to_owned(), Some("eth0".to_owned())));
+        assert_eq!(pods(messages[0].point.as_ref()), on("orders-api"));
+        assert_eq!(pods(messages[0].also[0].point.as_ref()), on("payments-api"));
+        assert_eq!((messages[0].frames[0], messages[0].also[0].frames[0]), (7, 8));
+        assert_eq!(flows[0].also.len(), 1);
     }
 }

@@ -19,7 +19,10 @@ use super::{
     observer::{self, Observer},
     stage::{Note, Options},
 };
-use crate::packet::pcapfile::{PcapError, PcapReader};
+use crate::packet::{
+    CapturePoint,
+    pcapfile::{PcapError, PcapReader},
+};
 
 /// Events that may wait for the reader; beyond it the stream waits, and the pod's kernel counts what it drops.
 const QUEUE: usize = 1024;
@@ -30,6 +33,14 @@ const START: Duration = Duration::from_secs(10);
 pub struct CaptureStream {
     events: mpsc::Receiver<Result<CaptureEvent, CaptureError>>,
     first: Option<CaptureEvent>,
+    point: CapturePoint,
+}
+
+impl CaptureStream {
+    /// Where it listens: all interfaces of a pod.
+    pub fn point(&self) -> &CapturePoint {
+        &self.point
+    }
 }
 
 impl Stream for CaptureStream {
@@ -70,6 +81,7 @@ pub async fn start(client: &kube::Client, request: CaptureRequest) -> Result<Cap
         Ok(Some(Ok(first @ CaptureEvent::Started { .. }))) => Ok(CaptureStream {
             events,
             first: Some(first),
+            point: observer.point().clone(),
         }),
         Ok(Some(Ok(CaptureEvent::Ended(EndReason::Lost { detail })))) => Err(observer.failed(detail)),
         Ok(Some(Ok(other))) => Err(observer.failed(format!("it began with {other:?}"))),

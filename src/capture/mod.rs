@@ -2,7 +2,8 @@
 //!
 //! A pod that is observed gets one long-lived ephemeral container, the [`observer`], that runs this same binary.
 //! A capture is an exec into it: libpcap there, filtered there, streamed back as a pcap file that never ends.
-//! [`start`] gives the packets, [`traffic`] gives what was said, with the names of the pods that said it.
+//! [`start`] gives the packets, [`traffic`] gives what was said, with the names of the pods that said it; [`packets_of`] and
+//! [`traffic_of`] do so of several pods in one stream.
 
 mod able;
 mod error;
@@ -10,8 +11,12 @@ mod file;
 mod live;
 mod names;
 pub mod observer;
+mod place;
+mod recorder;
 mod request;
+mod several;
 mod stage;
+mod together;
 mod traffic;
 
 pub use able::able;
@@ -19,6 +24,9 @@ pub use error::CaptureError;
 pub use file::CaptureFile;
 pub use live::{CaptureStream, start};
 pub use names::Names;
+pub use recorder::{Flows, Recorder};
 pub use request::{CaptureEvent, CaptureRequest, EndReason, Interface, Packet};
+pub use several::{PODS, Pods, Scope};
 pub use stage::observe_stage;
+pub use together::{PacketStream, PacketsEvent, packets_of, traffic_of};
 pub use traffic::{TrafficEvent, TrafficStream, traffic};

@@ -16,7 +16,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::{sync::watch, task::JoinSet};
 
-use crate::packet::{Message, Who, WhoKind};
+use crate::packet::{Flow, Message, Who, WhoKind};
 
 /// Owners of one address that are remembered.
 const HISTORY: usize = 8;
@@ -87,6 +87,12 @@ impl Names {
             leak.from.who.clone_from(&message.from.who);
             leak.to.who.clone_from(&message.to.who);
         }
+    }
+
+    /// Puts names to both ends of a conversation, as they were when it began.
+    pub fn name_flow(&self, flow: &mut Flow) {
+        flow.client.who = self.lookup(flow.client.addr.ip(), flow.first_ns);
+        flow.server.who = self.lookup(flow.server.addr.ip(), flow.first_ns);
     }
 }
 

@@ -10,7 +10,8 @@ use kube::{
 };
 use serde_json::json;
 
-use super::CaptureError;
+use super::{CaptureError, place};
+use crate::packet::CapturePoint;
 
 /// Name of the ephemeral container; one that has ended cannot be started again, so a number is added to the next.
 pub const CONTAINER: &str = "ztlab-observer";
@@ -30,6 +31,7 @@ pub struct Observer {
     namespace: String,
     pod: String,
     container: String,
+    point: CapturePoint,
 }
 
 impl Observer {
@@ -41,6 +43,11 @@ impl Observer {
     /// The pod.
     pub fn pod(&self) -> &str {
         &self.pod
+    }
+
+    /// Where it stands: the pod, what its network is, and whether it has a proxy.
+    pub fn point(&self) -> &CapturePoint {
+        &self.point
     }
 
     /// The client it is reached through.
@@ -117,6 +124,7 @@ pub async fn ensure(client: &kube::Client, namespace: &str, pod: &str) -> Result
         namespace: namespace.to_owned(),
         pod: pod.to_owned(),
         container,
+        point: place::of(&current),
     };
     if running(&current, &observer.container) {
         return Ok(observer);

@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt, stream, stream::BoxStream};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::{CaptureError, CaptureEvent, CaptureRequest, CaptureStream, EndReason, Interface, Names, Packet};
-use crate::packet::{CapturePoint, Dissector, Frame, LinkType, Message};
+use crate::packet::{CapturePoint, Dissector, Flow, Frame, LinkType, Message};
 
 /// What happens in a capture, as a reader wants it.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,12 +23,24 @@ pub enum TrafficEvent {
     },
     /// Something was said; names and the capture point are filled in.
     Message(Box<Message>),
-    /// Where the counters stand (sent when they changed, at most a few times a second).
+    /// How a conversation in which something was said, or that ended, is judged by now (sent at most a few times a
+    /// second); names and the capture point are filled in.
+    Flow(Box<Flow>),
+    /// Where the counters of a point stand (sent when they changed, at most a few times a second).
     Counters {
+        /// Where.
+        point: CapturePoint,
         /// Packets seen.
         packets: u64,
         /// Packets that the kernel dropped before they could be read.
         dropped: u64,
+    },
+    /// Of captures in several pods: one of them does not listen, or no longer. The others go on.
+    Left {
+        /// Which one.
+        point: CapturePoint,
+        /// Why.
+        detail: String,
     },
     /// It is over; nothing follows.
     Ended(EndReason),
@@ -37,6 +49,12 @@ pub enum TrafficEvent {
 /// The events of one capture. Dropping it ends the capture.
 pub struct TrafficStream {
     events: BoxStream<'static, Result<TrafficEvent, CaptureError>>,
+}
+
+impl TrafficStream {
+    pub(super) fn new(events: BoxStream<'static, Result<TrafficEvent, CaptureError>>) -> Self {
+        Self { events }
+    }
 }
 
 impl Stream for TrafficStream {
@@ -59,12 +77,8 @@ pub async fn traffic(
     request: CaptureRequest,
     names: Names,
 ) -> Result<TrafficStream, CaptureError> {
-    let point = CapturePoint {
-        namespace: request.namespace.clone(),
-        pod: request.pod.clone(),
-        interface: None,
-    };
     let capture = super::start(client, request).await?;
+    let point = capture.point().clone();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let pipeline = Pipeline {
@@ -73,9 +87,7 @@ pub async fn traffic(
         work: Work::new(point, names),
         over: false,
     };
-    Ok(TrafficStream {
-        events: stream::unfold(pipeline, Pipeline::next).boxed(),
-    })
+    Ok(TrafficStream::new(stream::unfold(pipeline, Pipeline::next).boxed()))
 }
 
 struct Pipeline {
@@ -157,6 +169,7 @@ impl Work {
             CaptureEvent::Ended(reason) => {
                 let rest = self.dissector.finish();
                 self.give(rest);
+                self.flows();
                 self.count();
                 self.ready.push_back(TrafficEvent::Ended(reason));
             }
@@ -181,7 +194,25 @@ impl Work {
             let messages = self.dissector.tick(ts_ns + seen.elapsed().as_nanos() as u64);
             self.give(messages);
         }
+        self.flows();
         self.count();
+    }
+
+    fn flows(&mut self) {
+        for mut flow in self.dissector.changed() {
+            self.names.name_flow(&mut flow);
+            flow.point = Some(self.at(flow.ifindex));
+            self.ready.push_back(TrafficEvent::Flow(Box::new(flow)));
+        }
+    }
+
+    /// This point on the interface of this index.
+    fn at(&self, ifindex: Option<u32>) -> CapturePoint {
+        let interface = ifindex.and_then(|index| self.interfaces.iter().find(|one| one.index == index));
+        CapturePoint {
+            interface: interface.map(|one| one.name.clone()),
+            ..self.point.clone()
+        }
     }
 
     fn count(&mut self) {
@@ -189,6 +220,7 @@ impl Work {
         if counters != self.told {
             self.told = counters;
             self.ready.push_back(TrafficEvent::Counters {
+                point: self.point.clone(),
                 packets: counters.0,
                 dropped: counters.1,
             });
@@ -198,13 +230,7 @@ impl Work {
     fn give(&mut self, messages: Vec<Message>) {
         for mut message in messages {
             self.names.name(&mut message);
-            let interface = message
-                .ifindex
-                .and_then(|index| self.interfaces.iter().find(|one| one.index == index));
-            message.point = Some(CapturePoint {
-                interface: interface.map(|one| one.name.clone()),
-                ..self.point.clone()
-            });
+            message.point = Some(self.at(message.ifindex));
             self.ready.push_back(TrafficEvent::Message(Box::new(message)));
         }
     }

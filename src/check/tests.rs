@@ -59,10 +59,7 @@ fn peer(name: &str) -> Peer {
         name: format!("{name}-123"),
         workload: Some(name.to_owned()),
     };
-    Peer {
-        addr: SocketAddr::from(([10, 0, 0, 1], 80)),
-        who: Some(Arc::new(who)),
-    }
+    Peer::named(SocketAddr::from(([10, 0, 0, 1], 80)), Arc::new(who))
 }
 
 fn message(from: &str, to: &str, protocol: Protocol) -> Message {
@@ -87,6 +84,7 @@ fn message(from: &str, to: &str, protocol: Protocol) -> Message {
         leaks: Vec::new(),
         ifindex: None,
         point: None,
+        also: Vec::new(),
     }
 }
 
@@ -105,11 +103,7 @@ fn loot(kind: LeakKind, from: &str, to: &str, value: &str) -> Loot {
 }
 
 fn seen(points: usize, dropped: u64, messages: Vec<Message>, loot: Vec<Loot>) -> Evidence {
-    let point = CapturePoint {
-        namespace: "shop".to_owned(),
-        pod: "b-123".to_owned(),
-        interface: None,
-    };
+    let point = CapturePoint::pod("shop", "b-123");
     Evidence::Capture {
         seen: Arc::new(CaptureEvidence {
             points: vec![point; points],

@@ -9,14 +9,19 @@ mod capture;
 mod cluster;
 pub mod doctor;
 pub mod error;
+mod export;
+mod ground;
 mod images;
 mod kubectl;
 mod lab;
 mod manifests;
 pub mod output;
 mod packets;
+mod posture;
+mod report;
 mod session;
 pub mod shell;
+mod trust;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
@@ -66,6 +71,8 @@ fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError
         Some(Command::Kubectl(args)) => kubectl::run(&args, out),
         Some(Command::Capture(args)) => capture::run(&args, out),
         Some(Command::Packets(args)) => packets::run(&args, out),
+        Some(Command::Posture(args)) => posture::run(&args, out),
+        Some(Command::Report(args)) => report::run(&args, out),
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     fs::File,
     io::Read,
     net::IpAddr,
+    path::Path,
     process::ExitCode,
     sync::Arc,
 };
@@ -18,7 +19,8 @@ use super::{
 };
 use crate::{
     packet::{
-        Detail, Dissector, FieldValue, Flow, FlowVerdict, Frame, Layers, Message, Peer, Stats, Upper, Who, decode,
+        CapturePoint, Detail, FieldValue, Flow, FlowVerdict, Frame, Layers, Limits, Message, Peer, Reading, Stats,
+        Upper, Who, decode,
         filter::Filter,
         pcapfile::{PcapError, PcapReader},
     },
@@ -57,6 +59,30 @@ pub fn run(args: &Packets, out: &Output) -> Result<ExitCode, CliError> {
     }
 }
 
+/// Why the reading of a file ended before the file did.
+enum Unread<E> {
+    Io(std::io::Error),
+    Other(E),
+}
+
+enum Trouble {
+    Damage(PcapError),
+    Shown(CliError),
+}
+
+/// Reads a file piece by piece.
+fn pieces<E>(path: &Path, mut take: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), Unread<E>> {
+    let mut file = File::open(path).map_err(Unread::Io)?;
+    let mut piece = vec![0; PIECE];
+    loop {
+        let count = file.read(&mut piece).map_err(Unread::Io)?;
+        if count == 0 {
+            return Ok(());
+        }
+        take(&piece[..count]).map_err(Unread::Other)?;
+    }
+}
+
 struct Viewer<'a> {
     args: &'a Packets,
     out: &'a Output,
@@ -77,74 +103,49 @@ impl Viewer<'_> {
             )
         };
         // Names stand at the end of a file as a rule, so they are read before anything is shown.
-        self.read_names().map_err(unreadable)?;
-        let mut file = File::open(path).map_err(unreadable)?;
-        let (mut reader, mut dissector) = (PcapReader::default(), Dissector::default());
-        let mut piece = vec![0; PIECE];
-        let mut number = 0;
-        loop {
-            let count = file.read(&mut piece).map_err(unreadable)?;
-            reader.push(&piece[..count]);
-            loop {
-                let record = match reader.next_record() {
-                    Ok(Some(record)) => record,
-                    Ok(None) => break,
-                    Err(error) => {
-                        self.end(&mut dissector)?;
-                        return Ok((dissector.stats(), Some(error)));
-                    }
-                };
-                number += 1;
-                let frame = Frame {
-                    number,
-                    ts_ns: record.ts_ns,
-                    link: record.link,
-                    orig_len: record.orig_len,
-                    data: record.data,
-                };
-                if self.args.view == View::Packets && self.args.follow.is_none() {
-                    self.packet(&frame, record.comment)?;
-                } else {
-                    let messages = dissector.feed(frame);
-                    self.messages(messages)?;
-                }
-            }
-            if count == 0 {
-                self.end(&mut dissector)?;
-                return Ok((dissector.stats(), reader.finish().err()));
-            }
-        }
-    }
-
-    fn read_names(&mut self) -> std::io::Result<()> {
-        let mut file = File::open(&self.args.file)?;
         let mut reader = PcapReader::default();
-        let mut piece = vec![0; PIECE];
-        loop {
-            let count = file.read(&mut piece)?;
-            reader.push(&piece[..count]);
-            let mut sound = true;
-            while sound {
-                match reader.next_record() {
-                    Ok(Some(_)) => {}
-                    Ok(None) => break,
-                    Err(_) => sound = false,
-                }
-            }
-            if count == 0 || !sound {
-                let known =
-                    |(addr, names): (&IpAddr, &Vec<String>)| Some((*addr, Arc::new(Who::from_file_names(names)?)));
-                self.names = reader.names().iter().filter_map(known).collect();
-                return Ok(());
-            }
+        let sound = pieces(path, |piece| {
+            reader.push(piece);
+            while reader.next_record()?.is_some() {}
+            Ok::<_, PcapError>(())
+        });
+        if let Err(Unread::Io(error)) = sound {
+            return Err(unreadable(error));
         }
+        let known = |(addr, names): (&IpAddr, &Vec<String>)| Some((*addr, Arc::new(Who::from_file_names(names)?)));
+        self.names = reader.names().iter().filter_map(known).collect();
+        let mut reading = Reading::new(Limits::default(), reader.pods().len() > 1);
+        let damage = match pieces(path, |piece| self.piece(&mut reading, piece)) {
+            Ok(()) => reading.finish().err(),
+            Err(Unread::Io(error)) => return Err(unreadable(error)),
+            Err(Unread::Other(Trouble::Damage(error))) => Some(error),
+            Err(Unread::Other(Trouble::Shown(error))) => return Err(error),
+        };
+        self.end(&mut reading)?;
+        Ok((reading.stats(), damage))
     }
 
-    fn end(&mut self, dissector: &mut Dissector) -> Result<(), CliError> {
-        let messages = dissector.finish();
+    fn piece(&mut self, reading: &mut Reading, piece: &[u8]) -> Result<(), Trouble> {
+        reading.push(piece);
+        let packets = self.args.view == View::Packets && self.args.follow.is_none();
+        while let Some(step) = reading.step().map_err(Trouble::Damage)? {
+            if packets {
+                self.packet(&step.frame, step.comment).map_err(Trouble::Shown)?;
+            } else {
+                self.messages(step.messages).map_err(Trouble::Shown)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, reading: &mut Reading) -> Result<(), CliError> {
+        let (messages, flows) = reading.end();
+        if self.args.view == View::Packets && self.args.follow.is_none() {
+            return Ok(());
+        }
         self.messages(messages)?;
         if self.args.view == View::Conversations && self.args.follow.is_none() {
-            for mut flow in dissector.flows() {
+            for mut flow in flows {
                 self.name(&mut flow.client);
                 self.name(&mut flow.server);
                 if self.filter.flow(&flow) {
@@ -157,6 +158,9 @@ impl Viewer<'_> {
 
     fn name(&self, peer: &mut Peer) {
         peer.who = self.names.get(&peer.addr.ip()).cloned();
+        if let Some(became) = &mut peer.became {
+            self.name(Arc::make_mut(became));
+        }
     }
 
     fn messages(&mut self, messages: Vec<Message>) -> Result<(), CliError> {
@@ -268,6 +272,14 @@ impl Viewer<'_> {
             flow.protocol,
             self.out.tinted(flow.verdict.as_str(), tint)
         ))?;
+        if let Some(point) = &flow.point {
+            let points: Vec<String> = std::iter::once(point)
+                .chain(&flow.also)
+                .map(CapturePoint::to_string)
+                .collect();
+            let seen = format!("at {}; seen by {}", points.join(" and "), point.kind().seen_by());
+            self.out.line(format!("       {}", text::one_line(&seen)))?;
+        }
         for fact in &flow.evidence {
             let frame = fact.frame.map(|frame| format!("packet {frame}: ")).unwrap_or_default();
             self.out

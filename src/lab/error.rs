@@ -63,7 +63,7 @@ const SHOWN: usize = 100;
 
 impl LabError {
     /// The error of these problems.
-    pub(super) fn new(file: &str, problems: Vec<Problem>) -> Self {
+    pub fn new(file: &str, problems: Vec<Problem>) -> Self {
         Self {
             file: file.to_owned(),
             problems,
@@ -83,7 +83,11 @@ impl LabError {
         if problem.line > 0 {
             write!(f, ":{}:{}", problem.line, problem.column)?;
         }
-        write!(f, ": {}", problem.message)?;
+        let mark = match problem.severity {
+            Severity::Error => "",
+            Severity::Warning => "warning: ",
+        };
+        write!(f, ": {mark}{}", problem.message)?;
         if problem.line > 0 {
             let number = problem.line.to_string();
             let gutter = " ".repeat(number.len());

@@ -5,6 +5,10 @@
 //! move a terminal's cursor is refused, and nothing in a lab runs on the host.
 
 mod error;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod lint_tests;
 mod model;
 mod raw;
 pub mod schema;
@@ -32,6 +36,37 @@ pub fn parse(file: &str, text: &str, among: Surroundings<'_>) -> Result<Lab, Lab
         Some(lab) if problems.is_empty() => Ok(lab),
         _ => Err(LabError::new(file, problems)),
     }
+}
+
+/// Any bytes as a lab file, for the fuzz target and its seeds: read and linted, without a panic, and with nothing in a message
+/// that a terminal would take for a command. Gives the number of problems.
+///
+/// # Panics
+/// When a message holds a control character: that is what is looked for.
+#[doc(hidden)]
+pub fn fuzz(file: &[u8]) -> usize {
+    let Ok(text) = std::str::from_utf8(file) else { return 0 };
+    let names = ["frontend", "orders-api", "payments-api", "ledger", "mallory", "visitor"];
+    let shop = Layer {
+        workloads: names.map(str::to_owned).into(),
+        ..Layer::default()
+    };
+    let files = std::collections::BTreeMap::from([("visitor.yaml".to_owned(), String::new())]);
+    let among = Surroundings {
+        manifests: &shop,
+        files: &files,
+    };
+    let with = Lint {
+        lab: &|_| false,
+        file: &|_| false,
+        directory: None,
+    };
+    let (_, problems) = lint("lab.yaml", text, among, with);
+    let told = LabError::new("lab.yaml", problems.clone()).to_string();
+    assert!(!told.chars().any(|char| char.is_control() && char != '\n'), "{told:?}");
+    let read = parse("lab.yaml", text, among);
+    assert!(read.is_ok() || !problems.is_empty());
+    problems.len()
 }
 
 /// Reads a lab as [`parse`] does, and holds it to the rules for those who write labs too. The lab comes back where a

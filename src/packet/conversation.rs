@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, net::SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Detail, LeakKind, Message, Peer, Protocol, TlsEnd, TlsFacts, Transport,
+    CapturePoint, Detail, LeakKind, Message, Peer, Protocol, TlsEnd, TlsFacts, Transport,
     sink::{Conversation, Direction},
 };
 
@@ -64,21 +64,12 @@ pub struct Fact {
 }
 
 impl Fact {
-    fn new(frame: Option<u64>, says: impl Into<String>) -> Self {
+    pub(super) fn new(frame: Option<u64>, says: impl Into<String>) -> Self {
         Self {
             says: says.into(),
             frame: frame.filter(|frame| *frame > 0),
         }
     }
-}
-
-/// What probes found that no capture of TLS 1.3 shows: `Some(true)` where the server let the caller in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Probed {
-    /// A caller that showed a certificate of the right authority.
-    pub with_certificate: Option<bool>,
-    /// A caller that showed none.
-    pub without_certificate: Option<bool>,
 }
 
 /// A conversation: a TCP connection, or what went between two UDP ports.
@@ -116,6 +107,15 @@ pub struct Flow {
     pub evidence: Vec<Fact>,
     /// What still shows of an encrypted conversation; empty where all of it does.
     pub still_shows: Vec<String>,
+    /// Interface index of its first frame, where the capture recorded it (SLL2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifindex: Option<u32>,
+    /// Where it was captured; `None` in a file that does not say. The frames of its evidence are counted there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub point: Option<CapturePoint>,
+    /// The other points at which it was seen and judged the same, where several were captured together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<CapturePoint>,
 }
 
 /// What is gathered while a conversation goes on.
@@ -142,6 +142,8 @@ pub(super) struct Seen {
     pub refused: Option<(u64, String)>,
     /// Who broke it off, and in which frame.
     pub reset: Option<(Direction, u64)>,
+    /// Something was said, or it ended, since somebody was last told.
+    pub news: bool,
     size: usize,
 }
 
@@ -172,6 +174,7 @@ impl Seen {
 
     /// Takes note of what was said.
     pub(super) fn messages(&mut self, messages: &[Message]) {
+        self.news |= !messages.is_empty();
         for message in messages {
             for leak in &message.leaks {
                 *self.leaks.entry(leak.kind).or_default() += 1;
@@ -254,6 +257,9 @@ impl Flow {
             verdict,
             evidence,
             still_shows: Vec::new(),
+            ifindex: conversation.ifindex,
+            point: None,
+            also: Vec::new(),
         };
         if flow.encrypted {
             flow.still_shows = still_shows(&flow);
@@ -266,35 +272,6 @@ impl Flow {
         let evidence: usize = self.evidence.iter().map(|fact| fact.says.len() + 48).sum();
         let shows: usize = self.still_shows.iter().map(|shown| shown.len() + 24).sum();
         512 + evidence + shows + self.tls.as_ref().map_or(0, TlsFacts::size)
-    }
-
-    /// The verdict when probes are taken into account: what TLS 1.3 hides from a capture, a caller with and one
-    /// without a certificate bring to light. The facts say which of it decided.
-    pub fn with_probes(&self, probed: Probed) -> (FlowVerdict, Vec<Fact>) {
-        let mut evidence = self.evidence.clone();
-        let hidden = self.encrypted && self.verdict == FlowVerdict::Undetermined;
-        let verdict = match (hidden, probed.with_certificate, probed.without_certificate) {
-            (true, Some(true), Some(false)) => {
-                evidence.push(Fact::new(
-                    None,
-                    "a probe with a certificate was let in, one without was refused",
-                ));
-                FlowVerdict::EncryptedMutual
-            }
-            (true, _, Some(true)) => {
-                evidence.push(Fact::new(None, "a probe without a certificate was let in"));
-                FlowVerdict::EncryptedOneSided
-            }
-            (true, Some(false), Some(false)) => {
-                evidence.push(Fact::new(
-                    None,
-                    "probes with and without a certificate were both refused: that shows nothing about the certificate",
-                ));
-                self.verdict
-            }
-            _ => self.verdict,
-        };
-        (verdict, evidence)
     }
 }
 
@@ -396,6 +373,13 @@ fn judge_tls(tls: &TlsFacts, seen: &Seen, client: Direction, evidence: &mut Vec<
             ));
             FlowVerdict::EncryptedOneSided
         }
+        None if tls.handshake_missing || tls.certificate_requested => {
+            evidence.push(Fact::new(
+                frame,
+                "a part of the handshake was not captured: the client may have shown a certificate",
+            ));
+            FlowVerdict::Undetermined
+        }
         None => {
             evidence.push(Fact::new(frame, "the server did not ask for a client certificate"));
             FlowVerdict::EncryptedOneSided
@@ -450,8 +434,9 @@ fn still_shows(flow: &Flow) -> Vec<String> {
     for (who, certificate) in certificates.chain(clients) {
         shows.push(format!("the {who}'s certificate: {}", certificate.describe()));
     }
+    let least = if flow.missing_bytes > 0 { "at least " } else { "" };
     shows.push(format!(
-        "sizes: {} bytes in {} records there, {} bytes in {} records back",
+        "sizes: {least}{} bytes in {} records there, {} bytes in {} records back",
         tls.data_bytes[0], tls.data_records[0], tls.data_bytes[1], tls.data_records[1]
     ));
     let span = flow.last_ns.saturating_sub(flow.first_ns) / 1_000_000;

@@ -214,6 +214,30 @@ fn who_asked_is_told_even_where_the_opening_was_not_seen() {
 }
 
 #[test]
+fn what_changed_is_told_once() {
+    let mut dissector = Dissector::default();
+    let mut talk = Talk::open(80);
+    talk.client(b"GET / HTTP/1.1\r\n\r\n");
+    feed(&mut dissector, &talk.packets);
+    let told = |dissector: &mut Dissector| -> Vec<(u64, FlowVerdict)> {
+        let changed = dissector.changed();
+        changed.iter().map(|flow| (flow.id, flow.verdict)).collect()
+    };
+    assert_eq!(told(&mut dissector), [(1, FlowVerdict::Readable)]);
+    assert!(told(&mut dissector).is_empty());
+    let other = std::net::SocketAddrV4::new(*CLIENT.ip(), 1024);
+    feed(&mut dissector, &[udp(other, server(9), b"hello")]);
+    assert_eq!(told(&mut dissector), [(2, FlowVerdict::Readable)]);
+    let before = talk.packets.len();
+    talk.close();
+    feed(&mut dissector, &talk.packets[before..]);
+    assert_eq!(told(&mut dissector), [(1, FlowVerdict::Readable)]);
+    dissector.finish();
+    assert_eq!(told(&mut dissector).len(), 2);
+    assert!(told(&mut dissector).is_empty());
+}
+
+#[test]
 fn as_many_conversations_are_remembered_as_the_limit_says() {
     let limits = Limits {
         flows: 10,

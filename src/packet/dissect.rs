@@ -5,120 +5,14 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use serde::{Deserialize, Serialize};
-
 use super::{
-    Message, Transport,
+    Frame, Limits, Message, Stats, Transport,
     conversation::Flow,
     exchange::Exchange,
     flow::{Connection, Context},
     layers::{self, Fragments, Icmp, Layers, Net, Trouble, Upper, Whole},
     segment::{self, Datagram, Segment, Source},
 };
-
-/// What a frame begins with: the link-layer header type of the capture, by its number in pcap files.
-///
-/// Source: the tcpdump project's list of link-layer header types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct LinkType(pub u32);
-
-impl LinkType {
-    /// BSD loopback: address family in host byte order, then IP.
-    pub const NULL: LinkType = LinkType(0);
-    /// Ethernet.
-    pub const ETHERNET: LinkType = LinkType(1);
-    /// Raw IPv4 or IPv6.
-    pub const RAW: LinkType = LinkType(101);
-    /// Linux "cooked" capture, version 1.
-    pub const LINUX_SLL: LinkType = LinkType(113);
-    /// Linux "cooked" capture, version 2: has the interface index.
-    pub const LINUX_SLL2: LinkType = LinkType(276);
-}
-
-/// One captured packet.
-#[derive(Debug, Clone, Copy)]
-pub struct Frame<'a> {
-    /// Number within the capture, from 1.
-    pub number: u64,
-    /// When it was captured, in nanoseconds since the Unix epoch.
-    pub ts_ns: u64,
-    /// How its bytes begin.
-    pub link: LinkType,
-    /// Its length on the wire; more than `data` has when the capture cut it.
-    pub orig_len: u32,
-    /// Its bytes.
-    pub data: &'a [u8],
-}
-
-/// What a dissector may hold at once. Beyond a limit the oldest is given up and counted in [`Stats`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Conversations remembered.
-    pub flows: usize,
-    /// Bytes of one direction of one connection that wait for a hole to be filled or a message to end.
-    pub stream_bytes: usize,
-    /// Bytes that all connections may hold together.
-    pub total_bytes: usize,
-    /// Pieces of one direction that may wait behind a hole.
-    pub pieces: usize,
-    /// Bytes of text of one message.
-    pub text_bytes: usize,
-    /// Leaks marked in one message.
-    pub leaks: usize,
-    /// Frame numbers kept in one message.
-    pub frames: usize,
-    /// IP packets of which fragments may wait for the rest.
-    pub fragmented: usize,
-    /// Bytes of IP fragments that may wait.
-    pub fragment_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            flows: 4096,
-            stream_bytes: 1 << 20,
-            total_bytes: 64 << 20,
-            pieces: 256,
-            text_bytes: 64 << 10,
-            leaks: 64,
-            frames: 256,
-            fragmented: 256,
-            fragment_bytes: 4 << 20,
-        }
-    }
-}
-
-/// What a dissector has seen and what it had to give up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Stats {
-    /// Frames fed.
-    pub frames: u64,
-    /// Frames that are not IP, or not TCP or UDP.
-    pub other: u64,
-    /// Frames whose headers do not hold together.
-    pub malformed: u64,
-    /// IP fragments.
-    pub fragments: u64,
-    /// IP packets put together from fragments.
-    pub reassembled: u64,
-    /// IP fragments dropped: cut, overlapping, without the rest for too long, or too many.
-    pub fragments_dropped: u64,
-    /// Frames that the capture cut short.
-    pub cut: u64,
-    /// TCP segments that brought nothing new.
-    pub retransmissions: u64,
-    /// TCP segments that contradicted bytes already seen, and resets far outside their connection's sequence numbers.
-    pub conflicts: u64,
-    /// Holes given up: places in a stream where the capture never saw the bytes.
-    pub gaps: u64,
-    /// Bytes of those holes.
-    pub missing_bytes: u64,
-    /// Conversations given up to keep within the limits.
-    pub evicted: u64,
-    /// Messages given out.
-    pub messages: u64,
-}
 
 /// Two ends, the lesser first.
 type Key = (Transport, SocketAddr, SocketAddr);
@@ -158,6 +52,15 @@ impl Tracked {
     fn closed(&self) -> bool {
         matches!(self, Tracked::Tcp(connection) if connection.closed)
     }
+
+    /// Whether something was said since this was last asked.
+    fn take_news(&mut self) -> bool {
+        let seen = match self {
+            Tracked::Tcp(connection) => connection.seen_mut(),
+            Tracked::Udp(exchange) => exchange.seen_mut(),
+        };
+        std::mem::take(&mut seen.news)
+    }
 }
 
 /// Frames in, messages out.
@@ -173,6 +76,8 @@ pub struct Dissector {
     /// Conversations that are over, the latest last, and the bytes they hold.
     over: VecDeque<Flow>,
     over_bytes: usize,
+    /// How many of them [`Self::changed`] has not given yet.
+    over_untold: usize,
     held: usize,
     flow_ids: u64,
     seq: u64,
@@ -193,6 +98,7 @@ impl Dissector {
             fragments: Fragments::default(),
             over: VecDeque::new(),
             over_bytes: 0,
+            over_untold: 0,
             held: 0,
             flow_ids: 0,
             seq: 0,
@@ -433,10 +339,25 @@ impl Dissector {
         flows
     }
 
+    /// The conversations in which something was said, or that ended, since this was last asked: for live views.
+    pub fn changed(&mut self) -> Vec<Flow> {
+        let untold = self.over_untold.min(self.over.len());
+        let mut changed: Vec<Flow> = self.over.iter().skip(self.over.len() - untold).cloned().collect();
+        self.over_untold = 0;
+        let news = self
+            .flows
+            .values_mut()
+            .filter_map(|flow| flow.take_news().then(|| flow.flow()));
+        changed.extend(news);
+        changed.sort_by_key(|flow| flow.id);
+        changed
+    }
+
     /// Remembers what is known of a conversation that is given up.
     fn remember(&mut self, flow: Flow) {
         self.over_bytes += flow.size();
         self.over.push_back(flow);
+        self.over_untold = (self.over_untold + 1).min(self.limits.flows);
         while self.over.len() > self.limits.flows || self.over_bytes > self.limits.total_bytes {
             let Some(oldest) = self.over.pop_front() else { break };
             self.over_bytes -= oldest.size();

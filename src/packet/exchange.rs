@@ -42,6 +42,10 @@ impl Exchange {
         Flow::of(&self.conversation, None, self.seen.clone())
     }
 
+    pub(super) fn seen_mut(&mut self) -> &mut Seen {
+        &mut self.seen
+    }
+
     pub(super) fn held(&self) -> usize {
         self.dns.held() + self.seen.held()
     }
@@ -92,5 +96,6 @@ impl Exchange {
             event: "unreachable".to_owned(),
         };
         sink.emit(draft);
+        self.seen.news = true;
     }
 }

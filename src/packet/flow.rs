@@ -8,6 +8,7 @@ use super::{
     conversation::{Flow, Seen},
     dns::{self, Dns},
     http::{self, Http},
+    http2::{self, Http2},
     layers::Quote,
     postgres::{self, Postgres},
     raw::Raw,
@@ -23,6 +24,7 @@ enum App {
     /// Too few bytes to tell.
     Unknown,
     Http(Box<Http>),
+    Http2(Http2),
     Postgres(Box<Postgres>),
     Tls(Box<Tls>),
     Dns(Box<Dns>),
@@ -100,6 +102,10 @@ impl Connection {
         Flow::of(&self.conversation, client, seen)
     }
 
+    pub(super) fn seen_mut(&mut self) -> &mut Seen {
+        &mut self.seen
+    }
+
     /// Its number.
     pub(super) fn id(&self) -> u64 {
         self.conversation.id
@@ -108,7 +114,7 @@ impl Connection {
     /// Memory held.
     pub(super) fn held(&self) -> usize {
         let app = match &self.app {
-            App::Unknown => 0,
+            App::Unknown | App::Http2(_) => 0,
             App::Http(http) => http.held(),
             App::Postgres(postgres) => postgres.held(),
             App::Tls(tls) => tls.held(),
@@ -254,6 +260,7 @@ impl Connection {
             return;
         }
         self.closed = true;
+        self.seen.news = true;
         let Self {
             conversation,
             halves,
@@ -346,6 +353,7 @@ impl Connection {
             event: event.to_owned(),
         };
         sink.emit(draft);
+        self.seen.news = true;
     }
 }
 
@@ -385,8 +393,8 @@ fn happen(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], event:
                 }
                 App::Http(http) => http.gap(direction, count, buffer, sink),
                 App::Postgres(postgres) => postgres.gap(direction, count, buffer, sink),
-                App::Tls(tls) => tls.gap(direction, count, buffer),
-                App::Dns(_) => *app = App::Raw(Box::default()),
+                App::Tls(tls) => tls.gap(direction, count, buffer, sink),
+                App::Dns(_) | App::Http2(_) => *app = App::Raw(Box::default()),
                 App::Raw(raw) => {
                     raw.turns[direction].missing += count;
                     raw.hopeful = true;
@@ -394,16 +402,16 @@ fn happen(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], event:
             }
         }
         Event::End => {
-            if matches!(app, App::Unknown | App::Dns(_)) && !buffers[direction].is_empty() {
+            if matches!(app, App::Unknown | App::Dns(_) | App::Http2(_)) && !buffers[direction].is_empty() {
                 *app = App::Raw(Box::default());
                 advance(app, direction, buffers, sink);
             }
             match app {
                 App::Http(http) => http.end(direction, sink),
                 App::Postgres(postgres) => postgres.end(direction, sink),
-                App::Tls(tls) => tls.flush(direction, sink),
+                App::Tls(tls) => tls.finish(direction, &mut buffers[direction], sink),
                 App::Raw(raw) => raw.flush(direction, sink),
-                App::Unknown | App::Dns(_) => {}
+                App::Unknown | App::Dns(_) | App::Http2(_) => {}
             }
         }
     }
@@ -426,6 +434,10 @@ fn advance(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], sink:
                 http::Progress::Wait => return,
                 http::Progress::NotMine => App::Raw(Box::default()),
                 http::Progress::Tunnel => App::Unknown,
+            },
+            App::Http2(http) => match http.advance(direction, buffer, sink) {
+                true => return,
+                false => App::Raw(Box::default()),
             },
             App::Postgres(postgres) => match postgres.advance(direction, buffer, sink) {
                 postgres::Progress::Wait => return,
@@ -462,6 +474,11 @@ fn recognise(direction: Direction, bytes: &[u8], conversation: &Conversation) ->
     match http::begins(bytes) {
         Some(Some(_)) => return Some(App::Http(Box::default())),
         Some(None) => {}
+        None => open = true,
+    }
+    match http2::begins(bytes) {
+        Some(true) => return Some(App::Http2(Http2::new(direction))),
+        Some(false) => {}
         None => open = true,
     }
     match tls::begins(bytes) {

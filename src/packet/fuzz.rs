@@ -3,9 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::{
-    Dissector, Frame, Limits, LinkType, Message, decode,
+    Dissector, Flow, Frame, Limits, LinkType, Message, Reading, decode,
     leak::secrets,
-    pcapfile::PcapReader,
     segment::{Datagram, Segment, Source},
 };
 
@@ -13,23 +12,20 @@ use super::{
 ///
 /// Small limits, so that a fuzzer reaches them.
 pub fn fuzz_capture(file: &[u8]) -> Vec<Message> {
-    let mut reader = PcapReader::default();
-    let mut dissector = Dissector::new(small());
+    // As one capture, and as one of several pods: what is in the file decides which it is.
+    let several = file.first().is_some_and(|byte| *byte == 0x0a);
+    let mut reading = Reading::new(small(), several);
     let mut messages = Vec::new();
-    reader.push(file);
-    let mut number = 0;
-    while let Ok(Some(record)) = reader.next_record() {
-        number += 1;
-        let frame = Frame {
-            number,
-            ts_ns: record.ts_ns,
-            link: record.link,
-            orig_len: record.orig_len,
-            data: record.data,
-        };
-        messages.extend(dissector.feed(frame));
+    reading.push(file);
+    while let Ok(Some(step)) = reading.step() {
+        messages.extend(step.messages);
     }
-    end(&mut dissector, messages)
+    assert!(reading.held() < 9 << 20, "{} bytes are held", reading.held());
+    let (rest, flows) = reading.end();
+    messages.extend(rest);
+    assert_eq!(reading.held(), 0);
+    sound(&messages, &flows);
+    messages
 }
 
 /// Dissects frames of one link type.
@@ -184,13 +180,19 @@ fn end(dissector: &mut Dissector, mut messages: Vec<Message>) -> Vec<Message> {
     messages.extend(dissector.tick(u64::MAX));
     messages.extend(dissector.finish());
     assert_eq!(dissector.held(), 0);
-    for flow in dissector.flows() {
+    sound(&messages, &dissector.flows());
+    messages
+}
+
+/// What readers of messages and conversations rely on.
+fn sound(messages: &[Message], flows: &[Flow]) {
+    for flow in flows {
         assert!(!flow.evidence.is_empty());
         for fact in &flow.evidence {
             assert!(!fact.says.chars().any(char::is_control), "{:?}", fact.says);
         }
     }
-    for message in &messages {
+    for message in messages {
         assert!(
             !message.text.chars().any(|char| char.is_control() && char != '\n'),
             "{:?}",
@@ -203,7 +205,6 @@ fn end(dissector: &mut Dissector, mut messages: Vec<Message>) -> Vec<Message> {
             assert!(leak.places.iter().all(|place| place.start < place.end), "{leak:?}");
         }
     }
-    messages
 }
 
 fn small() -> Limits {

@@ -4,7 +4,7 @@ use std::{fmt, net::SocketAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Leak, tls::Certificate};
+use super::{CapturePoint, Leak, tls::Certificate};
 
 /// The transport a message came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -77,6 +77,17 @@ pub enum WhoKind {
     Node,
 }
 
+impl WhoKind {
+    /// As `kubectl` abbreviates it.
+    pub const fn short(self) -> &'static str {
+        match self {
+            WhoKind::Pod => "pod",
+            WhoKind::Service => "svc",
+            WhoKind::Node => "node",
+        }
+    }
+}
+
 /// The Kubernetes name behind an address at the time of the packet.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Who {
@@ -101,14 +112,9 @@ impl Who {
     /// The names for its address in a capture file: the first, which Wireshark shows, says what it is; the workload's
     /// follows where it is another.
     pub fn file_names(&self) -> Vec<String> {
-        let kind = match self.kind {
-            WhoKind::Pod => "pod",
-            WhoKind::Service => "svc",
-            WhoKind::Node => "node",
-        };
         let mut parts = vec![self.name.as_str()];
         parts.extend(self.namespace.as_deref());
-        parts.push(kind);
+        parts.push(self.kind.short());
         let mut names = vec![parts.join(".")];
         names.extend(self.workload.clone().filter(|workload| *workload != self.name));
         names
@@ -149,12 +155,29 @@ pub struct Peer {
     /// Whose address that was, where the cluster's API knew it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub who: Option<Arc<Who>>,
+    /// What this address had become at another point where the same packets were seen: on the way from client to
+    /// server a Service's address is replaced by that of one of its pods (DNAT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub became: Option<Arc<Peer>>,
 }
 
 impl Peer {
     /// An end whose name is not known.
     pub const fn unnamed(addr: SocketAddr) -> Self {
-        Self { addr, who: None }
+        Self {
+            addr,
+            who: None,
+            became: None,
+        }
+    }
+
+    /// An end that belongs to somebody.
+    pub const fn named(addr: SocketAddr, who: Arc<Who>) -> Self {
+        Self {
+            addr,
+            who: Some(who),
+            became: None,
+        }
     }
 
     /// The name to show: workload, node, or the bare address.
@@ -165,19 +188,50 @@ impl Peer {
         }
     }
 
-    /// Whether this end is the workload, pod, Service or node called `name`.
+    /// The name to show where both are known: the Service that was asked and the pod that answered,
+    /// `payments-api (svc) → payments-api-7c9f-x2 (pod)`; else as [`Self::label`].
+    pub fn names(&self) -> String {
+        let Some(became) = &self.became else {
+            return self.label();
+        };
+        let name = |peer: &Peer| match &peer.who {
+            Some(who) => format!("{} ({})", who.name, who.kind.short()),
+            None => peer.addr.ip().to_string(),
+        };
+        format!("{} → {}", name(self), name(became))
+    }
+
+    /// Whether this end is the workload, pod, Service or node called `name`, or became that on the way.
     pub fn is(&self, name: &str) -> bool {
-        self.who.as_ref().is_some_and(|who| who.is(name))
+        self.who.as_ref().is_some_and(|who| who.is(name)) || self.became.as_ref().is_some_and(|became| became.is(name))
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.who {
-            Some(who) => write!(f, "{}:{}", who.label(), self.addr.port()),
-            None => write!(f, "{}", self.addr),
+            Some(who) => write!(f, "{}:{}", who.label(), self.addr.port())?,
+            None => write!(f, "{}", self.addr)?,
+        }
+        match &self.became {
+            Some(became) => match &became.who {
+                Some(who) => write!(f, " (at {}:{})", who.name, became.addr.port()),
+                None => write!(f, " (at {})", became.addr),
+            },
+            None => Ok(()),
         }
     }
+}
+
+/// Another point at which the same message was seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sighting {
+    /// Where; `None` in a file that does not say.
+    pub point: Option<CapturePoint>,
+    /// When its first byte was seen there, in nanoseconds since the Unix epoch.
+    pub ts_ns: u64,
+    /// The frames that carried it there, as [`Message::frames`].
+    pub frames: Vec<u64>,
 }
 
 /// Which side of its conversation a message is.
@@ -190,18 +244,6 @@ pub enum Role {
     Response,
     /// Neither: an event of the connection, or the opening was not seen.
     Event,
-}
-
-/// Where a packet was seen.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct CapturePoint {
-    /// Namespace of the pod whose network namespace was listened to.
-    pub namespace: String,
-    /// That pod.
-    pub pod: String,
-    /// The interface (`eth0`: on the wire; `lo`: inside the pod, which nobody else can see), where known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interface: Option<String>,
 }
 
 /// The facts of a message that checks and filters ask for.
@@ -339,6 +381,9 @@ pub struct Message {
     /// Where it was captured; `None` in a file that does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub point: Option<CapturePoint>,
+    /// The other points at which it was seen, where several were captured together.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Sighting>,
 }
 
 impl Message {
@@ -347,9 +392,20 @@ impl Message {
         (self.from.is(one) && self.to.is(other)) || (self.from.is(other) && self.to.is(one))
     }
 
-    /// `orders-api → payments-api`.
+    /// `orders-api → payments-api`; with the pod behind a Service where that was seen, see [`Peer::names`].
     pub fn route(&self) -> String {
-        format!("{} → {}", self.from.label(), self.to.label())
+        // What a Service's pod answers came from the pod first.
+        let from = match &self.from.became {
+            Some(pod) => Peer {
+                became: Some(Arc::new(Peer {
+                    became: None,
+                    ..self.from.clone()
+                })),
+                ..Peer::clone(pod)
+            },
+            None => self.from.clone(),
+        };
+        format!("{} → {}", from.names(), self.to.names())
     }
 }
 

@@ -13,15 +13,21 @@ mod dns;
 mod exchange;
 pub mod filter;
 mod flow;
+mod frame;
 mod fuzz;
 mod http;
+mod http2;
 mod jwt;
 mod layers;
 mod leak;
+mod merge;
 mod message;
 pub mod pcapfile;
+mod point;
 mod postgres;
+mod probed;
 mod raw;
+mod reading;
 mod segment;
 mod sink;
 mod stream;
@@ -38,8 +44,9 @@ mod wireshark;
 #[cfg(test)]
 mod wireshark_tests;
 
-pub use conversation::{Fact, Flow, FlowVerdict, Probed};
-pub use dissect::{Dissector, Frame, Limits, LinkType, Stats};
+pub use conversation::{Fact, Flow, FlowVerdict};
+pub use dissect::Dissector;
+pub use frame::{Frame, Limits, LinkType, Stats};
 #[doc(hidden)]
 pub use fuzz::{fuzz_capture, fuzz_datagrams, fuzz_frames, fuzz_secrets, fuzz_talk};
 pub use layers::{
@@ -47,6 +54,10 @@ pub use layers::{
     Vlans, decode, field_names,
 };
 pub use leak::{Leak, LeakKind, Place, UnknownLeakKind};
-pub use message::{CapturePoint, Detail, Message, Peer, Protocol, Role, Transport, Who, WhoKind};
+pub use merge::Merge;
+pub use message::{Detail, Message, Peer, Protocol, Role, Sighting, Transport, Who, WhoKind};
+pub use point::{CapturePoint, PlaceKind, ProxySide};
+pub use probed::Probed;
+pub use reading::{Reading, Step};
 pub use text::escape;
 pub use tls::{Certificate, TlsAlert, TlsEnd, TlsFacts};

@@ -141,6 +141,7 @@ impl Sink<'_> {
             leaks,
             ifindex: self.conversation.ifindex,
             point: None,
+            also: Vec::new(),
         });
         seq
     }

@@ -293,7 +293,96 @@ fn wireshark_hears_the_same_conversations_behind_every_link_layer() {
             ethernet(&[(0x88a8, 7), (0x8100, 5)], 0x0800, packet)
         }),
         wrapped("cooked", LinkType::LINUX_SLL2, &|packet| sll2(0x0800, packet)),
+        wrapped("cooked-1", LinkType::LINUX_SLL, &|packet| {
+            [&b"\0\x04\0\x01\0\x06\x02\0\0\0\0\x0a\0\0\x08\0"[..], packet].concat()
+        }),
     ]);
+}
+
+/// The packet between the same hosts in IPv6; checksums are left as they are.
+fn in_ipv6(packet: &[u8]) -> Vec<u8> {
+    let addr = |at: usize| {
+        let mut addr = [0; 16];
+        addr[..2].copy_from_slice(&[0xfd, 0]);
+        addr[12..].copy_from_slice(&packet[at..at + 4]);
+        addr
+    };
+    ipv6(packet[9], addr(12), addr(16), &packet[20..])
+}
+
+#[test]
+fn wireshark_hears_the_same_conversations_in_ipv6() {
+    let all = every_conversation(|packets| packets);
+    compare(&[
+        Capture::new("ipv6", LinkType::RAW, all.iter().map(|packet| in_ipv6(packet))),
+        Capture::new(
+            "ipv6-cooked",
+            LinkType::LINUX_SLL2,
+            all.iter().map(|packet| sll2(0x86dd, &in_ipv6(packet))),
+        ),
+    ]);
+}
+
+#[test]
+fn wireshark_hears_the_same_conversations_in_fragments() {
+    // Fragments of one packet have its number, and no other packet between the hosts has that.
+    let all = every_conversation(|packets| packets);
+    let numbered = (1_u16..).zip(&all).map(|(number, packet)| {
+        let mut packet = packet.clone();
+        packet[4..6].copy_from_slice(&number.to_be_bytes());
+        packet
+    });
+    let pieces = numbered.flat_map(|packet| {
+        if packet.len() > 20 + 64 {
+            fragments(&packet, 64)
+        } else {
+            vec![packet]
+        }
+    });
+    // We say which fragment brought the end of a message, Wireshark says it of the last one; what is said is the same.
+    let fields: BTreeSet<&str> = FIELDS.iter().copied().collect();
+    alike(&Capture::new("fragments", LinkType::RAW, pieces), &fields);
+}
+
+#[test]
+fn nothing_is_heard_that_was_not_said_where_packets_are_lost_or_cut() {
+    let fields: BTreeSet<&str> = FIELDS.iter().copied().collect();
+    let all = every_conversation(|packets| packets);
+    let lossy = |every: usize| -> Capture {
+        let kept = all.iter().enumerate().filter(|(at, _)| at % every != every - 1);
+        Capture::new("lossy", LinkType::RAW, kept.map(|(_, packet)| packet.clone()))
+    };
+    let cut = |length: usize| -> Capture {
+        let mut capture = Capture::new("cut", LinkType::RAW, all.iter().cloned());
+        capture.frames.iter_mut().for_each(|(frame, _)| frame.truncate(length));
+        capture
+    };
+    // What Wireshark hears of all of it; of what is left, both hear less, and not the same.
+    let whole = Capture::new("whole", LinkType::RAW, all.iter().cloned());
+    let Some(theirs) = tshark(&whole.file(), &fields) else {
+        return;
+    };
+    let mut heard: BTreeMap<&String, BTreeSet<&String>> = BTreeMap::new();
+    for (field, values) in theirs.iter().flatten() {
+        heard.entry(field).or_default().extend(values);
+    }
+    for capture in [lossy(7), lossy(11), lossy(5), cut(300), cut(90)] {
+        let ours = read(&capture);
+        for (field, value) in ours
+            .values()
+            .flatten()
+            .flat_map(|(field, values)| values.iter().map(move |one| (field, one)))
+        {
+            let heard = heard.get(field).is_some_and(|values| values.contains(value));
+            assert!(heard, "{} of {}: {field} {value:?}", capture.name, capture.frames.len());
+        }
+        assert!(
+            ours.len() > 10,
+            "{} of {}: nothing was read",
+            capture.name,
+            capture.frames.len()
+        );
+    }
 }
 
 /// The packets of all conversations, each between hosts of its own.
@@ -335,10 +424,15 @@ fn wireshark_hears_the_same_out_of_order_and_again() {
         .filter(|field| !field.starts_with("dns"))
         .collect();
     let capture = Capture::new("disorder", LinkType::RAW, every_conversation(disorder));
-    let Some(theirs) = tshark(&capture.file(), &fields) else {
+    alike(&capture, &fields);
+}
+
+/// Whether all of it together says the same, wherever it is said.
+fn alike(capture: &Capture, fields: &BTreeSet<&str>) {
+    let Some(theirs) = tshark(&capture.file(), fields) else {
         return;
     };
-    let ours = read(&capture);
+    let ours = read(capture);
     // In which frame a message is whole may differ, where a frame fills a hole or comes again; what is said may not.
     let all = |frames: &mut dyn Iterator<Item = &Values>| -> BTreeMap<String, BTreeSet<String>> {
         let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -7,11 +7,12 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::snapshot::{CaptureView, LeakView, MessageView, TrafficView};
+use super::snapshot::{CaptureView, LeakView, MessageView, PlaceView, TrafficView};
 use crate::{
+    capture::Flows,
     evidence::CaptureEvidence,
     lab::Workload,
-    packet::{CapturePoint, LeakKind, Message},
+    packet::{CapturePoint, Flow, LeakKind, Message},
 };
 
 /// Messages that checks can look at.
@@ -29,7 +30,10 @@ pub struct Captures {
     running: BTreeMap<String, Running>,
     points: Vec<CapturePoint>,
     messages: VecDeque<(u64, String, Arc<Message>)>,
+    flows: Flows,
     last_seq: u64,
+    /// Captures begun so far.
+    begun: u64,
     began_ns: u64,
     /// Counters of captures that have ended.
     packets: u64,
@@ -45,6 +49,8 @@ pub struct Running {
     pub filter: Option<String>,
     /// Ends it.
     pub cancel: CancellationToken,
+    /// Its number: conversations are counted in each capture anew.
+    number: u64,
     packets: u64,
     dropped: u64,
 }
@@ -71,13 +77,11 @@ impl Captures {
         }
         let known = self.points.iter().any(|point| point.pod == pod);
         if !known && self.points.len() < POINTS {
-            self.points.push(CapturePoint {
-                namespace: namespace.to_owned(),
-                pod: pod.to_owned(),
-                interface: None,
-            });
+            self.points.push(CapturePoint::pod(namespace, pod));
         }
+        self.begun += 1;
         let running = Running {
+            number: self.begun,
             pod: pod.to_owned(),
             filter,
             cancel: cancel.clone(),
@@ -104,6 +108,7 @@ impl Captures {
         // Numbers go on, so that a face can tell old messages from new ones.
         *self = Self {
             last_seq: self.last_seq,
+            begun: self.begun,
             ..Self::default()
         };
     }
@@ -138,6 +143,14 @@ impl Captures {
             .push_back((self.last_seq, workload.to_owned(), Arc::new(message)));
     }
 
+    /// A capture judges a conversation; whether otherwise than before.
+    pub fn judged(&mut self, workload: &str, flow: Flow) -> bool {
+        let Some(running) = self.running.get(workload) else {
+            return false;
+        };
+        self.flows.take(running.number, flow)
+    }
+
     /// The number of the last message.
     pub fn last_seq(&self) -> u64 {
         self.last_seq
@@ -168,6 +181,7 @@ impl Captures {
                 .iter()
                 .map(|(_, _, message)| Message::clone(message))
                 .collect(),
+            flows: self.flows.all(),
         }
     }
 
@@ -215,6 +229,7 @@ fn message_view(seq: u64, workload: &str, message: &Message) -> MessageView {
         seq,
         at_ms: message.ts_ns / 1_000_000,
         captured_in: workload.to_owned(),
+        place: message.point.as_ref().map(PlaceView::from),
         from: message.from.label(),
         to: message.to.label(),
         from_address: message.from.addr.to_string(),

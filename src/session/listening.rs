@@ -1,11 +1,9 @@
 //! The captures a student starts: what they see goes into the session as evidence.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -13,6 +11,7 @@ use super::{
     driver::{Session, refuse},
     snapshot::NoticeLevel,
     state::Event,
+    topics::Topic,
     world::Listening,
 };
 use crate::{
@@ -49,7 +48,7 @@ impl Session {
             }
             core.captures.begin(workload, &pod, filter, &self.lab().namespace)
         };
-        self.feed(&Event::Changed);
+        self.changed(Topic::Traffic);
         let pump = Self::pump(self.clone(), workload.to_owned(), epoch, listening, cancel, limit);
         self.spawn(pump);
         Ok(format!("capturing in {pod}"))
@@ -70,11 +69,17 @@ impl Session {
             }
         };
         let mut limit = std::pin::pin!(limit);
-        let mut nudged = Instant::now();
+        let mut nudge = interval(TRAFFIC);
+        nudge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut news = false;
         let why = loop {
             tokio::select! {
                 () = cancel.cancelled() => break None,
                 () = &mut limit => break Some((NoticeLevel::Info, "its time is over".to_owned())),
+                _ = nudge.tick(), if news => {
+                    news = false;
+                    self.changed(Topic::Traffic);
+                }
                 event = listening.events.next() => match event {
                     Some(Ok(TrafficEvent::Ended(EndReason::Lost { detail }))) => {
                         break Some((NoticeLevel::Warning, detail));
@@ -83,10 +88,13 @@ impl Session {
                         break Some((NoticeLevel::Info, "it is complete".to_owned()));
                     }
                     Some(Err(error)) => break Some((NoticeLevel::Warning, error.message)),
-                    Some(Ok(event)) => self.seen(&workload, epoch, event, &mut nudged),
+                    Some(Ok(event)) => news |= self.seen(&workload, epoch, event),
                 },
             }
         };
+        if news {
+            self.changed(Topic::Traffic);
+        }
         let mut core = self.core();
         if core.state.epoch() == epoch {
             core.captures.finish(&workload);
@@ -98,11 +106,13 @@ impl Session {
         self.touch();
     }
 
-    fn seen(self: &Arc<Self>, workload: &str, epoch: u64, event: TrafficEvent, nudged: &mut Instant) {
+    /// Takes in what a capture tells; whether a check may look at it.
+    fn seen(self: &Arc<Self>, workload: &str, epoch: u64, event: TrafficEvent) -> bool {
         let mut core = self.core();
         if core.state.epoch() != epoch {
-            return;
+            return false;
         }
+        let mut news = false;
         match event {
             TrafficEvent::Message(message) => {
                 // What a probe of ztlab says and hears is not the student's find.
@@ -116,18 +126,18 @@ impl Session {
                 for loot in loot {
                     self.feed(&Event::Looted { epoch, loot });
                 }
-                if nudged.elapsed() > TRAFFIC {
-                    *nudged = Instant::now();
-                    self.feed(&Event::Changed);
-                }
+                news = true;
             }
-            TrafficEvent::Counters { packets, dropped } => {
+            // Nothing of it is in a snapshot.
+            TrafficEvent::Flow(flow) => return core.captures.judged(workload, *flow),
+            TrafficEvent::Counters { packets, dropped, .. } => {
                 core.captures.count(workload, packets, dropped);
                 drop(core);
             }
-            TrafficEvent::Started { .. } | TrafficEvent::Ended(_) => drop(core),
+            TrafficEvent::Started { .. } | TrafficEvent::Left { .. } | TrafficEvent::Ended(_) => drop(core),
         }
         self.touch();
+        news
     }
 
     /// Ends the student's capture in a workload, or all.

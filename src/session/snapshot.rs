@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    packet::{CapturePoint, PlaceKind},
     score::{Points, Score, Weight},
     verdict::Finding,
 };
@@ -58,10 +59,19 @@ pub struct SessionView {
     pub progress: Option<ProgressView>,
     /// The cluster's name.
     pub cluster: String,
+    /// The ground, in words.
+    #[serde(default)]
+    pub ground: String,
     /// The namespace the lab's workloads run in.
     pub namespace: String,
     /// The cluster's kubeconfig, for the student's shell; absent until the cluster is there.
     pub kubeconfig: Option<String>,
+    /// The student's work directory, where the shell opens.
+    #[serde(default)]
+    pub work: String,
+    /// How long the student has worked on it, in milliseconds; rests do not count.
+    #[serde(default)]
+    pub spent_ms: u64,
     /// The steps, in the lab's order.
     pub steps: Vec<StepView>,
     /// Points over all steps, out of 100.
@@ -103,6 +113,8 @@ pub enum Phase {
     Ready,
     /// Going back to the start.
     Resetting,
+    /// The student rests: the cluster's node is stopped.
+    Paused,
     /// Being stopped.
     Stopping,
     /// Ended; the cluster may still be there.
@@ -289,6 +301,9 @@ pub struct MessageView {
     pub at_ms: u64,
     /// The workload it was captured in.
     pub captured_in: String,
+    /// Where in it, and who else could see it there; absent where that is not known.
+    #[serde(default)]
+    pub place: Option<PlaceView>,
     /// The sender's name (workload, or address).
     pub from: String,
     /// The receiver's name.
@@ -307,6 +322,34 @@ pub struct MessageView {
     pub packets: Vec<u64>,
     /// What leaks in it.
     pub leaks: Vec<LeakView>,
+}
+
+/// Where a message was captured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceView {
+    /// What kind of place it is.
+    pub kind: PlaceKind,
+    /// Which interface, and what that means: `lo, inside the pod`.
+    pub words: String,
+    /// Whether the pod has a proxy, so that it matters on which side of it this is.
+    pub proxied: bool,
+    /// Who can see what crosses there.
+    pub seen_by: String,
+    /// Who cannot, and might be thought to.
+    pub hidden_from: String,
+}
+
+impl From<&CapturePoint> for PlaceView {
+    fn from(point: &CapturePoint) -> Self {
+        let kind = point.kind();
+        Self {
+            kind,
+            words: point.place(),
+            proxied: point.proxy.is_some(),
+            seen_by: kind.seen_by().to_owned(),
+            hidden_from: kind.hidden_from().to_owned(),
+        }
+    }
 }
 
 /// One secret that a message carries in clear.

@@ -50,6 +50,7 @@ impl Session {
         if self.core().state.step_state(at) == StepState::Passed {
             return Ok(());
         }
+        self.kept().await;
         if plan.solution.is_empty() {
             return Err(refuse(
                 format!("the step `{}` has no solution to run", plan.id),
@@ -95,6 +96,7 @@ impl Session {
                 format!("it has {}, counted from 0", lab.steps[at].wrong.len()),
             ));
         };
+        self.kept().await;
         for action in &plan.actions {
             self.act(at, action, false).await?;
         }

@@ -27,13 +27,16 @@ pub fn session(core: &Core) -> SessionView {
         progress: core.progress.clone(),
         cluster: String::new(),
         namespace: lab.namespace.clone(),
+        ground: String::new(),
         kubeconfig: None,
+        work: String::new(),
+        spent_ms: core.clock.spent(super::now_ms()),
         steps,
         score: state.score(),
         workloads: core.workloads.clone(),
         traffic: core.captures.view(),
         log: core.notices.iter().cloned().collect(),
-        lab_changed: false,
+        lab_changed: core.lab_changed,
     }
 }
 
@@ -54,6 +57,7 @@ pub fn phase_word(phase: &Phase) -> &'static str {
         Phase::Starting => "still starting",
         Phase::Ready => "ready",
         Phase::Resetting => "being reset",
+        Phase::Paused => "paused",
         Phase::Stopping => "stopping",
         Phase::Stopped => "stopped",
         Phase::Failed(_) => "not running",

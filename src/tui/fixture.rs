@@ -5,10 +5,12 @@ use super::{
     theme::Theme,
 };
 use crate::{
+    packet::CapturePoint,
     score::{Points, Score, Weight},
     session::snapshot::{
         CaptureView, CheckState, CheckView, ChoiceView, HintView, LabSummary, LabView, LeakView, MessageView, Notice,
-        NoticeLevel, Phase, QuestionView, SessionView, Snapshot, StepState, StepView, TrafficView, WorkloadView,
+        NoticeLevel, Phase, PlaceView, QuestionView, SessionView, Snapshot, StepState, StepView, TrafficView,
+        WorkloadView,
     },
 };
 
@@ -133,6 +135,9 @@ pub fn messages() -> Vec<MessageView> {
         seq: 7,
         at_ms: NOON + 1_250,
         captured_in: "payments-api".to_owned(),
+        place: Some(PlaceView::from(
+            &CapturePoint::pod("shop", "payments-api-5d8f9c7b6d-x2x7k").on("eth0"),
+        )),
         from: "orders-api".to_owned(),
         to: "payments-api".to_owned(),
         from_address: "10.244.0.3:40112".to_owned(),
@@ -183,8 +188,11 @@ pub fn session() -> SessionView {
         phase: Phase::Ready,
         progress: None,
         cluster: "wiretap".to_owned(),
+        ground: "the embedded ground".to_owned(),
         namespace: "shop".to_owned(),
         kubeconfig: Some("/home/student/.local/state/ztlab/clusters/wiretap/kubeconfig".to_owned()),
+        work: "/home/student/.local/state/ztlab/sessions/wiretap/work".to_owned(),
+        spent_ms: 0,
         steps: steps(),
         score: Score {
             earned: Points(0),

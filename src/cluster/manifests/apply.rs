@@ -11,14 +11,14 @@ use kube::{
 use crate::cluster::{ClusterError, ClusterHandle, Progress, ProgressEvent};
 
 /// Who applies, in `managedFields`.
-const FIELD_MANAGER: &str = "ztlab";
+pub(super) const FIELD_MANAGER: &str = "ztlab";
 /// Where `kubectl apply` keeps what it applied last.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Requests under way at once.
 const AT_ONCE: usize = 16;
 
 /// The kinds a cluster serves.
-pub(super) struct Kinds(Discovery);
+pub(in crate::cluster) struct Kinds(Discovery);
 
 impl Kinds {
     pub(super) async fn of(client: &Client) -> Result<Self, ClusterError> {
@@ -33,7 +33,10 @@ impl Kinds {
         }
     }
 
-    pub(super) fn resolve(&self, object: &DynamicObject) -> Result<(ApiResource, ApiCapabilities), ClusterError> {
+    pub(in crate::cluster) fn resolve(
+        &self,
+        object: &DynamicObject,
+    ) -> Result<(ApiResource, ApiCapabilities), ClusterError> {
         self.0.resolve_object(object).ok_or_else(|| ClusterError::Manifest {
             file: name_of(object),
             reason: "the cluster does not know this kind; is its CustomResourceDefinition missing?".to_owned(),

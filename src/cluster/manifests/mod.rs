@@ -2,8 +2,10 @@
 
 mod apply;
 pub mod certificates;
+mod owned;
 mod ready;
 mod reset;
+mod transform;
 
 use std::{fs, path::Path};
 
@@ -12,8 +14,15 @@ use kube::core::DynamicObject;
 use super::ClusterError;
 
 pub use apply::apply;
-pub use ready::{Readiness, wait_ready};
-pub use reset::reset;
+pub use owned::{claim, remove};
+pub use ready::{Readiness, never_pulled, wait_ready, wait_ready_for};
+pub use reset::{namespaces, reset};
+pub use transform::{IMAGES, LAB_LABEL, OWNER_LABEL, Transform, images};
+
+/// The kinds a cluster serves.
+pub(super) async fn kinds(client: &kube::Client) -> Result<apply::Kinds, ClusterError> {
+    apply::Kinds::of(client).await
+}
 
 /// The largest manifest file that is read.
 const MAX_FILE: u64 = 1 << 20;

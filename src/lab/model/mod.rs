@@ -143,6 +143,22 @@ impl Lab {
         self.steps.iter().enumerate().find(|(_, step)| step.id.as_str() == id)
     }
 
+    /// The places of a step and of every step that needs it, at whatever remove.
+    pub fn needing(&self, step: usize) -> std::collections::BTreeSet<usize> {
+        let mut found = std::collections::BTreeSet::from([step]);
+        loop {
+            let more = self.steps.iter().enumerate();
+            let more: Vec<usize> = more
+                .filter(|(at, step)| !found.contains(at) && step.needs.iter().any(|need| found.contains(need)))
+                .map(|(at, _)| at)
+                .collect();
+            if more.is_empty() {
+                return found;
+            }
+            found.extend(more);
+        }
+    }
+
     /// Points of the whole lab.
     pub fn points(&self) -> Points {
         self.steps.iter().map(|step| step.points).sum()

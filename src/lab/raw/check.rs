@@ -1,6 +1,6 @@
 //! Checks as they are written: one optional field for each kind, of which exactly one is given.
 
-use schemars::JsonSchema;
+use schemars_derive::JsonSchema;
 use serde::Deserialize;
 
 use super::{RawQuestion, Spanned, Text, names};

@@ -12,7 +12,7 @@ mod shape;
 mod spanned;
 mod tree;
 
-use schemars::JsonSchema;
+use schemars_derive::JsonSchema;
 use serde::Deserialize;
 
 pub use self::{
@@ -149,8 +149,8 @@ pub struct RawStep {
     pub needs: Vec<Text>,
     /// Where the attacker of this step stands, and what they must control already.
     pub vantage: Option<Text>,
-    /// What to do; Markdown. A fenced block marked `run` holds commands that a key puts at the student's prompt; the
-    /// student presses Enter.
+    /// What to do; Markdown. A fenced block marked `run` holds commands for the student's shell. Nothing runs them but the
+    /// student.
     pub instructions: Text,
     /// What is looked at to tell whether the step is passed.
     pub checks: Spanned<Vec<Spanned<RawCheck>>>,

@@ -1,6 +1,6 @@
 //! Questions as they are written.
 
-use schemars::JsonSchema;
+use schemars_derive::JsonSchema;
 use serde::Deserialize;
 
 use super::{Spanned, Text, names};

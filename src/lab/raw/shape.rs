@@ -273,11 +273,13 @@ fn takes(schema: &Value, value: &Tree) -> bool {
     let one = |kind: &str| match value {
         Tree::Null => kind == "null",
         // A number that stands where a text is wanted is the text that was written.
-        Tree::Scalar(scalar) => match (kind, scalar.kind) {
-            ("string", _) | ("boolean", Kind::Bool(_)) | ("integer", Kind::Whole(_)) => true,
-            ("number", Kind::Whole(_) | Kind::Number(_)) => true,
-            _ => false,
-        },
+        Tree::Scalar(scalar) => matches!(
+            (kind, scalar.kind),
+            ("string", _)
+                | ("boolean", Kind::Bool(_))
+                | ("integer", Kind::Whole(_))
+                | ("number", Kind::Whole(_) | Kind::Number(_))
+        ),
         Tree::List(_) => kind == "array",
         Tree::Map(_) => kind == "object",
     };
@@ -312,4 +314,124 @@ fn said(schema: &Value) -> Option<String> {
     let text = schema["description"].as_str()?;
     let end = text.find(". ").or_else(|| text.find(".\n")).unwrap_or(text.len());
     Some(one_line(text[..end].trim_end_matches('.')).replace('`', ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::{raw::tree, schema};
+
+    const LABS: &[&str] = &[
+        include_str!("../../../labs/wiretap/lab.yaml"),
+        include_str!("../../../fuzz/corpus/lab/answers.yaml"),
+        include_str!("../../../fuzz/corpus/lab/new.yaml"),
+    ];
+
+    fn fitted(text: &str, root: &mut Node) -> Vec<Problem> {
+        fit(text, schema::value(), root)
+    }
+
+    #[test]
+    fn real_labs_fit_and_are_left_as_they_are() {
+        for text in LABS {
+            let mut root = tree::read(text).unwrap();
+            let before = root.clone();
+            assert_eq!(fitted(text, &mut root), []);
+            let fields = |node: &Node| format!("{node:?}").len();
+            assert_eq!(fields(&root), fields(&before));
+        }
+    }
+
+    /// Every place of a tree, as a path of steps into it.
+    fn places(node: &Node) -> Vec<Vec<usize>> {
+        let parts: Vec<&Node> = match &node.value {
+            Tree::List(items) => items.iter().collect(),
+            Tree::Map(fields) => fields.iter().map(|(_, value)| value).collect(),
+            _ => Vec::new(),
+        };
+        let inside = parts.into_iter().enumerate().flat_map(|(at, part)| {
+            let deeper = places(part).into_iter();
+            deeper.map(move |path| [vec![at], path].concat())
+        });
+        std::iter::once(Vec::new()).chain(inside).collect()
+    }
+
+    fn at<'n>(node: &'n mut Node, path: &[usize]) -> &'n mut Node {
+        let Some((first, rest)) = path.split_first() else {
+            return node;
+        };
+        match &mut node.value {
+            Tree::List(items) => at(&mut items[*first], rest),
+            Tree::Map(fields) => at(&mut fields[*first].1, rest),
+            _ => panic!("no part of a scalar"),
+        }
+    }
+
+    #[test]
+    fn an_unknown_field_is_found_wherever_it_stands() {
+        for text in LABS {
+            let root = tree::read(text).unwrap();
+            let mut tried = 0;
+            for path in places(&root) {
+                let mut root = root.clone();
+                let node = at(&mut root, &path);
+                let place = node.at;
+                let Tree::Map(fields) = &mut node.value else { continue };
+                let value = Node {
+                    value: Tree::Null,
+                    at: place,
+                };
+                fields.push((Text::new("quetzalcoatl".to_owned(), place), value));
+                let problems = fitted(text, &mut root);
+                let found: Vec<_> = problems.iter().map(|problem| (problem.rule, problem.line)).collect();
+                assert_eq!(found, [("unknown-field", place.line)], "{path:?}");
+                tried += 1;
+            }
+            assert!(tried > 20, "{tried} places");
+        }
+    }
+
+    #[test]
+    fn a_value_of_another_type_is_found_wherever_it_stands() {
+        for text in LABS {
+            let root = tree::read(text).unwrap();
+            for path in places(&root) {
+                let mut root = root.clone();
+                let node = at(&mut root, &path);
+                let place = node.at;
+                node.value = match node.value {
+                    Tree::List(_) | Tree::Null => Tree::Map(Vec::new()),
+                    Tree::Map(_) | Tree::Scalar(_) => Tree::List(Vec::new()),
+                };
+                let problems = fitted(text, &mut root);
+                let found: Vec<_> = problems.iter().map(|problem| (problem.rule, problem.line)).collect();
+                assert_eq!(found, [("wrong-type", place.line)], "{path:?}");
+                // And what is mended fits.
+                assert_eq!(fitted(text, &mut root), [], "{path:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_needed_is_missed() {
+        for text in LABS {
+            let root = tree::read(text).unwrap();
+            for path in places(&root) {
+                let Some((last, before)) = path.split_last() else {
+                    continue;
+                };
+                let mut root = root.clone();
+                let node = at(&mut root, before);
+                let Tree::Map(fields) = &mut node.value else { continue };
+                let (name, _) = fields.remove(*last);
+                let problems = fitted(text, &mut root);
+                // Some may be left out; of the others one is said to be missing, by its name.
+                assert!(problems.len() <= 1, "{path:?}: {problems:?}");
+                for problem in problems {
+                    assert!(problem.message.contains(&format!("`{}`", name.value)), "{problem:?}");
+                }
+                assert_eq!(fitted(text, &mut root), [], "{path:?}");
+            }
+        }
+    }
 }

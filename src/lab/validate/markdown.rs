@@ -1,4 +1,4 @@
-//! The Markdown of a lab: commands that a key puts at the student's prompt, and links.
+//! The Markdown of a lab: commands for the student's shell, and links.
 
 use std::{collections::BTreeSet, ops::Range};
 

@@ -6,14 +6,14 @@ mod tests;
 pub mod write;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::Range,
 };
 
 pub use write::{pcap_header, pcap_record};
 
-use super::LinkType;
+use super::{CapturePoint, Frame, LinkType};
 
 /// A packet of a capture file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,19 @@ pub struct Record<'a> {
     pub comment: Option<&'a str>,
     /// Name of the interface it was seen on (pcapng's `if_name`).
     pub interface: Option<&'a str>,
+}
+
+impl<'a> Record<'a> {
+    /// The packet as a dissector takes it, with its number in the capture, from 1.
+    pub const fn frame(&self, number: u64) -> Frame<'a> {
+        Frame {
+            number,
+            ts_ns: self.ts_ns,
+            link: self.link,
+            orig_len: self.orig_len,
+            data: self.data,
+        }
+    }
 }
 
 /// Why bytes are no capture file.
@@ -140,6 +153,17 @@ impl PcapReader {
     /// Names of addresses that the file has told so far (pcapng's Name Resolution Blocks).
     pub fn names(&self) -> &BTreeMap<IpAddr, Vec<String>> {
         &self.names
+    }
+
+    /// Pods at which the file's packets were seen, as far as it has told: a file that ztlab wrote names them.
+    pub fn pods(&self) -> BTreeSet<(String, String)> {
+        let interfaces = match &self.format {
+            Format::PcapNg { interfaces, .. } => interfaces.as_slice(),
+            _ => &[],
+        };
+        let names = interfaces.iter().filter_map(|one| one.name.as_deref());
+        let points = names.filter_map(CapturePoint::from_file_name);
+        points.map(|point| (point.namespace, point.pod)).collect()
     }
 
     /// How frames begin, once the file's header was read (in pcapng: those of the first interface).

@@ -8,14 +8,23 @@ use super::{write::*, *};
 use crate::packet::{testing::*, wireshark::tshark};
 
 fn written(packets: &[(Vec<u8>, Vec<String>)], names: &[(IpAddr, &[String])]) -> Vec<u8> {
-    let mut file = pcapng_header(LinkType::RAW, 262_144, "eth0", "pod shop/payments-api, on the wire");
-    let mut ts = 1_700_000_000_123_456_789;
+    let mut file = pcapng_header();
+    let place = "pod shop/payments-api, on the wire";
+    pcapng_interface(LinkType::RAW, 262_144, "eth0", place, &mut file);
+    let mut ts_ns = 1_700_000_000_123_456_789;
     for (data, comments) in packets {
-        pcapng_packet(ts, data.len() as u32 + 7, data, comments, &mut file);
-        ts += 1_000_000;
+        let frame = Frame {
+            number: 1,
+            ts_ns,
+            link: LinkType::RAW,
+            orig_len: data.len() as u32 + 7,
+            data,
+        };
+        pcapng_packet(0, &frame, comments, &mut file);
+        ts_ns += 1_000_000;
     }
     pcapng_names(names.iter().copied(), &mut file);
-    pcapng_counters(ts, packets.len() as u64, 3, &mut file);
+    pcapng_counters(0, ts_ns, packets.len() as u64, 3, &mut file);
     file
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::packet::LinkType;
+use crate::packet::{Frame, LinkType};
 
 /// The header of a classic pcap file with nanosecond times, little-endian.
 pub fn pcap_header(link: LinkType, snaplen: u32) -> Vec<u8> {
@@ -58,8 +58,8 @@ fn text(code: u16, value: &str, out: &mut Vec<u8>) {
 
 const END: [u8; 4] = [0; 4];
 
-/// The beginning of a pcapng file with nanosecond times and one interface: its name, and where it was listened to.
-pub fn pcapng_header(link: LinkType, snaplen: u32, interface: &str, place: &str) -> Vec<u8> {
+/// The beginning of a pcapng file.
+pub fn pcapng_header() -> Vec<u8> {
     let mut out = Vec::new();
     let mut section = 0x1a2b_3c4d_u32.to_le_bytes().to_vec();
     section.extend_from_slice(&[1, 0, 0, 0]);
@@ -67,25 +67,29 @@ pub fn pcapng_header(link: LinkType, snaplen: u32, interface: &str, place: &str)
     text(4, concat!("ztlab ", env!("CARGO_PKG_VERSION")), &mut section);
     section.extend_from_slice(&END);
     block(0x0a0d_0d0a, &section, &mut out);
-    let mut description = (link.0 as u16).to_le_bytes().to_vec();
-    description.extend_from_slice(&[0, 0]);
-    description.extend_from_slice(&snaplen.to_le_bytes());
-    text(2, interface, &mut description);
-    text(3, place, &mut description);
-    option(9, &[9], &mut description);
-    description.extend_from_slice(&END);
-    block(1, &description, &mut out);
     out
 }
 
-/// Appends a packet to a file that [`pcapng_header`] began, with comments that Wireshark shows beside it.
-pub fn pcapng_packet(ts_ns: u64, orig_len: u32, data: &[u8], comments: &[String], out: &mut Vec<u8>) {
-    let mut body = vec![0; 4];
-    body.extend_from_slice(&((ts_ns >> 32) as u32).to_le_bytes());
-    body.extend_from_slice(&(ts_ns as u32).to_le_bytes());
-    body.extend_from_slice(&(data.len() as u32).to_le_bytes());
-    body.extend_from_slice(&orig_len.to_le_bytes());
-    body.extend_from_slice(data);
+/// Appends an interface with nanosecond times: its name, and what that means. They are counted from 0 in this order.
+pub fn pcapng_interface(link: LinkType, snaplen: u32, name: &str, place: &str, out: &mut Vec<u8>) {
+    let mut description = (link.0 as u16).to_le_bytes().to_vec();
+    description.extend_from_slice(&[0, 0]);
+    description.extend_from_slice(&snaplen.to_le_bytes());
+    text(2, name, &mut description);
+    text(3, place, &mut description);
+    option(9, &[9], &mut description);
+    description.extend_from_slice(&END);
+    block(1, &description, out);
+}
+
+/// Appends a packet of an interface, with comments that Wireshark shows beside it.
+pub fn pcapng_packet(interface: u32, packet: &Frame<'_>, comments: &[String], out: &mut Vec<u8>) {
+    let mut body = interface.to_le_bytes().to_vec();
+    body.extend_from_slice(&((packet.ts_ns >> 32) as u32).to_le_bytes());
+    body.extend_from_slice(&(packet.ts_ns as u32).to_le_bytes());
+    body.extend_from_slice(&(packet.data.len() as u32).to_le_bytes());
+    body.extend_from_slice(&packet.orig_len.to_le_bytes());
+    body.extend_from_slice(packet.data);
     body.resize(body.len().next_multiple_of(4), 0);
     if !comments.is_empty() {
         for comment in comments {
@@ -114,9 +118,9 @@ pub fn pcapng_names<'a>(names: impl IntoIterator<Item = (IpAddr, &'a [String])>,
     block(4, &body, out);
 }
 
-/// Appends how many packets were seen and how many of them the kernel dropped (Interface Statistics Block).
-pub fn pcapng_counters(ts_ns: u64, seen: u64, dropped: u64, out: &mut Vec<u8>) {
-    let mut body = vec![0; 4];
+/// Appends how many packets were seen at an interface and how many of them the kernel dropped (Interface Statistics Block).
+pub fn pcapng_counters(interface: u32, ts_ns: u64, seen: u64, dropped: u64, out: &mut Vec<u8>) {
+    let mut body = interface.to_le_bytes().to_vec();
     body.extend_from_slice(&((ts_ns >> 32) as u32).to_le_bytes());
     body.extend_from_slice(&(ts_ns as u32).to_le_bytes());
     option(4, &seen.to_le_bytes(), &mut body);

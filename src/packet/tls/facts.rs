@@ -74,6 +74,9 @@ pub struct TlsFacts {
     pub retried: bool,
     /// An earlier session was taken up again without certificates (up to TLS 1.2).
     pub resumed: bool,
+    /// A part of the handshake that is in clear was not captured: what was not seen may have been said.
+    #[serde(default)]
+    pub handshake_missing: bool,
     /// The server's chain, its own certificate first; empty where it is encrypted (TLS 1.3).
     pub server_certificates: Vec<Certificate>,
     /// The server asked for a client certificate; TLS 1.3 encrypts that.

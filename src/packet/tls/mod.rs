@@ -7,6 +7,7 @@ mod certificate;
 mod facts;
 mod handshake;
 mod names;
+mod resync;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -63,8 +64,12 @@ struct Half {
     handshake: Buffer,
     /// From here on, handshake records and alerts are encrypted.
     encrypted: bool,
-    /// The records' boundaries are not known any more.
+    /// A part of the handshake was not captured: what follows of it cannot be read.
+    blind: bool,
+    /// The records' boundaries are not known.
     lost: bool,
+    /// Bytes that still belong to a record of which a part was not captured.
+    skip: usize,
 }
 
 /// A connection that speaks TLS.
@@ -104,11 +109,10 @@ impl Tls {
             self.flush(direction ^ 1, sink);
         }
         loop {
-            let data = buffer.data();
-            if self.halves[direction].lost {
-                buffer.take_all(0, &mut self.halves[direction].turn.bytes);
+            if !self.found(direction, buffer, false, sink) {
                 return;
             }
+            let data = buffer.data();
             match begins(data) {
                 None => return,
                 Some(false) => {
@@ -153,14 +157,14 @@ impl Tls {
                     self.facts.encrypted[end] = true;
                     // Without certificates before it, the server takes up an earlier session (RFC 5246 §7.3).
                     let server = end == TlsEnd::Server as usize;
-                    self.facts.resumed |=
-                        server && self.facts.version.is_some() && self.facts.server_certificates.is_empty();
+                    let seen = self.facts.version.is_some() && !self.facts.handshake_missing;
+                    self.facts.resumed |= server && seen && self.facts.server_certificates.is_empty();
                 }
                 self.flush(direction, sink);
                 let half = &mut self.halves[direction];
                 half.turn.bytes.span.merge(&record.span);
             }
-            HANDSHAKE if !half.encrypted => {
+            HANDSHAKE if !half.encrypted && !half.blind => {
                 for (mark, bytes) in record.parts(5..record.bytes.len()) {
                     half.handshake.push(bytes, mark);
                 }
@@ -306,6 +310,8 @@ impl Tls {
     pub(super) fn flush(&mut self, direction: Direction, sink: &mut Sink<'_>) {
         let Turn { kind, bytes, records } = std::mem::take(&mut self.halves[direction].turn);
         if bytes.total == 0 {
+            // What is missing is missing before whatever comes next.
+            self.halves[direction].turn.bytes.missing = bytes.missing;
             return;
         }
         let total = bytes.total;
@@ -345,14 +351,6 @@ impl Tls {
             }
             _ => text,
         }
-    }
-
-    pub(super) fn gap(&mut self, direction: Direction, count: u64, buffer: &mut Buffer) {
-        let half = &mut self.halves[direction];
-        half.turn.bytes.missing += count;
-        let waiting = buffer.len();
-        buffer.take(waiting, 0, &mut half.turn.bytes);
-        half.lost = true;
     }
 
     fn say(

@@ -12,7 +12,7 @@ use crate::{
     text,
     tui::{
         model::Model,
-        wrap::{Run, chop},
+        wrap::{Run, chop, wrap},
     },
 };
 
@@ -45,12 +45,24 @@ fn lines(message: &MessageView, width: usize, model: &Model) -> Vec<Line<'static
         fact("time", format!("{} UTC", clock(message.at_ms, true))),
         fact("from", format!("{} ({})", message.from, message.from_address)),
         fact("to", format!("{} ({})", message.to, message.to_address)),
-        fact("captured in", message.captured_in.clone()),
+        fact(
+            "captured in",
+            match &message.place {
+                Some(place) => format!("{}: {}", message.captured_in, place.words),
+                None => message.captured_in.clone(),
+            },
+        ),
         fact(
             "protocol",
             format!("{}, packets {}", message.protocol, packets.join(" ")),
         ),
     ];
+    if let Some(place) = &message.place {
+        for (label, who) in [("seen by", &place.seen_by), ("hidden from", &place.hidden_from)] {
+            let runs = [(text::one_line(who), theme.text())];
+            lines.extend(wrap(&runs, width, &format!("{label:<12}"), "            "));
+        }
+    }
     for leak in &message.leaks {
         lines.push(leak_line(leak, "", theme));
     }

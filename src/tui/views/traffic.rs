@@ -17,6 +17,7 @@ use ratatui::{
 
 use super::{clock, cut_line, pane};
 use crate::{
+    packet::PlaceKind,
     session::snapshot::{LeakView, MessageView, TrafficView},
     text,
     tui::{
@@ -136,19 +137,27 @@ fn message_lines(message: &MessageView, chosen: bool, width: usize, model: &Mode
         Span::styled(format!("{time} "), theme.quiet()),
         Span::styled(route, route_style),
     ];
+    let inside = match &message.place {
+        Some(place) if place.kind != PlaceKind::OnTheWire || place.proxied => {
+            format!("  [{}]", text::one_line(&place.words))
+        }
+        _ => String::new(),
+    };
     let one_line = width >= ONE_LINE;
     let indent = " ".repeat(if one_line { 11 } else { 4 });
     let mut lines = Vec::new();
     if one_line {
         let mut spans = head;
         spans.push(Span::raw(format!("  {} {summary}", message.protocol)));
+        spans.push(Span::styled(inside, theme.quiet()));
         lines.push(cut_line(Line::from(spans), width));
     } else {
         lines.push(cut_line(Line::from(head), width));
-        lines.push(cut_line(
-            Line::from(format!("{indent}{} {summary}", message.protocol)),
-            width,
-        ));
+        let spans = vec![
+            Span::raw(format!("{indent}{} {summary}", message.protocol)),
+            Span::styled(inside, theme.quiet()),
+        ];
+        lines.push(cut_line(Line::from(spans), width));
     }
     for leak in &message.leaks {
         lines.push(cut_line(leak_line(leak, &indent, theme), width));

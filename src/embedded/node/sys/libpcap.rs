@@ -28,7 +28,9 @@ fn library() -> usize {
         let mut found = NAMES
             .iter()
             .map(|name| unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) });
-        found.find(|handle| !handle.is_null()).unwrap_or(ptr::null_mut()) as usize
+        found
+            .find(|handle| !handle.is_null())
+            .map_or(0, <*mut c_void>::expose_provenance)
     })
 }
 
@@ -37,7 +39,7 @@ fn find(name: &CStr) -> usize {
     match library() {
         0 => 0,
         // SAFETY: the handle is one that dlopen gave and nobody closes.
-        handle => unsafe { libc::dlsym(handle as *mut c_void, name.as_ptr()) as usize },
+        handle => unsafe { libc::dlsym(ptr::with_exposed_provenance_mut(handle), name.as_ptr()).expose_provenance() },
     }
 }
 
@@ -54,7 +56,9 @@ macro_rules! forward {
             }
             // SAFETY: the library's function of this name has this type, and the caller keeps its contract.
             unsafe {
-                let function = std::mem::transmute::<usize, unsafe extern "C" fn($($kind),*) -> $answer>(found);
+                // Through a pointer, not from the number itself: what `dlsym` gave was a pointer, and stays one.
+                let found = ptr::with_exposed_provenance::<c_void>(found);
+                let function = std::mem::transmute::<*const c_void, unsafe extern "C" fn($($kind),*) -> $answer>(found);
                 function($($argument),*)
             }
         }
