@@ -114,9 +114,16 @@ fn topologies_are_printed_as_they_are_applied() {
         assert!(listed.contains(layer), "{listed}");
     }
     let plain = stdout(&home.run(&["manifests", "mtls"]));
-    assert!(plain.contains("kind: Deployment") && !plain.contains("PRIVATE KEY"), "{plain}");
+    assert!(
+        plain.contains("kind: Deployment") && !plain.contains("PRIVATE KEY"),
+        "{plain}"
+    );
     let made = stdout(&home.run(&["manifests", "mtls", "--certificates"]));
-    assert_eq!(made.matches("BEGIN PRIVATE KEY").count(), 4, "one for each service and none of the authority");
+    assert_eq!(
+        made.matches("BEGIN PRIVATE KEY").count(),
+        4,
+        "one for each service and none of the authority"
+    );
     let (secrets, rest) = made.split_once("# manifests/mtls/").unwrap();
     assert!(secrets.contains("\"shop-ca\"") && rest.contains("kind: Deployment"));
     for (args, says) in [
