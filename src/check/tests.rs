@@ -177,6 +177,7 @@ fn answer(given: Option<&str>, loot: Vec<Loot>) -> Evidence {
     Evidence::Answer {
         given: given.map(str::to_owned),
         loot: loot.into(),
+        posture: None,
     }
 }
 

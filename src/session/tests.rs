@@ -275,6 +275,7 @@ impl World for Scripted {
         if let CheckKind::Question(_) = &check.kind {
             return Evidence::Answer {
                 given,
+                posture: None,
                 loot: if self.passes_questions.load(Ordering::SeqCst) {
                     vec![loot("4111111111111111".to_owned())].into()
                 } else {
