@@ -169,8 +169,9 @@ impl ProbeOutcome {
     /// By itself a session that breaks tells little; beside one that did not (with a certificate) it tells why.
     pub const fn let_in(&self) -> Option<bool> {
         match self {
-            Self::Answered { .. } => Some(true),
+            Self::Answered { .. } | Self::TlsOpen => Some(true),
             Self::TlsFailed { .. }
+            | Self::TlsRefused { .. }
             | Self::Reset {
                 phase: Phase::Handshake | Phase::Send | Phase::Receive,
             } => Some(false),
@@ -285,6 +286,29 @@ pub struct CaptureEvidence {
     /// The conversations, judged.
     #[serde(default)]
     pub flows: Vec<Flow>,
+    /// The captures, in the order they began.
+    #[serde(default)]
+    pub runs: Vec<CaptureRun>,
+}
+
+/// One capture: where, from when until when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureRun {
+    /// The pod it listened in.
+    pub pod: String,
+    /// When it began, in nanoseconds since the Unix epoch.
+    pub from_ns: u64,
+    /// When it ended; `None` while it goes on.
+    pub until_ns: Option<u64>,
+}
+
+impl CaptureRun {
+    /// Whether something that was seen at a place and a time was seen by this capture.
+    pub fn saw(&self, point: Option<&CapturePoint>, ts_ns: u64) -> bool {
+        point.is_none_or(|point| point.pod == self.pod)
+            && ts_ns >= self.from_ns
+            && self.until_ns.is_none_or(|until| ts_ns <= until)
+    }
 }
 
 /// What the conversations of a client with a server come to, taken together.
@@ -332,6 +356,24 @@ impl CaptureEvidence {
             .filter(move |flow| flow.client.is(client) && flow.server.is(server))
     }
 
+    /// The same evidence with the conversations of the newest capture that saw these two talk, and no others.
+    #[must_use]
+    pub fn newest_flows(&self, one: &str, other: &str) -> Self {
+        let of = |run: &CaptureRun| -> Vec<Flow> {
+            let seen = self.flows_between(one, other);
+            seen.filter(|flow| run.saw(flow.point.as_ref(), flow.last_ns))
+                .cloned()
+                .collect()
+        };
+        let newest = self.runs.iter().rev().map(of).find(|flows| !flows.is_empty());
+        Self {
+            points: self.points.clone(),
+            flows: newest.unwrap_or_else(|| self.flows_between(one, other).cloned().collect()),
+            dropped: self.dropped,
+            ..Self::default()
+        }
+    }
+
     /// How the conversations of a client with a server are judged, taken together and with what probes found; `None`
     /// where none was seen.
     ///
@@ -373,6 +415,20 @@ impl CaptureEvidence {
             flows: judged.len(),
             evidence: lines.take(LINES).collect(),
         })
+    }
+
+    /// The messages between two workloads in the newest capture that saw any: an absence is looked for there, since what
+    /// was so before something was changed stays in older ones.
+    pub fn newest_between<'a>(&'a self, one: &'a str, other: &'a str) -> Vec<&'a Message> {
+        let all: Vec<&'a Message> = self.between(one, other).collect();
+        let of = |run: &CaptureRun| -> Vec<&'a Message> {
+            let seen = all
+                .iter()
+                .filter(|message| run.saw(message.point.as_ref(), message.ts_ns));
+            seen.copied().collect()
+        };
+        let newest = self.runs.iter().rev().map(of).find(|seen| !seen.is_empty());
+        newest.unwrap_or(all)
     }
 
     /// Every leak of a kind, with the message that holds it.

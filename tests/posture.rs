@@ -90,6 +90,7 @@ fn the_shop_gets_the_level_it_has() {
         flat(lab);
         faces(lab);
         segmented(lab);
+        mutual(lab);
         a_label_is_no_identity(lab);
         a_dead_callee_proves_nothing(lab);
     });
@@ -246,6 +247,65 @@ fn segmented(lab: &Lab) {
         (second["holds"].as_str(), second["against"].as_u64()),
         (Some("no"), Some(3))
     );
+}
+
+/// Mutual TLS on every declared call, with certificates made for this test; the policies stay.
+fn mutual(lab: &Lab) {
+    let manifests = lab.ztlab(&["manifests", "mtls", "--certificates"]);
+    assert!(manifests.status.success(), "{}", text(&manifests.stderr));
+    lab.apply_text(&text(&manifests.stdout));
+    ready(lab);
+    lab.until("pods of before are still there", || {
+        let pods = lab.get(&["pods", "-n", "shop"]);
+        pods["items"].as_array().unwrap().len() == 5
+    });
+    lab.until("orders-api does not reach payments-api over TLS", || {
+        let log = lab.kubectl(&["logs", "-n", "shop", "deploy/payments-api", "--since=2s"]);
+        log.contains("certificate of CN=orders-api") && log.contains("/charge")
+    });
+    let measured = measure(lab, &[]);
+    assert_eq!(level(&measured), 2, "{measured:#}");
+    for (from, to, port) in [
+        ("frontend", "orders-api", 443),
+        ("orders-api", "payments-api", 443),
+        ("payments-api", "ledger", 5432),
+    ] {
+        assert_eq!(
+            answers(&measured, from, to, port),
+            pair("allowed", "no"),
+            "{measured:#}"
+        );
+        let cell = cell(&measured, from, to, port);
+        assert_eq!(cell["client_authenticated"]["answer"], "yes", "{cell:#}");
+        assert_eq!(cell["server_authenticated"]["answer"], "yes", "{cell:#}");
+        let shown = &cell["credentials"]["server"];
+        assert_eq!(shown["kind"], "x509", "{cell:#}");
+        assert!(shown["not_after"].as_i64() > shown["not_before"].as_i64(), "{cell:#}");
+        // The application's own conversation was seen to be encrypted, and a probe without a certificate was refused.
+        let kinds: Vec<_> = cell["client_authenticated"]["evidence"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|one| one["kind"].as_str())
+            .collect();
+        assert!(kinds.contains(&"probe") && kinds.contains(&"packet"), "{cell:#}");
+    }
+    // The port for the kubelet is shown for what it is, and refused to other pods.
+    let health = cell(&measured, "mallory", "orders-api", 8081);
+    assert_eq!(health["purpose"], "health", "{health:#}");
+    assert!(
+        ["refused", "timed-out"].contains(&health["reach"].as_str().unwrap()),
+        "{health:#}"
+    );
+    let third = &measured["level"]["rules"][2];
+    assert_eq!(
+        third["holds"], "no",
+        "certificates made by hand are no SVIDs: {third:#}"
+    );
+    // Back to the layer below, with its Services.
+    lab.apply_text(&topology("flat"));
+    ready(lab);
+    in_force(lab);
 }
 
 /// mallory's pod wears the label of orders-api and walks through the policy; it is still mallory who does.

@@ -222,7 +222,7 @@ fn write_lab(home: &Home, text: &str) {
 }
 
 fn kubectl(home: &Home, args: &[&str]) -> bool {
-    home.ztlab(&[&["kubectl"], args].concat()).status.success()
+    home.ztlab(&[&["kubectl"][..], args].concat()).status.success()
 }
 
 fn work(home: &Home) -> std::path::PathBuf {

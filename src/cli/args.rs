@@ -52,6 +52,13 @@ pub enum Command {
     /// List the stand-in images built into this program
     #[command(after_help = "Examples:\n  ztlab images\n  ztlab images --json")]
     Images,
+    /// Print the manifests of a topology, for `kubectl apply -f -`
+    #[command(
+        after_help = "Examples:\n  ztlab manifests\n  ztlab manifests microsegmented | kubectl apply -f -\n  \
+                      ztlab manifests mtls --certificates | kubectl apply -f -\n\n\
+                      A topology adds to those before it in the list: apply them in this order."
+    )]
+    Manifests(Manifests),
     /// Try what the embedded cluster needs of this machine, and explain what is missing
     #[command(after_help = "Examples:\n  ztlab doctor\n  ztlab doctor --json\n\n\
                             Exit status: 0 when the embedded cluster can run here, 1 when it cannot.")]
@@ -421,6 +428,16 @@ pub enum View {
     Handshakes,
     /// The secrets that could be read, and where they stand
     Leaks,
+}
+
+/// `ztlab manifests …`
+#[derive(Debug, Args)]
+pub struct Manifests {
+    /// The topology; without it, they are listed
+    pub topology: Option<String>,
+    /// Put the Secrets before them that the services wait for: a certificate for each, of an authority made at this moment
+    #[arg(long, requires = "topology")]
+    pub certificates: bool,
 }
 
 /// `ztlab shell …`

@@ -14,6 +14,7 @@ mod ground;
 mod images;
 mod kubectl;
 mod lab;
+mod manifests;
 pub mod output;
 mod packets;
 mod posture;
@@ -61,6 +62,7 @@ fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError
     match command {
         None => interface(out),
         Some(Command::Images) => images::run(out),
+        Some(Command::Manifests(args)) => manifests::run(&args, out),
         Some(Command::Doctor) => doctor::run(out),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Lab(command)) => lab::run(command, out),

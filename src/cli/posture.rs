@@ -8,7 +8,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::{
     error::{CliError, NOT_PASSED},
@@ -219,21 +220,6 @@ pub(super) fn give(file: Option<&Path>, text: &str, out: &Output) -> Result<(), 
     Ok(())
 }
 
-/// What a file of edges may be: a list, the same under `edges`, or a lab.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum EdgeFile {
-    List(Vec<Edge>),
-    Named { edges: Vec<Edge> },
-    Lab { spec: LabEdges },
-}
-
-#[derive(Deserialize)]
-struct LabEdges {
-    #[serde(default)]
-    edges: Vec<Edge>,
-}
-
 /// Reads the declared calls of a file.
 pub(super) fn read_edges(path: &Path) -> Result<Vec<Edge>, CliError> {
     let failed = |why: String| {
@@ -252,11 +238,21 @@ pub(super) fn read_edges(path: &Path) -> Result<Vec<Edge>, CliError> {
     parse_edges(&text).map_err(failed)
 }
 
+/// The declared calls of a text: a list, the same under `edges`, or a lab.
 fn parse_edges(text: &str) -> Result<Vec<Edge>, String> {
-    match serde_yaml::from_str::<EdgeFile>(text) {
-        Ok(EdgeFile::List(edges) | EdgeFile::Named { edges }) => Ok(edges),
-        Ok(EdgeFile::Lab { spec }) => Ok(spec.edges),
-        Err(error) => Err(error.to_string()),
+    let mut document: Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    let is_lab = document.get("spec").is_some();
+    let list = if document.is_array() {
+        Some(document)
+    } else if is_lab {
+        document.pointer_mut("/spec/edges").map(Value::take)
+    } else {
+        document.get_mut("edges").map(Value::take)
+    };
+    match list {
+        Some(list) => serde_json::from_value(list).map_err(|error| format!("its edges: {error}")),
+        None if is_lab => Ok(Vec::new()),
+        None => Err("it holds no list of edges".to_owned()),
     }
 }
 
@@ -280,6 +276,8 @@ mod tests {
             );
         }
         assert!(parse_edges("spec: {}\n").unwrap().is_empty());
+        let lab = include_str!("../../labs/wiretap/lab.yaml");
+        assert_eq!(parse_edges(lab).unwrap().len(), 3);
         for text in [
             "",
             "web\n",

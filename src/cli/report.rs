@@ -7,8 +7,6 @@ use std::{
     process::ExitCode,
 };
 
-use serde::de::DeserializeOwned;
-
 use super::{error::CliError, output::Output, posture as measuring, session};
 use crate::{
     cluster, paths,
@@ -173,7 +171,7 @@ async fn now(session: &SessionView, dir: &Path, out: &Output) -> Result<Matrix, 
 }
 
 /// A measurement on disk.
-fn stored<T: DeserializeOwned>(path: &Path, what: &str, notes: &mut Vec<String>) -> Option<T> {
+fn stored(path: &Path, what: &str, notes: &mut Vec<String>) -> Option<Matrix> {
     let read = read(path).and_then(|text| {
         text.map(|text| serde_json::from_str(&text).map_err(|error| error.to_string()))
             .transpose()

@@ -13,6 +13,9 @@ use kube::ResourceExt;
 
 use super::model::{DeclaredBy, Missing, Name, Purpose};
 
+/// Who calls, whom, on which port.
+type Call = (Name, Name, u16);
+
 /// The annotation of a Service that says who may call it: names of workloads, separated by commas.
 pub const CALLERS: &str = "ztlab.dev/callers";
 
@@ -181,7 +184,7 @@ impl Inventory {
     }
 
     /// The calls that an edge means, and what a reader should know about how it was understood.
-    fn resolve(&self, edge: &Edge) -> Result<(Vec<(Name, Name, u16)>, Option<String>), String> {
+    fn resolve(&self, edge: &Edge) -> Result<(Vec<Call>, Option<String>), String> {
         let service = |workload: &&Workload| {
             let leads = |port: &Port| port.service.as_ref().is_some_and(|(name, _)| *name == edge.to);
             workload.ports.iter().any(leads)

@@ -115,6 +115,9 @@ fn flow(verdict: FlowVerdict, encrypted: bool) -> Flow {
             frame: Some(14),
         }],
         still_shows: Vec::new(),
+        ifindex: None,
+        point: None,
+        also: Vec::new(),
     }
 }
 

@@ -12,12 +12,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    inventory::Workload,
     judge::{Heard, Seen},
     measure::{Field, chosen},
     model::Name,
 };
 use crate::{
-    capture::{self, CaptureEvent, CaptureRequest},
+    capture::{self, CaptureError, CaptureEvent, CaptureRequest, CaptureStream, observer::Observer},
     packet::{Dissector, Flow, FlowVerdict, Frame, LinkType},
 };
 
@@ -39,8 +40,24 @@ pub(super) struct Ears {
     tasks: JoinSet<()>,
 }
 
+/// Starts a capture on the ports of a workload, in one of its pods.
+fn start(
+    observer: Observer,
+    of: &Workload,
+) -> impl Future<Output = (Observer, Result<CaptureStream, CaptureError>)> + Send + use<> {
+    let ports: Vec<String> = of.ports.iter().map(|port| format!("port {}", port.target)).collect();
+    let request = CaptureRequest {
+        filter: Some(format!("tcp and ({})", ports.join(" or "))),
+        ..CaptureRequest::pod(observer.namespace(), observer.pod())
+    };
+    async move {
+        let capture = capture::start(observer.client(), request).await;
+        (observer, capture)
+    }
+}
+
 /// Keeps what one capture hears, until told to stop.
-async fn hear(mut capture: capture::CaptureStream, key: (String, String), flows: Flows, stop: CancellationToken) {
+async fn hear(mut capture: CaptureStream, key: (String, String), flows: Flows, stop: CancellationToken) {
     let mut dissector = Dissector::default();
     let (mut link, mut number) = (LinkType::LINUX_SLL2, 0);
     let mut tick = tokio::time::interval(TICK);
@@ -144,27 +161,18 @@ impl Field<'_> {
         let stop = CancellationToken::new();
         let flows: Flows = Arc::default();
         let mut tasks = JoinSet::new();
-        let places: Vec<_> = pods
-            .filter_map(|(one, pod)| Some((self.observer(&one.name.namespace, pod)?, one, pod)))
+        let starting: Vec<_> = pods
+            .filter_map(|(one, pod)| Some(start(self.observer(&one.name.namespace, pod)?.clone(), one)))
             .take(EARS)
             .collect();
-        let mut starting = stream::iter(places)
-            .map(async |(observer, one, pod)| {
-                let ports: Vec<String> = one.ports.iter().map(|port| format!("port {}", port.target)).collect();
-                let request = CaptureRequest {
-                    filter: Some(format!("tcp and ({})", ports.join(" or "))),
-                    ..CaptureRequest::pod(&one.name.namespace, pod)
-                };
-                (one, pod, capture::start(observer.client(), request).await)
-            })
-            .buffer_unordered(STARTING);
-        while let Some((one, pod, capture)) = starting.next().await {
+        let mut starting = stream::iter(starting).buffer_unordered(STARTING);
+        while let Some((observer, capture)) = starting.next().await {
             match capture {
                 Ok(capture) => {
-                    let key = (one.name.namespace.clone(), pod.to_owned());
+                    let key = (observer.namespace().to_owned(), observer.pod().to_owned());
                     tasks.spawn(hear(capture, key, Arc::clone(&flows), stop.clone()));
                 }
-                Err(error) => tracing::warn!(pod, %error, "posture: cannot listen"),
+                Err(error) => tracing::warn!(pod = observer.pod(), %error, "posture: cannot listen"),
             }
         }
         drop(starting);

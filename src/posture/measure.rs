@@ -330,15 +330,11 @@ impl<'a> Field<'a> {
         done: &mut usize,
         known: usize,
     ) {
-        let mut running = stream::iter(tasks)
-            .map(async |(observer, task, kind)| {
-                let request = ProbeRequest {
-                    timeout: PROBE,
-                    ..ProbeRequest::new(observer.namespace(), observer.pod(), kind)
-                };
-                (task, run(observer, request).await)
-            })
-            .buffer_unordered(PROBES);
+        let tasks = tasks.into_iter();
+        let running: Vec<_> = tasks
+            .map(|(observer, task, kind)| ask(observer.clone(), task, kind))
+            .collect();
+        let mut running = stream::iter(running).buffer_unordered(PROBES);
         while let Some((task, probe)) = running.next().await {
             *done += 1;
             tell(progress, "probe", *done, known.max(*done), &probe.target);
@@ -532,6 +528,14 @@ fn tcp(host: &str, port: u16) -> ProbeKind {
         host: host.to_owned(),
         port,
     }
+}
+
+async fn ask(observer: Observer, task: Task, kind: ProbeKind) -> (Task, ProbeResult) {
+    let request = ProbeRequest {
+        timeout: PROBE,
+        ..ProbeRequest::new(observer.namespace(), observer.pod(), kind)
+    };
+    (task, run(&observer, request).await)
 }
 
 /// A probe whose failure is a result like any other.

@@ -244,8 +244,9 @@ fn without_a_declaration_the_level_is_unknown() {
 
 #[test]
 fn what_breaks_a_level_is_named() {
+    type Start = fn() -> Matrix;
     type Change = fn(&mut Matrix);
-    let cases: [(fn() -> Matrix, Change, u8, &str); 14] = [
+    let cases: [(Start, Change, u8, &str); 14] = [
         (
             authorised,
             |m| at(m, "mallory", "ledger").reach = Reach::Allowed,

@@ -8,7 +8,7 @@ mod request;
 mod resolve;
 mod tls;
 
-pub use request::{HttpProbe, ProbeKind, ProbeRequest, StartTls, TlsIdentity, TlsOptions, TlsProbe, TlsVersion};
+pub use request::{HttpProbe, ProbeKind, ProbeRequest, TlsIdentity, TlsOptions, TlsProbe, fresh_id};
 
 use std::{
     io::{BufRead, Read},
@@ -17,6 +17,7 @@ use std::{
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+pub use crate::lab::{StartTls, TlsVersion};
 use crate::{
     capture::{CaptureError, observer},
     evidence::{ProbeOutcome, ProbeResult},

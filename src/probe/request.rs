@@ -4,7 +4,10 @@ use std::{fmt, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::ProbeId;
+use crate::{
+    evidence::ProbeId,
+    lab::{StartTls, TlsVersion},
+};
 
 /// One probe.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,19 +65,6 @@ pub struct TlsProbe {
     pub tls: TlsOptions,
 }
 
-/// A protocol that begins in clear and goes over to TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StartTls {
-    /// PostgreSQL's SSLRequest (frontend/backend protocol, "SSL Session Encryption").
-    Postgres,
-}
-
-impl StartTls {
-    /// Every one, with its name in lab files.
-    pub const ALL: &'static [(&'static str, StartTls)] = &[("postgres", StartTls::Postgres)];
-}
-
 /// Whom a TLS client trusts, and what it shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -105,30 +95,6 @@ impl fmt::Debug for TlsIdentity {
         f.debug_struct("TlsIdentity")
             .field("chain", &self.chain)
             .finish_non_exhaustive()
-    }
-}
-
-/// A version of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum TlsVersion {
-    /// TLS 1.2, RFC 5246.
-    #[serde(rename = "1.2")]
-    V12,
-    /// TLS 1.3, RFC 8446.
-    #[serde(rename = "1.3")]
-    V13,
-}
-
-impl TlsVersion {
-    /// Every version, with its name in lab files.
-    pub const ALL: &'static [(&'static str, TlsVersion)] = &[("1.2", TlsVersion::V12), ("1.3", TlsVersion::V13)];
-
-    /// Its name in lab files.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            TlsVersion::V12 => "1.2",
-            TlsVersion::V13 => "1.3",
-        }
     }
 }
 
@@ -170,7 +136,7 @@ impl ProbeRequest {
     /// A probe with a fresh random id and the usual time allowed.
     pub fn new(namespace: impl Into<String>, pod: impl Into<String>, kind: ProbeKind) -> Self {
         Self {
-            id: ProbeId(format!("{:016x}", rand::random::<u64>())),
+            id: fresh_id(),
             namespace: namespace.into(),
             pod: pod.into(),
             kind,
@@ -188,4 +154,9 @@ impl ProbeRequest {
             ProbeKind::Tls(tls) => format!("tls {}:{}", tls.host, tls.port),
         }
     }
+}
+
+/// A random id for a probe.
+pub fn fresh_id() -> ProbeId {
+    ProbeId(format!("{:016x}", rand::random::<u64>()))
 }

@@ -28,6 +28,8 @@ use crate::{catalog, cluster::Progress, lab::Lab};
 
 /// Notices that are kept.
 const NOTICES: usize = 50;
+/// How long putting a moment aside may take; whoever acts next waits for it.
+const ASIDE: Duration = Duration::from_secs(20);
 /// How often the lab's file is compared with what it was when the session began.
 const COMPARE: Duration = Duration::from_secs(1);
 
@@ -339,7 +341,10 @@ impl Session {
             work.keep_only(&kept);
             work.put_aside(number)
         });
-        let (cluster, files) = tokio::join!(self.world.put_aside(&self.lab, &start, &in_use), files);
+        let cluster = tokio::time::timeout(ASIDE, self.world.put_aside(&self.lab, &start, &in_use));
+        let (cluster, files) = tokio::join!(cluster, files);
+        let late = || WorldError::new("the cluster did not answer in time");
+        let cluster = cluster.unwrap_or_else(|_| Err(late()));
         let mut core = self.core();
         core.putting = core.putting.saturating_sub(1);
         let steps = start.steps.join(", ");

@@ -15,6 +15,7 @@ mod checking;
 pub mod client;
 mod clock;
 pub mod command;
+mod deeds;
 pub mod driver;
 pub mod export;
 mod ground;

@@ -15,10 +15,10 @@ use crate::{
         clock::Clock,
         command::Refusal,
         driver::{Begin, Pinned, refuse},
-        journal::{Header, Journal},
+        journal::{Header, Journal, Written},
         pin, posture,
         site::{self, Choice, ContextChoice, Site},
-        state::State,
+        state::{Event, State},
         tools,
         work::{WorkDir, brought},
     },
@@ -128,8 +128,9 @@ impl Host {
         };
         let work = WorkDir::of(&dir);
         let owner = site::owner(&self.dir).map_err(|error| failed(&error))?;
-        // Where nothing was begun, another place begins it.
-        let before = before.filter(|(_, header, written)| !written.is_empty() || wish.fits(&header.choice).is_ok());
+        // Where the lab never came to be, another place begins it.
+        let was_there = |written: &[Written]| written.iter().any(|(_, event)| matches!(event, Event::Deployed { .. }));
+        let before = before.filter(|(_, header, written)| was_there(written) || wish.fits(&header.choice).is_ok());
         if let Some((journal, header, written)) = before {
             wish.fits(&header.choice)?;
             let text = pinned(found.ok(), &header, &dir).map_err(|error| failed(&error))?;

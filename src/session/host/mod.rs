@@ -188,6 +188,13 @@ impl Host {
     async fn in_session(&self, command: Command) -> Result<String, Refusal> {
         let session = self.session.borrow().clone();
         let session = session.ok_or_else(no_session)?;
+        let done = Self::act(&session, command).await;
+        // What the student does next must not be in the start of a step that this opened.
+        session.kept().await;
+        done
+    }
+
+    async fn act(session: &Arc<Session>, command: Command) -> Result<String, Refusal> {
         match command {
             Command::Check { step } => {
                 session.ready()?;
@@ -210,7 +217,7 @@ impl Host {
                     return Ok("the lab is not paused".to_owned());
                 }
                 session.resume();
-                ready(&session, GOES_ON).await
+                ready(session, GOES_ON).await
             }
             Command::CaptureStart { pod, filter, seconds } => {
                 let limit = seconds.map(Duration::from_secs);
