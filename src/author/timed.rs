@@ -13,7 +13,8 @@ use super::proof::Timing;
 use crate::{
     check::Evidence,
     cluster::Progress,
-    lab::{Check, Lab},
+    lab::{Check, Deed, Fill, Lab, Source},
+    posture::Matrix,
     session::{
         state::Start,
         world::{Changes, Listening, Notes, Ran, Restored, Sight, World, WorldError},
@@ -107,8 +108,20 @@ impl World for TimedWorld {
         self.world.capture(workload, filter).await
     }
 
-    async fn exec(&self, workload: &str, argv: &[String]) -> Result<Ran, WorldError> {
-        self.world.exec(workload, argv).await
+    async fn exec(&self, source: &Source, argv: &[String]) -> Result<Ran, WorldError> {
+        self.world.exec(source, argv).await
+    }
+
+    async fn perform(&self, lab: &Lab, deed: &Deed) -> Result<(), WorldError> {
+        self.world.perform(lab, deed).await
+    }
+
+    async fn fill(&self, fill: &Fill) -> Result<String, WorldError> {
+        self.world.fill(fill).await
+    }
+
+    async fn posture(&self, lab: &Lab) -> Result<Matrix, WorldError> {
+        self.world.posture(lab).await
     }
 
     async fn answers(&self) -> bool {

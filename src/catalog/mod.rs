@@ -24,11 +24,72 @@ struct BuiltIn {
 }
 
 /// The labs in the binary.
-const BUILT_IN: &[BuiltIn] = &[BuiltIn {
-    id: "wiretap",
-    text: include_str!("../../labs/wiretap/lab.yaml"),
-    files: &[],
-}];
+const BUILT_IN: &[BuiltIn] = &[
+    BuiltIn {
+        id: "manual-mtls",
+        text: include_str!("../../labs/manual-mtls/lab.yaml"),
+        files: &[
+            (
+                "solution/optional.yaml",
+                include_str!("../../labs/manual-mtls/solution/optional.yaml"),
+            ),
+            (
+                "solution/tls13.yaml",
+                include_str!("../../labs/manual-mtls/solution/tls13.yaml"),
+            ),
+            (
+                "work/orders-api.yaml",
+                include_str!("../../labs/manual-mtls/work/orders-api.yaml"),
+            ),
+            (
+                "work/payments-api.yaml",
+                include_str!("../../labs/manual-mtls/work/payments-api.yaml"),
+            ),
+            (
+                "work/spoof.yaml",
+                include_str!("../../labs/manual-mtls/work/spoof.yaml"),
+            ),
+            (
+                "work/thief.yaml",
+                include_str!("../../labs/manual-mtls/work/thief.yaml"),
+            ),
+        ],
+    },
+    BuiltIn {
+        id: "perimeter",
+        text: include_str!("../../labs/perimeter/lab.yaml"),
+        files: &[
+            ("report.yaml", include_str!("../../labs/perimeter/report.yaml")),
+            (
+                "solution/no-frontend.yaml",
+                include_str!("../../labs/perimeter/solution/no-frontend.yaml"),
+            ),
+            (
+                "solution/too-broad.yaml",
+                include_str!("../../labs/perimeter/solution/too-broad.yaml"),
+            ),
+            (
+                "work/default-deny.yaml",
+                include_str!("../../labs/perimeter/work/default-deny.yaml"),
+            ),
+            ("work/dns.yaml", include_str!("../../labs/perimeter/work/dns.yaml")),
+            (
+                "work/ledger.yaml",
+                include_str!("../../labs/perimeter/work/ledger.yaml"),
+            ),
+            (
+                "work/report.yaml",
+                include_str!("../../labs/perimeter/work/report.yaml"),
+            ),
+            ("work/shop.yaml", include_str!("../../labs/perimeter/work/shop.yaml")),
+        ],
+    },
+    BuiltIn {
+        id: "wiretap",
+        text: include_str!("../../labs/wiretap/lab.yaml"),
+        files: &[],
+    },
+];
 
 /// The most labs that are read from a directory.
 const MOST: usize = 200;

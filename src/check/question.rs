@@ -1,14 +1,22 @@
 //! Answers: what is right, and whether an answer is that.
 
-use super::Loot;
+use std::sync::Arc;
+
+use super::{Loot, judge::measured};
 use crate::{
-    lab::{Answer, Captured, Choice, Question, choice_key},
+    lab::{Answer, Captured, Choice, Prediction, Question, choice_key},
     packet::LeakKind,
+    posture::{Matrix, Outcome, Predicted, compare},
     verdict::{Finding, Judgement, Verdict},
 };
 
 /// Judges an answer.
-pub fn judge(question: &Question, given: Option<&str>, loot: &[Loot]) -> Judgement {
+pub fn judge(
+    question: &Question,
+    given: Option<&str>,
+    loot: &[Loot],
+    posture: Option<&Result<Arc<Matrix>, String>>,
+) -> Judgement {
     let wanted = expected(question);
     let Some(given) = given.map(str::trim).filter(|given| !given.is_empty()) else {
         return Judgement::new(Verdict::Undetermined, Finding::NotAnswered, wanted, "not answered yet");
@@ -52,13 +60,18 @@ pub fn judge(question: &Question, given: Option<&str>, loot: &[Loot]) -> Judgeme
                 wrong()
             }
         }
-        Answer::Predict(prediction) if prediction.read(given).is_none() => wrong(),
-        Answer::Predict(_) => Judgement::new(
-            Verdict::Undetermined,
-            Finding::NotMeasured,
-            wanted.clone(),
-            "answered, but the posture was not measured",
-        ),
+        Answer::Predict(prediction) => match (prediction.read(given), posture) {
+            (None, _) => wrong(),
+            (Some(marked), Some(Ok(matrix))) => judge_prediction(prediction, &marked, matrix, wanted),
+            (Some(_), measured) => {
+                let why = match measured {
+                    Some(Err(why)) => crate::text::one_line(why),
+                    _ => "the posture was not measured".to_owned(),
+                };
+                let found = format!("answered, but {why}");
+                Judgement::new(Verdict::Undetermined, Finding::NotMeasured, wanted, found)
+            }
+        },
         Answer::Text(rules) => {
             if rules.iter().any(|rule| rule.is_match(given)) {
                 right()
@@ -67,6 +80,30 @@ pub fn judge(question: &Question, given: Option<&str>, loot: &[Loot]) -> Judgeme
             }
         }
     }
+}
+
+/// Compares a prediction with what was measured. Which pair was wrong is not said: that would answer the question.
+fn judge_prediction(prediction: &Prediction, marked: &[bool], matrix: &Matrix, wanted: String) -> Judgement {
+    let predicted = prediction.pairs.iter().zip(marked).map(|(pair, yes)| Predicted {
+        from: pair.from.to_string(),
+        to: pair.to.to_string(),
+        port: pair.port,
+        property: measured(prediction.property),
+        yes: *yes,
+    });
+    let compared = compare(&predicted.collect::<Vec<_>>(), matrix);
+    let (right, total) = (compared.right(), compared.total());
+    let found = format!("you were right about {right} of {total}");
+    let unknown = compared.count(Outcome::Undetermined) + compared.count(Outcome::NoSuchCell);
+    if compared.all_right() {
+        let proof = compared.cells.iter().map(|cell| crate::text::one_line(&cell.because));
+        return Judgement::new(Verdict::Passed, Finding::Expected, wanted, found).with_evidence(proof);
+    }
+    if compared.count(Outcome::Wrong) > 0 {
+        return Judgement::new(Verdict::Failed, Finding::WrongAnswer, wanted, found);
+    }
+    let found = format!("{found}; {unknown} could not be measured");
+    Judgement::new(Verdict::Undetermined, Finding::NotMeasured, wanted, found)
 }
 
 /// What a question expects, as a sentence that gives nothing away.

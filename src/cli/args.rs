@@ -45,9 +45,20 @@ pub enum Command {
     Capture(Capture),
     /// Read a capture file: who says what to whom, what leaks, what is encrypted
     Packets(Packets),
+    /// Measure who reaches whom, who can read it, who proves what, and the level that follows
+    Posture(super::posture::Args),
+    /// Write down what was done in a lab: steps, evidence, points, the posture before and after
+    Report(super::report::Args),
     /// List the stand-in images built into this program
     #[command(after_help = "Examples:\n  ztlab images\n  ztlab images --json")]
     Images,
+    /// Print the manifests of a topology, for `kubectl apply -f -`
+    #[command(
+        after_help = "Examples:\n  ztlab manifests\n  ztlab manifests microsegmented | kubectl apply -f -\n  \
+                      ztlab manifests mtls --certificates | kubectl apply -f -\n\n\
+                      A topology adds to those before it in the list: apply them in this order."
+    )]
+    Manifests(Manifests),
     /// Try what the embedded cluster needs of this machine, and explain what is missing
     #[command(after_help = "Examples:\n  ztlab doctor\n  ztlab doctor --json\n\n\
                             Exit status: 0 when the embedded cluster can run here, 1 when it cannot.")]
@@ -419,6 +430,16 @@ pub enum View {
     Leaks,
 }
 
+/// `ztlab manifests …`
+#[derive(Debug, Args)]
+pub struct Manifests {
+    /// The topology; without it, they are listed
+    pub topology: Option<String>,
+    /// Put the Secrets before them that the services wait for: a certificate for each, of an authority made at this moment
+    #[arg(long, requires = "topology")]
+    pub certificates: bool,
+}
+
 /// `ztlab shell …`
 #[derive(Debug, Args)]
 pub struct Shell {
@@ -601,6 +622,9 @@ mod tests {
             "ztlab capture --pod a --for 99999999999999999999s",
             "ztlab capture --pod a --for 25h",
             "ztlab labs",
+            "ztlab posture --at-least 5",
+            "ztlab posture --cluster a --context b",
+            "ztlab posture --format pdf",
             "ztlab completions cmd",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     check::Call,
-    lab::{CheckKind, Lab, Seen},
+    lab::{CheckKind, Lab, Seen, Source},
 };
 
 /// How many changes may wait; a reader that is slower blocks the watches, not the cluster.
@@ -92,19 +92,55 @@ fn kinds(watched: &BTreeSet<Topic>) -> BTreeSet<Kind> {
 /// Which workloads' logs are followed, and whose calls in them matter.
 #[derive(Clone, Default)]
 struct Followed {
-    callees: BTreeMap<String, BTreeSet<String>>,
+    callees: BTreeMap<String, Callers>,
+}
+
+/// Whose calls matter.
+#[derive(Clone)]
+enum Callers {
+    /// Those of these workloads.
+    These(BTreeSet<String>),
+    /// Everybody's.
+    Anybody,
+}
+
+impl Default for Callers {
+    fn default() -> Self {
+        Callers::These(BTreeSet::new())
+    }
+}
+
+impl Callers {
+    fn count(&self, workload: Option<&str>) -> bool {
+        match self {
+            Callers::These(known) => workload.is_some_and(|workload| known.contains(workload)),
+            Callers::Anybody => true,
+        }
+    }
 }
 
 impl Followed {
     fn of(lab: &Lab) -> Self {
-        let mut callees: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut callees: BTreeMap<String, Callers> = BTreeMap::new();
         for check in lab.steps.iter().flat_map(|step| &step.checks) {
             let (from, to) = match &check.kind {
-                CheckKind::Http(http) if http.seen == Seen::ByStudent => (&http.from, &http.to),
-                CheckKind::Database(database) => (&database.from, &database.to),
+                CheckKind::Http(http) if http.seen == Seen::ByStudent => (&http.from, http.to.to_string()),
+                CheckKind::Database(database) => (&database.from, database.to.to_string()),
                 _ => continue,
             };
-            callees.entry(to.to_string()).or_default().insert(from.to_string());
+            let from = match from {
+                Source::Workload(workload) => Some(workload.to_string()),
+                Source::Pod(_) | Source::Labels(_) => None,
+            };
+            let callers = callees.entry(to).or_default();
+            *callers = match (std::mem::take(callers), from) {
+                (Callers::These(mut known), Some(from)) => {
+                    known.insert(from);
+                    Callers::These(known)
+                }
+                // Which pod that is is known only when it is looked for.
+                (_, None) | (Callers::Anybody, _) => Callers::Anybody,
+            };
         }
         Self { callees }
     }
@@ -277,7 +313,7 @@ async fn follow(
     api: Api<Pod>,
     (pod, container): (String, Option<String>),
     workload: String,
-    callers: BTreeSet<String>,
+    callers: Callers,
     addresses: Addresses,
     sender: mpsc::Sender<Change>,
 ) {
@@ -290,11 +326,14 @@ async fn follow(
         if let Ok(stream) = api.log_stream(&pod, &params).await {
             let mut lines = stream.lines();
             while let Some(Ok(line)) = lines.next().await {
-                let by = Call::read(&line).filter(|call| call.probe.is_none()).and_then(|call| {
+                let Some(call) = Call::read(&line).filter(|call| call.probe.is_none()) else {
+                    continue;
+                };
+                let by = {
                     let addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
                     addresses.get(&call.caller_ip).cloned()
-                });
-                if by.is_none_or(|caller| !callers.contains(&caller)) {
+                };
+                if !callers.count(by.as_deref()) {
                     continue;
                 }
                 let told = Change::Topic(Topic::Calls(workload.clone()));

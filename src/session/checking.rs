@@ -126,6 +126,7 @@ impl Session {
         let sight = Sight {
             seen: Arc::new(core.captures.evidence()),
             loot: state.loot().into(),
+            posture: Arc::default(),
         };
         (state.epoch(), sight, jobs)
     }

@@ -186,6 +186,11 @@ impl Session {
         &self.choice
     }
 
+    /// Where a file of this session is kept, beside the work directory.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.work.path().with_file_name(name)
+    }
+
     pub(super) fn world(&self) -> &Arc<dyn World> {
         &self.world
     }
@@ -326,6 +331,7 @@ impl Session {
         };
         self.core().progress = None;
         self.feed(&event);
+        self.spawn(self.clone().measure_start(epoch));
     }
 
     async fn put_aside(self: Arc<Self>, start: Start) {

@@ -136,7 +136,7 @@ pub fn objects(lab: &Lab) -> Result<Vec<DynamicObject>, WorldError> {
             None => return Err(WorldError::new(format!("there is no topology `{layer}`"))),
         }
     }
-    Ok(objects)
+    Ok(manifests::layered(objects))
 }
 
 /// The lab as it is where its manifests were transformed.

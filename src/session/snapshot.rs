@@ -36,6 +36,9 @@ pub struct LabSummary {
     pub difficulty: String,
     /// What the student learns.
     pub objectives: Vec<String>,
+    /// What to have done or to know before, and the programs that must be on the student's machine.
+    #[serde(default)]
+    pub before: Vec<String>,
     /// Number of steps.
     pub steps: usize,
     /// Where it was found: `built in`, or a path.

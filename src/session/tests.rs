@@ -25,7 +25,7 @@ use super::{
 use crate::{
     check::{Evidence, Loot},
     cluster::{Progress, ProgressEvent},
-    lab::{self, Check, CheckKind, Lab},
+    lab::{self, Check, CheckKind, Deed, Fill, Lab, Source},
     packet::{LeakKind, Protocol},
     score::Points,
     verdict::{Finding, Judgement, Verdict},
@@ -275,6 +275,7 @@ impl World for Scripted {
         if let CheckKind::Question(_) = &check.kind {
             return Evidence::Answer {
                 given,
+                posture: None,
                 loot: if self.passes_questions.load(Ordering::SeqCst) {
                     vec![loot("4111111111111111".to_owned())].into()
                 } else {
@@ -298,11 +299,19 @@ impl World for Scripted {
         })
     }
 
-    async fn exec(&self, _: &str, _: &[String]) -> Result<Ran, WorldError> {
+    async fn exec(&self, _: &Source, _: &[String]) -> Result<Ran, WorldError> {
         Ok(Ran {
             code: 0,
             output: String::new(),
         })
+    }
+
+    async fn perform(&self, _: &Lab, _: &Deed) -> Result<(), WorldError> {
+        Ok(())
+    }
+
+    async fn fill(&self, fill: &Fill) -> Result<String, WorldError> {
+        Err(WorldError::new(format!("nothing stands for {fill:?}")))
     }
 
     async fn changes(&self, _: &Lab) -> Result<Changes, WorldError> {
@@ -548,14 +557,13 @@ fn names_of_secrets_are_replaced() {
     login.kind = LeakKind::DatabaseLogin;
     login.account = Some("paul".to_owned());
     let found = [login];
-    let put = |word: &str| solve::substitute(word, &found);
-    assert_eq!(put("x"), Ok("x".to_owned()));
-    assert_eq!(
-        put("a ${leak.database-login.account}:${leak.database-login}@"),
-        Ok("a paul:pass}word@".to_owned())
-    );
-    assert_eq!(put("${leak.bearer-token}"), Err("leak.bearer-token".to_owned()));
-    assert_eq!(put("${leak"), Err("leak".to_owned()));
+    let put = |name: &str| match Fill::parse(name) {
+        Some(Fill::Leak { kind, account }) => solve::leaked(kind, account, &found).map(str::to_owned),
+        other => panic!("{name}: {other:?}"),
+    };
+    assert_eq!(put("leak.database-login.account").as_deref(), Some("paul"));
+    assert_eq!(put("leak.database-login").as_deref(), Some("pass}word"));
+    assert_eq!(put("leak.bearer-token"), None);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::lab::{Answer, Check, CheckKind, Lab, Seen};
+use crate::lab::{Answer, Check, CheckKind, Client, Control, Lab, Seen, Store, TlsUse};
 
 /// Something that can change.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,22 +62,74 @@ fn network() -> impl Iterator<Item = Topic> {
 
 /// What a check looks at. One whose kind is not told apart here looks at everything.
 pub fn concerns(check: &Check) -> BTreeSet<Topic> {
-    let calls = |to: &crate::lab::Workload| {
+    let calls = |to: String| {
         // A caller is told by its address, so its pods matter too.
-        BTreeSet::from([Topic::Calls(to.to_string()), Topic::Objects(Kind::pod())])
+        BTreeSet::from([Topic::Calls(to), Topic::Objects(Kind::pod())])
     };
     match &check.kind {
         CheckKind::Capture(_) => BTreeSet::from([Topic::Traffic, Topic::Loot]),
         CheckKind::Question(question) => match question.answer {
             Answer::Captured(_) => BTreeSet::from([Topic::Answers, Topic::Loot]),
+            Answer::Predict(_) => posture().chain([Topic::Answers]).collect(),
             _ => BTreeSet::from([Topic::Answers]),
         },
-        CheckKind::Http(http) if http.seen == Seen::ByStudent => calls(&http.to),
-        CheckKind::Database(database) => calls(&database.to),
-        CheckKind::Http(_) | CheckKind::Tcp(_) => network().collect(),
-        #[allow(unreachable_patterns)] // A kind that is new runs on every change, until it says on which.
-        _ => BTreeSet::from([Topic::All]),
+        CheckKind::Http(http) if http.seen == Seen::ByStudent => calls(http.to.to_string()),
+        CheckKind::Database(database) => calls(database.to.to_string()),
+        CheckKind::Http(http) => network().chain(shown(&http.tls, http.control.as_ref())).collect(),
+        CheckKind::Tcp(_) | CheckKind::Dns(_) => network().collect(),
+        CheckKind::Flow(flow) => {
+            let probe = flow
+                .probe
+                .iter()
+                .flat_map(|probe| network().chain(shown(&probe.tls, None)));
+            probe.chain([Topic::Traffic]).collect()
+        }
+        CheckKind::Tls(tls) => network().chain(shown(&tls.session.tls, tls.control.as_ref())).collect(),
+        CheckKind::Object(object) => {
+            let kind = Kind::new(&object.api_version, &object.kind);
+            BTreeSet::from([Topic::Objects(kind)])
+        }
+        CheckKind::Certificate(certificate) => {
+            let named = certificate.signed_by.iter().chain(&certificate.key);
+            let all = certificate.key_not_in_cluster;
+            let keys = [Kind::new("v1", "Secret"), Kind::new("v1", "ConfigMap")];
+            std::iter::once(&certificate.store)
+                .chain(named)
+                .map(kept)
+                .chain(keys.into_iter().filter(|_| all).map(Topic::Objects))
+                .collect()
+        }
+        CheckKind::File(_) => BTreeSet::from([Topic::Files]),
+        CheckKind::Exec(_) => network().chain([Topic::Objects(Kind::new("v1", "Secret"))]).collect(),
+        CheckKind::Posture(_) => posture().collect(),
     }
+}
+
+/// Where bytes stand, as something that can change.
+fn kept(store: &Store) -> Topic {
+    match store {
+        Store::Secret { .. } => Topic::Objects(Kind::new("v1", "Secret")),
+        Store::ConfigMap { .. } => Topic::Objects(Kind::new("v1", "ConfigMap")),
+        Store::File(_) => Topic::Files,
+    }
+}
+
+/// What a TLS client trusts and shows.
+fn shown(tls: &TlsUse, control: Option<&Control>) -> BTreeSet<Topic> {
+    let of = |client: &Client| match client {
+        Client::None | Client::SelfMade => Vec::new(),
+        Client::Given { certificate, key } => vec![kept(certificate), kept(key)],
+        Client::Signed { authority, key, .. } => vec![kept(authority), kept(key)],
+    };
+    let control = control.and_then(|control| control.client.as_ref());
+    let clients = std::iter::once(&tls.client).chain(control).flat_map(of);
+    tls.trust.iter().map(kept).chain(clients).collect()
+}
+
+/// What decides what is measured of the posture.
+fn posture() -> impl Iterator<Item = Topic> {
+    let kinds = [Kind::new("v1", "Secret"), Kind::new("v1", "ConfigMap")];
+    network().chain(kinds.into_iter().map(Topic::Objects))
 }
 
 /// What all checks of a lab look at: what is to be watched.

@@ -5,12 +5,14 @@ use std::{collections::BTreeSet, path::PathBuf, pin::Pin, sync::Arc};
 use async_trait::async_trait;
 use futures::Stream;
 
+pub use crate::check::Ran;
 use crate::{
     capture::TrafficEvent,
-    check::{Evidence, Loot},
+    check::{Evidence, Loot, Posture},
     cluster::Progress,
     evidence::CaptureEvidence,
-    lab::{Check, Lab},
+    lab::{Check, Deed, Fill, Lab, Source},
+    posture::{Matrix, PostureError},
     session::{snapshot::WorkloadView, state::Start, topics::Topic},
 };
 
@@ -43,11 +45,22 @@ pub trait World: Send + Sync {
     /// Starts a capture; returns once it listens.
     async fn capture(&self, workload: &str, filter: Option<String>) -> Result<Listening, WorldError>;
 
-    /// Runs a program in a workload's pod.
-    async fn exec(&self, workload: &str, argv: &[String]) -> Result<Ran, WorldError>;
+    /// Runs a program in a pod.
+    async fn exec(&self, source: &Source, argv: &[String]) -> Result<Ran, WorldError>;
+
+    /// Changes the cluster or the work directory, and waits until it is so.
+    async fn perform(&self, lab: &Lab, deed: &Deed) -> Result<(), WorldError>;
+
+    /// What a `${…}` stands for that is no leak.
+    async fn fill(&self, fill: &Fill) -> Result<String, WorldError>;
 
     /// Whether the cluster still answers.
     async fn answers(&self) -> bool;
+
+    /// Measures who reaches whom in the lab's namespace, and who can read it.
+    async fn posture(&self, _lab: &Lab) -> Result<Matrix, WorldError> {
+        Err(WorldError::new("this world has no network to measure"))
+    }
 
     /// What changes from now on, until the stream is dropped.
     async fn changes(&self, lab: &Lab) -> Result<Changes, WorldError>;
@@ -72,6 +85,8 @@ pub struct Sight {
     pub seen: Arc<CaptureEvidence>,
     /// The secrets found.
     pub loot: Arc<[Loot]>,
+    /// The posture, measured once for all checks of a round.
+    pub posture: Posture,
 }
 
 /// A capture that listens.
@@ -80,15 +95,6 @@ pub struct Listening {
     pub pod: String,
     /// What it sees. Dropping it ends the capture.
     pub events: Pin<Box<dyn Stream<Item = Result<TrafficEvent, WorldError>> + Send>>,
-}
-
-/// What a program in a pod came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ran {
-    /// Its exit code.
-    pub code: i32,
-    /// The end of what it printed.
-    pub output: String,
 }
 
 /// Changes of the cluster.
@@ -143,6 +149,15 @@ impl From<crate::cluster::ClusterError> for WorldError {
 
 impl From<crate::capture::CaptureError> for WorldError {
     fn from(error: crate::capture::CaptureError) -> Self {
+        Self {
+            message: error.to_string(),
+            hint: Some(error.hint().to_owned()),
+        }
+    }
+}
+
+impl From<PostureError> for WorldError {
+    fn from(error: PostureError) -> Self {
         Self {
             message: error.to_string(),
             hint: Some(error.hint().to_owned()),

@@ -25,6 +25,7 @@ pub fn labs() -> Vec<LabSummary> {
         minutes: 25,
         difficulty: "beginner".to_owned(),
         objectives: vec!["See what an attacker on the network sees".to_owned()],
+        before: Vec::new(),
         steps: 3,
         source: "built in".to_owned(),
         score: None,

@@ -2,13 +2,14 @@
 
 mod action;
 mod check;
+mod named;
 mod question;
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{action::*, check::*, question::*};
+pub use self::{action::*, check::*, named::*, question::*};
 use crate::{score::Points, verdict::Finding};
 
 /// A lab's id: lower-case letters, digits and dashes; also its directory's name.

@@ -5,6 +5,7 @@
 
 mod action;
 mod check;
+mod either;
 mod fill;
 mod question;
 mod read;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 pub use self::{
     action::*,
     check::*,
+    either::{OneOr, OneOrMany, present},
     question::*,
     read::*,
     spanned::{Place, Spanned},

@@ -2,7 +2,7 @@
 
 use super::Validator;
 use crate::lab::{
-    model::{Check, CheckKind, Reach, Seen},
+    model::{Check, CheckKind, PostureCheck, Property, Reach, Resolution, Seen},
     raw::{RawLab, RawStep, Spanned, Text},
 };
 
@@ -118,7 +118,7 @@ impl Validator<'_> {
                 // What the student does from one of the two may be the traffic.
                 let acts = step.solution.iter().filter_map(|action| action.value.exec.as_ref());
                 let acts = acts
-                    .map(|exec| &exec.workload.value)
+                    .map(|exec| &exec.source.value)
                     .any(|name| name == one.as_str() || name == other.as_str());
                 (!declared && !acts).then(|| {
                     format!("nobody is known to call between `{one}` and `{other}`, so a capture there may stay empty")
@@ -138,8 +138,23 @@ impl Validator<'_> {
 /// Whether a check holds on a network without policies, whatever the student does.
 fn true_untouched(kind: &CheckKind) -> bool {
     match kind {
-        CheckKind::Tcp(tcp) => tcp.expect == Reach::Allowed,
-        CheckKind::Http(http) => http.seen == Seen::ByProbe && (200..300).contains(&http.status),
+        CheckKind::Tcp(tcp) => tcp.from.workload().is_some() && tcp.expect == Reach::Allowed,
+        CheckKind::Http(http) => {
+            let expect = &http.expect;
+            let succeeds = expect.outcome.is_none_or(|outcome| outcome == Reach::Allowed)
+                && expect.status.iter().all(|status| (200..300).contains(status));
+            // A pod by its name or its labels may be the student's own.
+            http.seen == Seen::ByProbe && http.from.workload().is_some() && !http.secure && succeeds
+        }
+        CheckKind::Dns(dns) => dns.from.workload().is_some() && dns.expect == Resolution::Resolves,
+        CheckKind::Object(object) => object.max == Some(0) && !object.changed,
+        CheckKind::File(file) => file.absent,
+        CheckKind::Posture(PostureCheck::Cell { wanted, .. }) => {
+            wanted.iter().all(|(property, wanted)| match property {
+                Property::Reachable | Property::Readable => *wanted,
+                Property::ServerAuthenticated | Property::ClientAuthenticated | Property::Authorised => !wanted,
+            })
+        }
         _ => false,
     }
 }

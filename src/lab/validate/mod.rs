@@ -2,8 +2,11 @@
 
 mod action;
 mod check;
+mod deed;
 mod lint;
+mod look;
 mod markdown;
+mod named;
 mod place;
 mod question;
 
@@ -95,6 +98,7 @@ impl Validator<'_> {
             .iter()
             .map(|edge| (edge.from.clone(), edge.to.clone()))
             .collect();
+        self.applied_layers(&spec.steps.value);
         let steps = self.steps(&spec.steps);
         Some(Lab {
             id: id?,

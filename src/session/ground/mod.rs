@@ -1,12 +1,11 @@
 //! The world as it is: a cluster of some ground.
 
-mod exec;
 mod starts;
 
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -17,6 +16,7 @@ use kube::{Api, core::DynamicObject};
 
 use super::{
     changes,
+    deeds::{self, Place},
     site::{self, Site},
     state::Start,
     world::{Changes, Listening, Notes, Ran, Restored, Sight, World, WorldError},
@@ -25,7 +25,8 @@ use crate::{
     capture::{self, CaptureRequest, Names},
     check::{self, Evidence, Scene},
     cluster::{self, ClusterError, ClusterHandle, ClusterState, Ground, Progress, manifests, no_progress},
-    lab::{Capability, Check, Lab},
+    lab::{Capability, Check, Deed, Fill, Lab, Source},
+    posture::{self, Matrix, Scope},
 };
 
 /// How long a cluster may take to say that it is there.
@@ -47,6 +48,7 @@ struct Live {
     handle: ClusterHandle,
     names: Names,
     namespace: String,
+    scope: Scope,
 }
 
 impl GroundWorld {
@@ -219,6 +221,7 @@ impl World for GroundWorld {
             names: Names::watch(&handle.client).await,
             handle,
             namespace: lab.namespace.clone(),
+            scope: Scope::of_lab(lab),
         }));
         Ok(notes)
     }
@@ -308,10 +311,18 @@ impl World for GroundWorld {
         let scene = Scene {
             client: live.handle.client,
             namespace: live.namespace,
+            work: Some(self.site.work.clone()),
             seen: sight.seen.clone(),
             loot: sight.loot.clone(),
+            scope: live.scope,
+            posture: sight.posture.clone(),
         };
         check::gather(&scene, check, given).await
+    }
+
+    async fn posture(&self, lab: &Lab) -> Result<Matrix, WorldError> {
+        let live = self.live()?;
+        Ok(posture::measure(&live.handle.client, &Scope::of_lab(lab), &no_progress()).await?)
     }
 
     async fn capture(&self, workload: &str, filter: Option<String>) -> Result<Listening, WorldError> {
@@ -328,17 +339,35 @@ impl World for GroundWorld {
         })
     }
 
-    async fn exec(&self, workload: &str, argv: &[String]) -> Result<Ran, WorldError> {
+    async fn exec(&self, source: &Source, argv: &[String]) -> Result<Ran, WorldError> {
         let live = self.live()?;
-        let pod = self.pod(&live, workload).await?;
-        match tokio::time::timeout(EXEC_LIMIT, exec::exec(&live, &pod, argv)).await {
-            Ok(ran) => ran,
-            Err(_) => Err(WorldError::new(format!(
-                "`{}` in {workload} did not end within {} s",
-                argv.join(" "),
-                EXEC_LIMIT.as_secs()
-            ))),
-        }
+        let pod = check::running_pod(&live.handle.client, &live.namespace, source).await?;
+        Ok(check::run(&live.handle.client, &pod, argv, EXEC_LIMIT).await?)
+    }
+
+    async fn perform(&self, lab: &Lab, deed: &Deed) -> Result<(), WorldError> {
+        let live = self.live()?;
+        let place = Place {
+            client: live.handle.client,
+            namespace: live.namespace,
+            work: self.site.work.clone(),
+            transform: self.site.transform.clone(),
+        };
+        deeds::perform(&place, lab, deed).await
+    }
+
+    async fn fill(&self, fill: &Fill) -> Result<String, WorldError> {
+        let live = self.live()?;
+        let scene = Scene {
+            client: live.handle.client,
+            namespace: live.namespace,
+            work: Some(self.site.work.clone()),
+            seen: Arc::default(),
+            loot: Arc::default(),
+            scope: live.scope,
+            posture: Arc::default(),
+        };
+        deeds::fill(&scene, fill).await
     }
 
     async fn changes(&self, lab: &Lab) -> Result<Changes, WorldError> {

@@ -16,7 +16,7 @@ use crate::{
         command::Refusal,
         driver::{Begin, Pinned, refuse},
         journal::{Header, Journal, Written},
-        pin,
+        pin, posture,
         site::{self, Choice, ContextChoice, Site},
         state::{Event, State},
         tools,
@@ -162,6 +162,7 @@ impl Host {
         tools::there(&lab)?;
         let files = brought(&found).map_err(|error| refuse(error, "mend the lab's directory"))?;
         pin::keep(&dir, &found).map_err(|error| failed(&error))?;
+        posture::forget(&dir);
         let journal = Journal::create(&path, &header).map_err(|error| failed(&error))?;
         let before = work.begin(&files).map_err(|error| failed(&error))?;
         let begin = Begin {

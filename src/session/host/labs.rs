@@ -74,6 +74,7 @@ fn summary(dir: &Path, found: Found) -> LabSummary {
             minutes: lab.minutes,
             difficulty: lab.difficulty.as_str().to_owned(),
             objectives: lab.objectives.clone(),
+            before: before(&lab),
             steps: lab.steps.len(),
             score: score(dir, &found, lab),
             source: found.source,
@@ -86,12 +87,32 @@ fn summary(dir: &Path, found: Found) -> LabSummary {
             minutes: 0,
             difficulty: String::new(),
             objectives: Vec::new(),
+            before: Vec::new(),
             steps: 0,
             source: found.source,
             score: None,
             broken: Some(error.to_string()),
         },
     }
+}
+
+/// What a student needs before a lab.
+fn before(lab: &Lab) -> Vec<String> {
+    let tools = lab
+        .host_tools
+        .iter()
+        .map(|tool| format!("The program `{tool}` on your machine"));
+    lab.prerequisites
+        .iter()
+        .map(|one| first_capital(&one.to_string()))
+        .chain(tools)
+        .collect()
+}
+
+fn first_capital(text: &str) -> String {
+    let mut letters = text.chars();
+    let first = letters.next().into_iter().flat_map(char::to_uppercase);
+    first.chain(letters).collect()
 }
 
 /// The score of the last run, if it was of this very lab.

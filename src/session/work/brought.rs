@@ -18,7 +18,68 @@ const BYTES: u64 = 1 << 20;
 const DEPTH: usize = 4;
 
 /// The files of built-in labs: lab, path below its `work/`, content.
-const BUILT_IN: &[(&str, &str, &str)] = &[];
+const BUILT_IN: &[(&str, &str, &str)] = &[
+    (
+        "manual-mtls",
+        "ca.cnf",
+        include_str!("../../../labs/manual-mtls/work/ca.cnf"),
+    ),
+    (
+        "manual-mtls",
+        "orders-api.ext",
+        include_str!("../../../labs/manual-mtls/work/orders-api.ext"),
+    ),
+    (
+        "manual-mtls",
+        "orders-api.yaml",
+        include_str!("../../../labs/manual-mtls/work/orders-api.yaml"),
+    ),
+    (
+        "manual-mtls",
+        "payments-api.ext",
+        include_str!("../../../labs/manual-mtls/work/payments-api.ext"),
+    ),
+    (
+        "manual-mtls",
+        "payments-api.yaml",
+        include_str!("../../../labs/manual-mtls/work/payments-api.yaml"),
+    ),
+    (
+        "manual-mtls",
+        "spoof.yaml",
+        include_str!("../../../labs/manual-mtls/work/spoof.yaml"),
+    ),
+    (
+        "manual-mtls",
+        "thief.yaml",
+        include_str!("../../../labs/manual-mtls/work/thief.yaml"),
+    ),
+    (
+        "perimeter",
+        "default-deny.yaml",
+        include_str!("../../../labs/perimeter/work/default-deny.yaml"),
+    ),
+    (
+        "perimeter",
+        "dns.yaml",
+        include_str!("../../../labs/perimeter/work/dns.yaml"),
+    ),
+    (
+        "perimeter",
+        "ledger.yaml",
+        include_str!("../../../labs/perimeter/work/ledger.yaml"),
+    ),
+    (
+        "perimeter",
+        "report.yaml",
+        include_str!("../../../labs/perimeter/work/report.yaml"),
+    ),
+    (
+        "perimeter",
+        "shop.yaml",
+        include_str!("../../../labs/perimeter/work/shop.yaml"),
+    ),
+];
 
 /// A file for the work directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
