@@ -70,6 +70,9 @@ fn what_cannot_be_understood_is_status_2() {
         &["lab"],
         &["lab", "start"],
         &["capture", "--pod", "x", "--for", "soon"],
+        &["capture"],
+        &["capture", "--between", "x"],
+        &["capture", "--pod", "x", "--all"],
     ] {
         let output = home.run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
@@ -263,6 +266,8 @@ fn there_are_no_clusters_at_first() {
         &["cluster", "start", "nope"],
         &["cluster", "create", "Not A Name"],
         &["capture", "--pod", "x"],
+        &["capture", "--between", "x", "y"],
+        &["capture", "--all", "--namespace", "x"],
         &["shell"],
     ] {
         let output = home.run(args);

@@ -63,6 +63,7 @@ pub async fn start(client: &kube::Client, request: CaptureRequest) -> Result<Cap
     let options = Options {
         filter: request.filter.clone(),
         snaplen: request.snaplen,
+        ring: request.ring,
         duration: request.duration,
         packets: request.packets,
     };

@@ -25,9 +25,14 @@ pub struct CaptureRequest {
     pub packets: Option<u64>,
     /// Bytes kept of each packet. A packet may be 64 KiB long where the kernel puts segments together.
     pub snaplen: u32,
+    /// Bytes of the ring in the pod in which packets wait to be read; what finds no room in it is dropped and counted.
+    pub ring: u32,
 }
 
 impl CaptureRequest {
+    /// Bytes of the ring unless something else is asked: a burst of some 50,000 small packets.
+    pub const RING: u32 = 16 << 20;
+
     /// Bytes of a packet that are kept unless something else is asked: all of any IP packet.
     pub const SNAPLEN: u32 = 262_144;
 
@@ -40,6 +45,7 @@ impl CaptureRequest {
             duration: None,
             packets: None,
             snaplen: Self::SNAPLEN,
+            ring: Self::RING,
         }
     }
 }

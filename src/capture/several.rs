@@ -21,6 +21,8 @@ use super::{CaptureError, CaptureRequest, names::workload};
 
 /// Pods that are captured in at once. Each costs a stream through the API server and a ring of some MiB in its pod.
 pub const PODS: usize = 128;
+/// Bytes of each pod's ring: there may be many.
+const RING: u32 = 4 << 20;
 /// Captures that are begun at once.
 const BEGINNING: usize = 16;
 
@@ -48,6 +50,7 @@ impl Scope {
     fn request(&self, pod: &str) -> CaptureRequest {
         CaptureRequest {
             filter: self.filter.clone(),
+            ring: RING,
             ..CaptureRequest::pod(&self.namespace, pod)
         }
     }

@@ -222,36 +222,53 @@ pub fn escape(bytes: &[u8], out: &mut String) {
 /// [`escape`], telling of every stretch how many bytes of text it became, and of how many bytes. Where both are the
 /// same, the text is the bytes as they were.
 fn escape_with(bytes: &[u8], out: &mut String, told: &mut dyn FnMut(usize, usize)) {
-    for chunk in bytes.utf8_chunks() {
-        let mut rest = chunk.valid();
-        while !rest.is_empty() {
-            let plain = rest
-                .bytes()
-                .take_while(|byte| matches!(byte, b' '..=b'~' | b'\n'))
-                .count();
-            if plain > 0 {
-                out.push_str(&rest[..plain]);
-                told(plain, plain);
-                rest = &rest[plain..];
-                continue;
-            }
-            let mut chars = rest.chars();
-            let Some(char) = chars.next() else { break };
-            let (before, after) = (out.len(), chars.as_str());
-            match char {
-                '\r' if after.starts_with('\n') => {}
-                '\t' => out.push_str("  "),
-                _ if unsafe_to_show(char) => out.extend(char.escape_default()),
-                _ => out.push(char),
-            }
-            told(out.len() - before, rest.len() - after.len());
-            rest = after;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let (text, behind) = plain(rest);
+        if !text.is_empty() {
+            out.push_str(text);
+            told(text.len(), text.len());
+            rest = behind;
+            continue;
         }
-        for byte in chunk.invalid() {
-            let _ = write!(out, "\\x{byte:02x}");
-            told(4, 1);
+        // No character has more than four bytes (RFC 3629 §3).
+        let Some(chunk) = rest[..rest.len().min(4)].utf8_chunks().next() else {
+            return;
+        };
+        let Some(char) = chunk.valid().chars().next() else {
+            for byte in chunk.invalid() {
+                let _ = write!(out, "\\x{byte:02x}");
+                told(4, 1);
+            }
+            rest = &rest[chunk.invalid().len().max(1)..];
+            continue;
+        };
+        let (before, after) = (out.len(), &rest[char.len_utf8()..]);
+        match char {
+            '\r' if after.starts_with(b"\n") => {}
+            '\t' => out.push_str("  "),
+            _ if unsafe_to_show(char) => out.extend(char.escape_default()),
+            _ => out.push(char),
         }
+        told(out.len() - before, char.len_utf8());
+        rest = after;
     }
+}
+
+/// Bytes looked at together.
+const BLOCK: usize = 32;
+
+/// The printable ASCII and line ends that bytes begin with, and what is behind.
+fn plain(bytes: &[u8]) -> (&str, &[u8]) {
+    let is = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n');
+    // Without a way out within a block, the compiler looks at all of it at once.
+    let blocks = bytes
+        .chunks_exact(BLOCK)
+        .take_while(|block| block.iter().fold(true, |all, byte| all & is(byte)))
+        .count();
+    let more = bytes[blocks * BLOCK..].iter().take_while(|byte| is(byte)).count();
+    let (plain, behind) = bytes.split_at(blocks * BLOCK + more);
+    (std::str::from_utf8(plain).unwrap_or_default(), behind)
 }
 
 /// [`escape`] on one line, cut to what fits a summary.
@@ -301,6 +318,24 @@ mod tests {
             let mut out = String::new();
             escape(bytes, &mut out);
             assert_eq!(out, expected);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn text_is_the_same_wherever_blocks_begin(bytes in proptest::collection::vec(
+            proptest::prop_oneof![8 => b'a'..=b'z', 1 => proptest::prelude::Just(b'\n'), 1 => proptest::prelude::any::<u8>()], 0..200))
+        {
+            let mut whole = String::new();
+            let mut told = (0, 0);
+            escape_with(&bytes, &mut whole, &mut |text, raw| told = (told.0 + text, told.1 + raw));
+            proptest::prop_assert_eq!(told, (whole.len(), bytes.len()));
+            // Byte by byte, where bytes stand alone.
+            if bytes.is_ascii() && !bytes.contains(&b'\r') {
+                let mut single = String::new();
+                bytes.iter().for_each(|byte| escape(&[*byte], &mut single));
+                proptest::prop_assert_eq!(single, whole);
+            }
         }
     }
 

@@ -21,8 +21,6 @@ use crate::{
 /// How long the kernel may gather packets before it hands them over. libpcap's immediate mode would hand over each at
 /// once, but reserves a whole snapshot length for every packet in its ring.
 const GATHER_MS: i32 = 2;
-/// The kernel's ring.
-const RING_BYTES: i32 = 4 << 20;
 /// How often the counters are looked at.
 const COUNTERS: Duration = Duration::from_millis(250);
 /// Packets read before anything else gets its turn.
@@ -41,7 +39,7 @@ pub(super) fn capture(options: &Options) -> Result<(), String> {
 }
 
 async fn listen(options: &Options) -> Result<(), String> {
-    let mut capture = open(options.snaplen)?;
+    let mut capture = open(options)?;
     if let Some(filter) = &options.filter
         && let Err(error) = capture.filter(filter, true)
     {
@@ -69,11 +67,11 @@ async fn listen(options: &Options) -> Result<(), String> {
 }
 
 /// Opens the device `any`, which sees every interface and says which; where it does not exist, `eth0`.
-fn open(snaplen: u32) -> Result<Capture<Active>, String> {
+fn open(options: &Options) -> Result<Capture<Active>, String> {
     let device = |name: &str| {
         Capture::from_device(name)?
-            .snaplen(snaplen as i32)
-            .buffer_size(RING_BYTES)
+            .snaplen(options.snaplen as i32)
+            .buffer_size(options.ring as i32)
             .timeout(GATHER_MS)
             .precision(Precision::Nano)
             .open()

@@ -47,6 +47,7 @@ pub(super) enum Note {
 pub(super) struct Options {
     pub filter: Option<String>,
     pub snaplen: u32,
+    pub ring: u32,
     pub duration: Option<Duration>,
     pub packets: Option<u64>,
 }
@@ -54,7 +55,11 @@ pub(super) struct Options {
 impl Options {
     /// As words of a command line.
     pub(super) fn to_args(&self) -> Vec<String> {
-        let mut args = vec!["--snaplen".to_owned(), self.snaplen.to_string()];
+        let numbers = [("--snaplen", self.snaplen), ("--ring", self.ring)];
+        let mut args: Vec<String> = numbers
+            .iter()
+            .flat_map(|(name, number)| [(*name).to_owned(), number.to_string()])
+            .collect();
         let options = [
             ("--filter", self.filter.clone()),
             (
@@ -76,6 +81,7 @@ impl Options {
         let mut options = Self {
             filter: None,
             snaplen: super::CaptureRequest::SNAPLEN,
+            ring: super::CaptureRequest::RING,
             duration: None,
             packets: None,
         };
@@ -90,6 +96,7 @@ impl Options {
             match name.as_str() {
                 "--filter" => options.filter = Some(value.clone()),
                 "--snaplen" => options.snaplen = u32::try_from(number()?).unwrap_or(u32::MAX).clamp(64, 262_144),
+                "--ring" => options.ring = u32::try_from(number()?).unwrap_or(u32::MAX).clamp(256 << 10, 64 << 20),
                 "--duration-ms" => options.duration = Some(Duration::from_millis(number()?)),
                 "--packets" => options.packets = Some(number()?),
                 _ => return Err(format!("unknown option {name:?}")),
@@ -107,7 +114,7 @@ pub fn observe_stage(args: Vec<OsString>) -> ExitCode {
         Some((what, rest)) if what == "capture" => capture(rest),
         Some((what, [])) if what == "probe" => crate::probe::stage(),
         _ => Err(
-            "usage: __observe capture [--filter F] [--snaplen N] [--duration-ms N] [--packets N] | probe < JSON".into(),
+            "usage: __observe capture [--filter F] [--snaplen N] [--ring N] [--duration-ms N] [--packets N] | probe < JSON".into(),
         ),
     };
     match outcome {
@@ -145,6 +152,7 @@ mod tests {
         let all = Options {
             filter: Some("tcp port 80 and not host 10.0.0.1".into()),
             snaplen: 128,
+            ring: 1 << 20,
             duration: Some(Duration::from_millis(1500)),
             packets: Some(7),
         };

@@ -12,12 +12,10 @@ const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 pub(in crate::packet) fn card_numbers(text: &str, range: Range<usize>, found: &mut Vec<Found>) {
     let bytes = &text.as_bytes()[..range.end.min(text.len())];
     let mut at = range.start;
-    while at < bytes.len() {
-        if !bytes[at].is_ascii_digit() {
-            at += 1;
-            continue;
-        }
-        let (digits, ends) = digit_groups(bytes, at);
+    while let Some(next) = next_digit(bytes, at) {
+        at = next;
+        let (digits, ends, groups) = digit_groups(bytes, at);
+        let ends = &ends[..groups];
         let before = at
             .checked_sub(1)
             .filter(|before| *before >= range.start)
@@ -48,25 +46,46 @@ fn part_of_a_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// The digits that begin here, in groups parted by single spaces or hyphens, as many as a card has; and where each
-/// group ends, with the count of digits so far.
-fn digit_groups(bytes: &[u8], start: usize) -> (Vec<u8>, Vec<(usize, usize)>) {
-    let mut digits = Vec::with_capacity(20);
-    let mut ends = Vec::new();
+/// Bytes looked at together.
+const BLOCK: usize = 32;
+
+/// Where the next digit stands.
+fn next_digit(bytes: &[u8], at: usize) -> Option<usize> {
+    let rest = bytes.get(at..)?;
+    // Without a way out within a block, the compiler looks at all of it at once.
+    let blocks = rest
+        .chunks_exact(BLOCK)
+        .take_while(|block| !block.iter().fold(false, |any, byte| any | byte.is_ascii_digit()))
+        .count();
+    let from = blocks * BLOCK;
+    let found = rest[from..].iter().position(u8::is_ascii_digit)?;
+    Some(at + from + found)
+}
+
+/// Digits that a card may have.
+const MOST: usize = *CARD_DIGITS.end();
+
+/// The digits that begin here, in groups parted by single spaces or hyphens, as many as a card has; where each
+/// group ends, with the count of digits so far; and how many groups there are.
+fn digit_groups(bytes: &[u8], start: usize) -> ([u8; MOST], [(usize, usize); MOST], usize) {
+    let (mut digits, mut count) = ([0; MOST], 0);
+    let (mut ends, mut groups) = ([(0, 0); MOST], 0);
     let mut at = start;
     while let Some(digit) = bytes.get(at).filter(|byte| byte.is_ascii_digit()) {
-        if digits.len() == *CARD_DIGITS.end() {
-            return (digits, ends);
+        if count == MOST {
+            break;
         }
-        digits.push(digit - b'0');
+        digits[count] = digit - b'0';
+        count += 1;
         at += 1;
         let next = bytes.get(at);
         if !next.is_some_and(u8::is_ascii_digit) {
-            ends.push((at, digits.len()));
+            ends[groups] = (at, count);
+            groups += 1;
             at += usize::from(matches!(next, Some(b' ' | b'-')));
         }
     }
-    (digits, ends)
+    (digits, ends, groups)
 }
 
 /// The Luhn check of ISO/IEC 7812-1 Annex B.
