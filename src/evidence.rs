@@ -3,6 +3,8 @@
 //! Evidence never says "good" or "bad"; a check turns it into a verdict. Each piece says where it was taken and
 //! how, so that a person can repeat it by hand.
 
+mod certificate;
+
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -10,6 +12,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use self::certificate::{
+    CertificateFacts, EXTENDED_KEY_USAGES, KEY_USAGES, chain_of, date, key_of, public_of, signed_by,
+};
 use crate::packet::{CapturePoint, Flow, FlowVerdict, LeakKind, Message, PlaceKind, Probed};
 
 /// Names one probe, in the header `x-ztlab-probe` and in the access logs of the workloads that answer it.
@@ -105,6 +110,23 @@ pub enum ProbeOutcome {
         /// Why, in the TLS library's words.
         reason: String,
     },
+    /// A TLS session was opened, and an answer came back through it.
+    TlsOpen,
+    /// A TLS session was opened, and nothing came back through it in time: neither let in nor refused.
+    TlsSilent,
+    /// The peer refused in TLS: by an alert, or by breaking off. In TLS 1.3 a client learns that its certificate is
+    /// refused only after its own part of the handshake.
+    TlsRefused {
+        /// The alert, in the words of RFC 8446 §6; `None` where the peer only closed.
+        alert: Option<String>,
+        /// In the handshake, or while the answer was waited for.
+        phase: Phase,
+    },
+    /// The server's certificate does not verify against the authorities that were given, so nothing was sent to it.
+    Untrusted {
+        /// Why not, in the TLS library's words.
+        reason: String,
+    },
     /// What came back was not the protocol asked for.
     ProtocolError {
         /// What was wrong with it.
@@ -130,7 +152,14 @@ impl ProbeOutcome {
     pub const fn reached(&self) -> bool {
         matches!(
             self,
-            Self::Answered { .. } | Self::Connected | Self::ProtocolError { .. } | Self::TlsFailed { .. }
+            Self::Answered { .. }
+                | Self::Connected
+                | Self::ProtocolError { .. }
+                | Self::TlsFailed { .. }
+                | Self::TlsOpen
+                | Self::TlsSilent
+                | Self::TlsRefused { .. }
+                | Self::Untrusted { .. }
         )
     }
 
@@ -140,8 +169,9 @@ impl ProbeOutcome {
     /// By itself a session that breaks tells little; beside one that did not (with a certificate) it tells why.
     pub const fn let_in(&self) -> Option<bool> {
         match self {
-            Self::Answered { .. } => Some(true),
+            Self::Answered { .. } | Self::TlsOpen => Some(true),
             Self::TlsFailed { .. }
+            | Self::TlsRefused { .. }
             | Self::Reset {
                 phase: Phase::Handshake | Phase::Send | Phase::Receive,
             } => Some(false),
@@ -168,6 +198,15 @@ impl fmt::Display for ProbeOutcome {
             Self::Reset { phase } => write!(f, "connection reset while {phase}"),
             Self::Unreachable { reason } => write!(f, "unreachable: {reason}"),
             Self::TlsFailed { reason } => write!(f, "TLS failed: {reason}"),
+            Self::TlsOpen => write!(f, "TLS session opened, and answered"),
+            Self::TlsSilent => write!(f, "TLS session opened, no answer"),
+            Self::TlsRefused {
+                alert: Some(alert),
+                phase: Phase::Handshake,
+            } => write!(f, "refused in the TLS handshake: {alert}"),
+            Self::TlsRefused { alert: Some(alert), .. } => write!(f, "refused after the TLS handshake: {alert}"),
+            Self::TlsRefused { alert: None, phase } => write!(f, "TLS broken off by the peer while {phase}"),
+            Self::Untrusted { reason } => write!(f, "the server is not to be trusted: {reason}"),
             Self::ProtocolError { reason } => write!(f, "unexpected answer: {reason}"),
             Self::NotRun { reason } => write!(f, "not run: {reason}"),
         }
@@ -197,10 +236,36 @@ pub struct ProbeResult {
     /// Its own address in that connection.
     #[serde(default)]
     pub local: Option<SocketAddr>,
+    /// What its TLS handshake told, as far as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Box<TlsSeen>>,
     /// When it began, in nanoseconds since the Unix epoch.
     pub started_ns: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
+}
+
+/// What a probe saw of a TLS handshake, as far as it came.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TlsSeen {
+    /// The version agreed on, as `1.3`.
+    pub version: Option<String>,
+    /// The cipher suite, by IANA's name.
+    pub cipher: Option<String>,
+    /// The application protocol (ALPN).
+    pub alpn: Option<String>,
+    /// The server's chain, its own certificate first.
+    pub certificates: Vec<CertificateFacts>,
+    /// Whether the chain verifies against the authorities that were given, and names the server; `None` where none
+    /// were given, or no certificate came.
+    pub verified: Option<bool>,
+    /// Why it does not.
+    pub verify_error: Option<String>,
+    /// Whether the server asked for a client certificate.
+    pub asked_for_client: bool,
+    /// The certificate that was shown to it, in a line; `None` where none was asked for, or there was none to show.
+    pub shown: Option<String>,
 }
 
 /// What a capture saw in a stretch of time: the evidence of checks about traffic.
@@ -221,6 +286,29 @@ pub struct CaptureEvidence {
     /// The conversations, judged.
     #[serde(default)]
     pub flows: Vec<Flow>,
+    /// The captures, in the order they began.
+    #[serde(default)]
+    pub runs: Vec<CaptureRun>,
+}
+
+/// One capture: where, from when until when.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CaptureRun {
+    /// The pod it listened in.
+    pub pod: String,
+    /// When it began, in nanoseconds since the Unix epoch.
+    pub from_ns: u64,
+    /// When it ended; `None` while it goes on.
+    pub until_ns: Option<u64>,
+}
+
+impl CaptureRun {
+    /// Whether something that was seen at a place and a time was seen by this capture.
+    pub fn saw(&self, point: Option<&CapturePoint>, ts_ns: u64) -> bool {
+        point.is_none_or(|point| point.pod == self.pod)
+            && ts_ns >= self.from_ns
+            && self.until_ns.is_none_or(|until| ts_ns <= until)
+    }
 }
 
 /// What the conversations of a client with a server come to, taken together.
@@ -268,6 +356,24 @@ impl CaptureEvidence {
             .filter(move |flow| flow.client.is(client) && flow.server.is(server))
     }
 
+    /// The same evidence with the conversations of the newest capture that saw these two talk, and no others.
+    #[must_use]
+    pub fn newest_flows(&self, one: &str, other: &str) -> Self {
+        let of = |run: &CaptureRun| -> Vec<Flow> {
+            let seen = self.flows_between(one, other);
+            seen.filter(|flow| run.saw(flow.point.as_ref(), flow.last_ns))
+                .cloned()
+                .collect()
+        };
+        let newest = self.runs.iter().rev().map(of).find(|flows| !flows.is_empty());
+        Self {
+            points: self.points.clone(),
+            flows: newest.unwrap_or_else(|| self.flows_between(one, other).cloned().collect()),
+            dropped: self.dropped,
+            ..Self::default()
+        }
+    }
+
     /// How the conversations of a client with a server are judged, taken together and with what probes found; `None`
     /// where none was seen.
     ///
@@ -309,6 +415,20 @@ impl CaptureEvidence {
             flows: judged.len(),
             evidence: lines.take(LINES).collect(),
         })
+    }
+
+    /// The messages between two workloads in the newest capture that saw any: an absence is looked for there, since what
+    /// was so before something was changed stays in older ones.
+    pub fn newest_between<'a>(&'a self, one: &'a str, other: &'a str) -> Vec<&'a Message> {
+        let all: Vec<&'a Message> = self.between(one, other).collect();
+        let of = |run: &CaptureRun| -> Vec<&'a Message> {
+            let seen = all
+                .iter()
+                .filter(|message| run.saw(message.point.as_ref(), message.ts_ns));
+            seen.copied().collect()
+        };
+        let newest = self.runs.iter().rev().map(of).find(|seen| !seen.is_empty());
+        newest.unwrap_or(all)
     }
 
     /// Every leak of a kind, with the message that holds it.

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 6 faces | [`cli`] [`tui`] [`report`] [`author`] |
 //! | 5 session | [`session`] |
-//! | 4 observation | [`probe`] [`capture`] [`check`] |
+//! | 4 observation | [`probe`] [`capture`] [`check`] [`posture`] |
 //! | 3 cluster | [`cluster`] |
 //! | 2 embedded | [`embedded`] |
 //! | 1 instruments | [`catalog`] |
@@ -33,6 +33,7 @@ pub mod images;
 pub mod lab;
 pub mod packet;
 pub mod paths;
+pub mod posture;
 pub mod probe;
 pub mod report;
 pub mod score;

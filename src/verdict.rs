@@ -51,8 +51,52 @@ pub enum Finding {
     NoWorkload,
     /// The call was let through though it must not be.
     Allowed,
-    /// A Kubernetes object is missing, or has other fields.
+    /// A Kubernetes object is there, and has other fields, or there are too few or too many of them.
     OtherObject,
+    /// There is no such Kubernetes object.
+    NoObject,
+    /// There is no such file.
+    NoFile,
+    /// A body, an output or a file holds something else.
+    OtherText,
+    /// A program ended with another exit code.
+    OtherExit,
+    /// A name resolves though it must not.
+    Resolved,
+    /// A name resolves to another address.
+    OtherAddress,
+    /// What is spoken there is not TLS, or there is no common version of it.
+    NotTls,
+    /// The server's certificate does not verify.
+    Untrusted,
+    /// The peer refused in TLS.
+    TlsRefused,
+    /// The TLS session has another version, cipher suite or application protocol.
+    OtherTls,
+    /// The server did not ask for a client certificate.
+    NotAsked,
+    /// There is no certificate to look at.
+    NoCertificate,
+    /// A certificate says something else: names, issuer, usage, lifetime.
+    OtherCertificate,
+    /// A certificate's time is over, or has not begun.
+    Expired,
+    /// A certificate was signed by somebody else.
+    NotSigned,
+    /// A private key belongs to another certificate.
+    OtherKey,
+    /// A private key lies where it must not.
+    KeyExposed,
+    /// The conversation can be read on the way.
+    Readable,
+    /// The conversation is encrypted, and not every end proved who it is.
+    Encrypted,
+    /// The conversation is encrypted, and both ends proved who they are.
+    Mutual,
+    /// Another zero trust level was measured.
+    OtherLevel,
+    /// The positive control did not succeed, so that an absence shows nothing.
+    NoControl,
     /// The evidence could not be gathered.
     NotMeasured,
 }
@@ -75,6 +119,28 @@ impl Finding {
         ("no-workload", Finding::NoWorkload),
         ("allowed", Finding::Allowed),
         ("other-object", Finding::OtherObject),
+        ("no-object", Finding::NoObject),
+        ("no-file", Finding::NoFile),
+        ("other-text", Finding::OtherText),
+        ("other-exit", Finding::OtherExit),
+        ("resolved", Finding::Resolved),
+        ("other-address", Finding::OtherAddress),
+        ("not-tls", Finding::NotTls),
+        ("untrusted", Finding::Untrusted),
+        ("tls-refused", Finding::TlsRefused),
+        ("other-tls", Finding::OtherTls),
+        ("not-asked", Finding::NotAsked),
+        ("no-certificate", Finding::NoCertificate),
+        ("other-certificate", Finding::OtherCertificate),
+        ("expired", Finding::Expired),
+        ("not-signed", Finding::NotSigned),
+        ("other-key", Finding::OtherKey),
+        ("key-exposed", Finding::KeyExposed),
+        ("readable", Finding::Readable),
+        ("encrypted", Finding::Encrypted),
+        ("mutual", Finding::Mutual),
+        ("other-level", Finding::OtherLevel),
+        ("no-control", Finding::NoControl),
         ("not-measured", Finding::NotMeasured),
     ];
 }

@@ -110,6 +110,36 @@ fn images_are_listed_as_text_and_as_json() {
 }
 
 #[test]
+fn topologies_are_printed_as_they_are_applied() {
+    let home = Home::new();
+    let listed = stdout(&home.run(&["manifests"]));
+    for layer in ["flat", "microsegmented", "mtls"] {
+        assert!(listed.contains(layer), "{listed}");
+    }
+    let plain = stdout(&home.run(&["manifests", "mtls"]));
+    assert!(
+        plain.contains("kind: Deployment") && !plain.contains("PRIVATE KEY"),
+        "{plain}"
+    );
+    let made = stdout(&home.run(&["manifests", "mtls", "--certificates"]));
+    assert_eq!(
+        made.matches("BEGIN PRIVATE KEY").count(),
+        4,
+        "one for each service and none of the authority"
+    );
+    let (secrets, rest) = made.split_once("# manifests/mtls/").unwrap();
+    assert!(secrets.contains("\"shop-ca\"") && rest.contains("kind: Deployment"));
+    for (args, says) in [
+        (&["manifests", "moon"][..], "there is no topology `moon`"),
+        (&["manifests", "flat", "--certificates"], "need no certificates"),
+    ] {
+        let output = home.run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn doctor_tries_and_its_status_is_its_verdict() {
     let home = Home::new();
     let output = home.run(&["doctor", "--json"]);

@@ -90,6 +90,22 @@ fn bodies_of_requests() {
 }
 
 #[test]
+fn lab_files() {
+    tried("lab", |file| {
+        let _ = ztlab::lab::fuzz(file);
+    });
+    // The seeds are labs: else nothing behind the first mistake would be tried.
+    for seed in corpus("lab") {
+        assert_eq!(
+            ztlab::lab::fuzz(&seed),
+            0,
+            "{}",
+            String::from_utf8_lossy(&seed).lines().nth(5).unwrap()
+        );
+    }
+}
+
+#[test]
 fn captures() {
     tried("capture", |file| {
         for message in ztlab::packet::fuzz_capture(file) {

@@ -1,35 +1,232 @@
-//! Every lab that ships is proven by machine: untouched 0, wrong attempts fail what they name, solved full, reset 0.
+//! Every lab that ships is proven by machine: untouched 0, wrong attempts fail what they name, solved full, reset 0. And
+//! whoever writes a lab has the tools for it.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use common::{Home, embedded_works, ordinary_user};
+use std::{fs, process::Output};
 
-/// The whole proof, through the program as an instructor runs it.
+use common::{Home, embedded_works, ordinary_user};
+use serde_json::Value;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What a command printed, once it ended with this status.
+fn ended(output: &Output, code: i32) -> String {
+    let out = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(code), "{out}\n{}", text(&output.stderr));
+    out
+}
+
+fn json(output: &Output, code: i32) -> Value {
+    serde_json::from_str(&ended(output, code)).unwrap()
+}
+
+/// The whole proof of all labs that ship, through the program as an instructor runs it.
 fn verify(home: &Home) {
-    let output = home.ztlab(&["lab", "verify", "wiretap", "--json"]);
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "`ztlab lab verify wiretap` did not prove the lab:\n{text}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-    assert!(value.is_object(), "not an object: {text}");
+    let value = json(&home.ztlab(&["lab", "verify", "--json"]), 0);
+    let proofs = match value.get("proofs") {
+        Some(Value::Array(proofs)) => proofs.clone(),
+        _ => vec![value],
+    };
+    assert!(proofs.iter().any(|proof| proof["lab"] == "wiretap"));
+    for proof in proofs {
+        let lines = proof["lines"].as_array().unwrap();
+        assert!(
+            lines.len() > 10 && lines.iter().all(|line| line["ok"] == true),
+            "{proof}"
+        );
+        // Its steps `token` and `login` need each other not: both orders were taken.
+        if proof["lab"] == "wiretap" {
+            let other = lines
+                .iter()
+                .any(|line| line["what"] == "solved as listen, login, token, replay, gaps");
+            assert!(other, "{proof}");
+        }
+        for timing in proof["timings"].as_array().unwrap() {
+            assert!(timing["times"].as_u64() > Some(0), "{timing}");
+        }
+    }
 }
 
 #[test]
-fn wiretap_is_proven() {
+fn every_lab_that_ships_is_proven() {
     if embedded_works() {
         verify(&Home::new("verify"));
     }
 }
 
 #[test]
-fn wiretap_is_proven_for_an_ordinary_user() {
+fn every_lab_that_ships_is_proven_for_an_ordinary_user() {
     if embedded_works()
         && let Some(user) = ordinary_user()
     {
         verify(&Home::for_user("verify-user", user));
     }
+}
+
+#[test]
+fn a_new_lab_is_right_and_proven_as_it_is() {
+    let home = Home::new("new-lab");
+    let made = home.ztlab(&[
+        "lab",
+        "new",
+        "fresh",
+        "--title",
+        "A \"fresh\" lab: with quotes",
+        "--level",
+        "1",
+    ]);
+    ended(&made, 0);
+    let linted = json(&home.ztlab(&["lab", "lint", "labs/fresh", "--json"]), 0);
+    assert_eq!(
+        (&linted["errors"], &linted["warnings"]),
+        (&Value::from(0), &Value::from(0))
+    );
+    // Nothing is overwritten.
+    ended(&home.ztlab(&["lab", "new", "fresh"]), 2);
+    if embedded_works() {
+        let proof = json(&home.ztlab(&["lab", "verify", "fresh", "--json"]), 0);
+        assert_eq!(proof["ok"], true);
+    }
+}
+
+#[test]
+fn lint_tells_everything_at_once_and_where() {
+    let home = Home::new("lint");
+    ended(&home.ztlab(&["lab", "new", "broken"]), 0);
+    let path = home.path().join("labs/broken/lab.yaml");
+    let good = fs::read_to_string(&path).unwrap();
+    let bad = good
+        .replacen("difficulty: beginner", "dificulty: beginner", 1)
+        .replacen("in: visitor", "in: vistor", 1)
+        .replacen("points: 40", "points: forty", 1);
+    fs::write(&path, &bad).unwrap();
+    let linted = home.ztlab(&["lab", "lint", "labs"]);
+    let told = ended(&linted, 1);
+    for words in [
+        "labs/broken/lab.yaml:",
+        "unknown field `dificulty`",
+        "hint: did you mean `difficulty`?",
+        "no workload in the topology called `vistor`",
+        "found `forty`",
+        "expected: a whole number, 0 to 100",
+        "^^^^^",
+        "3 errors, 0 warnings",
+    ] {
+        assert!(told.contains(words), "`{words}` is not in\n{told}");
+    }
+    let value = json(&home.ztlab(&["lab", "lint", "labs/broken", "--json"]), 1);
+    let problem = &value["files"][0]["problems"][0];
+    for field in [
+        "severity", "rule", "line", "column", "width", "message", "expected", "hint", "source",
+    ] {
+        assert!(problem.get(field).is_some(), "{field} is not in {problem}");
+    }
+    // YAML that is none.
+    fs::write(&path, format!("{good}  steps: [\n")).unwrap();
+    assert!(ended(&home.ztlab(&["lab", "lint", "labs/broken/lab.yaml"]), 1).contains('^'));
+    // A hundred megabytes are not read to find that they are too many.
+    fs::File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(100 << 20)
+        .unwrap();
+    assert!(ended(&home.ztlab(&["lab", "lint", "labs/broken"]), 1).contains("larger than"));
+    ended(&home.ztlab(&["lab", "lint", "nowhere"]), 2);
+    // What ships has no mistakes, and no warnings.
+    let elsewhere = home
+        .command(home.binary())
+        .args(["lab", "lint", "--json"])
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let shipped = json(&elsewhere, 0);
+    assert_eq!(shipped["warnings"], 0, "{shipped}");
+}
+
+#[test]
+fn the_schema_is_one_that_editors_read() {
+    let home = Home::new("schema");
+    let schema = json(&home.ztlab(&["lab", "schema"]), 0);
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["additionalProperties"], false);
+    let findings = &schema["$defs"]["When"]["properties"]["found"]["enum"];
+    assert!(
+        findings.as_array().unwrap().contains(&"no-traffic".into()),
+        "{findings}"
+    );
+}
+
+#[test]
+fn labs_of_a_named_directory_are_taken_only_when_it_is_trusted() {
+    let home = Home::new("trust");
+    ended(&home.ztlab(&["lab", "new", "theirs", "--dir", "their-labs"]), 0);
+    let ids = |output: &Output| -> Vec<String> {
+        let labs = json(output, 0);
+        labs.as_array()
+            .unwrap()
+            .iter()
+            .map(|lab| lab["id"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    // Nobody can be asked: an error that says what to do.
+    for args in [
+        &["lab", "list", "--labs", "their-labs"][..],
+        &["lab", "start", "theirs", "--labs", "their-labs"],
+        &["lab", "verify", "--labs", "their-labs"],
+        &["lab", "trust", "their-labs"],
+    ] {
+        let refused = home.ztlab(args);
+        ended(&refused, 2);
+        let told = text(&refused.stderr);
+        assert!(told.contains("ztlab lab trust their-labs"), "{args:?}: {told}");
+    }
+    assert!(!home.path().join("state/ztlab/trusted-labs.json").exists());
+    let trusted = home.ztlab(&["lab", "trust", "their-labs", "--yes"]);
+    ended(&trusted, 0);
+    let told = text(&trusted.stderr);
+    for words in [
+        "theirs",
+        "apply manifests into the lab's cluster",
+        "cannot run anything on this machine",
+    ] {
+        assert!(told.contains(words), "{told}");
+    }
+    assert!(ids(&home.ztlab(&["lab", "list", "--labs", "their-labs", "--json"])).contains(&"theirs".to_owned()));
+    // Trusted once, its labs are there beside the others.
+    assert!(ids(&home.ztlab(&["lab", "list", "--json"])).contains(&"theirs".to_owned()));
+    // Something else in its place is asked about again, and is not taken meanwhile.
+    let path = home.path().join("their-labs/theirs/visitor.yaml");
+    let changed = fs::read_to_string(&path).unwrap() + "---\n";
+    fs::write(&path, changed).unwrap();
+    let refused = home.ztlab(&["lab", "list", "--labs", "their-labs"]);
+    ended(&refused, 2);
+    assert!(text(&refused.stderr).contains("have changed since you trusted them"));
+    assert!(!ids(&home.ztlab(&["lab", "list", "--json"])).contains(&"theirs".to_owned()));
+    let listed = json(&home.ztlab(&["lab", "trust", "--list", "--json"]), 0);
+    assert_eq!(listed[0]["state"], "changed");
+    ended(&home.ztlab(&["lab", "trust", "--remove", "their-labs"]), 0);
+    ended(&home.ztlab(&["lab", "trust", "--remove", "their-labs"]), 2);
+}
+
+#[test]
+fn a_lab_says_which_program_is_missing_before_it_starts() {
+    let home = Home::new("host-tools");
+    ended(&home.ztlab(&["lab", "new", "tools"]), 0);
+    let path = home.path().join("labs/tools/lab.yaml");
+    let text_with = fs::read_to_string(&path).unwrap().replacen(
+        "  edges:",
+        "  needs: { hostTools: [no-such-program] }\n  edges:",
+        1,
+    );
+    fs::write(&path, text_with).unwrap();
+    let refused = home.ztlab(&["lab", "start", "tools"]);
+    ended(&refused, 2);
+    let told = text(&refused.stderr);
+    assert!(told.contains("needs `no-such-program`, not found in PATH"), "{told}");
+    assert!(told.contains("hint: install"), "{told}");
 }

@@ -44,6 +44,19 @@ fn the_observer_sees_and_probes() {
     assert!(inside.success());
 }
 
+/// What a probe tells, as the observer runs it.
+fn probe(request: &ProbeRequest) -> ProbeResult {
+    let mut child = Command::new(ZTLAB)
+        .args(["__observe", "probe"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let line = serde_json::to_string(request).unwrap() + "\n";
+    child.stdin.take().unwrap().write_all(line.as_bytes()).unwrap();
+    serde_json::from_slice(&child.wait_with_output().unwrap().stdout).unwrap()
+}
+
 /// A capture as the observer runs it: the child and the lines of its standard error.
 fn capture(args: &[&str]) -> (Child, mpsc::Receiver<String>) {
     let mut child = Command::new(ZTLAB)
@@ -108,18 +121,12 @@ fn inside_a_namespace() {
         "shop",
         "mallory",
         ProbeKind::Http(HttpProbe {
-            method: "POST".into(),
-            url: format!("http://{addr}/charge"),
             headers: vec![("authorization".into(), "Bearer not-a-real-token".into())],
             body: Some("{\"card\":\"4111 1111 1111 1111\"}".into()),
+            ..HttpProbe::new("POST", format!("http://{addr}/charge"))
         }),
     );
-    let probe = Command::new(ZTLAB)
-        .args(["__observe", "probe", &serde_json::to_string(&request).unwrap()])
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let result: ProbeResult = serde_json::from_slice(&probe.stdout).unwrap();
+    let result = probe(&request);
     assert_eq!(result.outcome.status(), Some(200), "{result:?}");
     assert_eq!((result.id.clone(), result.peer), (request.id.clone(), Some(addr)));
     assert!(server.join().unwrap().contains(&request.id.0));
@@ -154,11 +161,7 @@ fn inside_a_namespace() {
         port: addr.port(),
     };
     let refused = ProbeRequest::new("shop", "mallory", kind);
-    let probe = Command::new(ZTLAB)
-        .args(["__observe", "probe", &serde_json::to_string(&refused).unwrap()])
-        .output()
-        .unwrap();
-    let result: ProbeResult = serde_json::from_slice(&probe.stdout).unwrap();
+    let result = probe(&refused);
     assert_eq!(result.outcome, ProbeOutcome::Refused);
 
     let (mut child, notes) = capture(&["--filter", "tcp prt 80"]);

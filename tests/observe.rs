@@ -80,10 +80,8 @@ impl Drop for Cluster {
 
 fn http(url: &str) -> ProbeRequest {
     let kind = ProbeKind::Http(HttpProbe {
-        method: "GET".into(),
-        url: url.into(),
         headers: vec![("authorization".into(), "Bearer not-a-real-token".into())],
-        body: None,
+        ..HttpProbe::new("GET", url)
     });
     ProbeRequest::new("default", "mallory", kind)
 }

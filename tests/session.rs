@@ -186,3 +186,220 @@ fn a_capture_that_is_told_to_end_finishes_its_file_and_leaves_none_running() {
         assert!(shown.contains("payments-api → ledger postgres"), "{signal}: {shown}");
     }
 }
+
+/// A lab of the student's own directory: blocked by a policy that the student writes.
+const MINE: &str = "apiVersion: ztlab.dev/v1
+kind: Lab
+metadata: { name: mine, title: Mine, level: 0, minutes: 5, difficulty: beginner }
+spec:
+  objectives: [Close a door]
+  namespace: shop
+  topology: [flat]
+  steps:
+    - id: block
+      title: Block mallory
+      points: 100
+      instructions: Write a policy.
+      checks:
+        - name: mallory cannot reach the ledger
+          tcp: { from: mallory, to: ledger, port: 5432, expect: blocked, control: payments-api }
+          why: It has no business there.
+";
+
+const POLICY: &str = "apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: { name: ledger, namespace: shop }
+spec:
+  podSelector: { matchLabels: { app: ledger } }
+  ingress: [ { from: [ { podSelector: { matchLabels: { app: payments-api } } } ] } ]
+";
+
+fn write_lab(home: &Home, text: &str) {
+    let dir = home.path().join("labs/mine");
+    fs::create_dir_all(dir.join("work")).unwrap();
+    fs::write(dir.join("lab.yaml"), text).unwrap();
+    fs::write(dir.join("work/policy.yaml"), POLICY).unwrap();
+}
+
+fn kubectl(home: &Home, args: &[&str]) -> bool {
+    home.ztlab(&[&["kubectl"][..], args].concat()).status.success()
+}
+
+fn work(home: &Home) -> std::path::PathBuf {
+    let status = json(home, &["lab", "status", "--json"]);
+    status["session"]["work"].as_str().unwrap().into()
+}
+
+#[test]
+fn a_step_goes_back_to_its_start_with_cluster_and_files() {
+    if !embedded_works() {
+        return;
+    }
+    let home = Home::new("step-reset");
+    ok(&home, &["lab", "start", "wiretap"]);
+    let refused = home.ztlab(&["lab", "reset", "replay"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is locked"));
+    ok(&home, &["lab", "solve", "listen"]);
+    let made = |name: &str| kubectl(&home, &["create", "configmap", name, "-n", "shop"]);
+    let is_there = |name: &str| kubectl(&home, &["get", "configmap", name, "-n", "shop"]);
+    assert!(made("after-listen"));
+    ok(&home, &["lab", "reset", "token"]);
+    assert!(!is_there("after-listen"), "the step was opened before it was made");
+    assert_eq!(earned(&home), 30);
+    assert!(made("before-replay"));
+    let notes = work(&home).join("notes");
+    fs::write(&notes, "before").unwrap();
+    for step in ["token", "login", "replay"] {
+        ok(&home, &["lab", "solve", step]);
+    }
+    let full = earned(&home);
+    assert!(kubectl(&home, &["delete", "configmap", "before-replay", "-n", "shop"]));
+    fs::write(&notes, "after").unwrap();
+    ok(&home, &["lab", "reset", "replay"]);
+    assert!(is_there("before-replay"));
+    assert_eq!(fs::read_to_string(&notes).unwrap(), "before");
+    assert_eq!(
+        fs::read_to_string(work(&home).join(".ztlab-before-reset/1/notes")).unwrap(),
+        "after"
+    );
+    assert!(earned(&home) < full && earned(&home) >= 30);
+    ok(&home, &["lab", "solve", "replay"]);
+    assert_eq!(earned(&home), full, "it can be worked on again");
+    // The cluster's snapshots are those of steps that can still be gone back to.
+    ok(&home, &["lab", "reset"]);
+    assert_eq!(
+        (earned(&home), is_there("before-replay"), notes.exists()),
+        (0, false, false)
+    );
+}
+
+#[test]
+fn a_policy_is_noticed_without_asking_and_the_lab_brings_its_file() {
+    if !embedded_works() {
+        return;
+    }
+    let home = Home::new("noticed");
+    write_lab(&home, MINE);
+    ok(&home, &["lab", "start", "mine"]);
+    let policy = work(&home).join("policy.yaml");
+    assert!(kubectl(&home, &["apply", "-f", policy.to_str().unwrap()]));
+    let until = Instant::now() + Duration::from_secs(60);
+    while earned(&home) != 100 {
+        assert!(
+            Instant::now() < until,
+            "{:#}",
+            json(&home, &["lab", "status", "--json"])
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // The shell opens where the files are, and reaches the cluster.
+    let mut shell = home.command(home.binary());
+    shell
+        .env("SHELL", "/bin/sh")
+        .arg("shell")
+        .stdin(std::process::Stdio::piped());
+    let mut shell = shell.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    std::io::Write::write_all(&mut shell.stdin.take().unwrap(), b"pwd; ls; echo $KUBECONFIG\n").unwrap();
+    let said = String::from_utf8(shell.wait_with_output().unwrap().stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(
+        lines[0].ends_with("sessions/mine/work") && lines[1] == "policy.yaml" && lines[2].ends_with("kubeconfig"),
+        "{said}"
+    );
+}
+
+#[test]
+fn labs_and_students_do_not_mix() {
+    if !embedded_works() {
+        return;
+    }
+    let (home, other) = (Home::new("mix-one"), Home::new("mix-two"));
+    write_lab(&home, MINE);
+    ok(&home, &["lab", "start", "wiretap"]);
+    ok(&other, &["lab", "start", "wiretap"]);
+    ok(&home, &["lab", "solve", "listen"]);
+    assert_eq!((earned(&home), earned(&other)), (30, 0));
+    let said = |args: &[&str]| String::from_utf8(home.ztlab(args).stderr).unwrap();
+    assert!(said(&["lab", "start", "nosuch"]).contains("there is no lab `nosuch`"));
+    assert!(said(&["lab", "start", "mine"]).contains("the lab `wiretap` is running"));
+    let first = work(&home);
+    fs::write(first.join("mine.txt"), "x").unwrap();
+    ok(&home, &["lab", "stop"]);
+    ok(&home, &["lab", "start", "mine"]);
+    assert_eq!(earned(&home), 0);
+    assert_ne!(work(&home), first);
+    ok(&home, &["lab", "stop", "--delete"]);
+    ok(&home, &["lab", "start", "wiretap"]);
+    assert_eq!(earned(&home), 30);
+    assert!(first.join("mine.txt").exists());
+    // A lab whose file is gone goes on as it was.
+    ok(&home, &["lab", "stop"]);
+    fs::remove_dir_all(home.path().join("labs")).unwrap();
+    ok(&home, &["lab", "start", "mine"]);
+    let status = json(&home, &["lab", "status", "--json"]);
+    assert_eq!(status["session"]["lab_changed"], true);
+}
+
+#[test]
+fn a_rest_frees_the_memory_and_loses_nothing() {
+    if !embedded_works() {
+        return;
+    }
+    let home = Home::new("rest");
+    ok(&home, &["lab", "start", "wiretap"]);
+    ok(&home, &["lab", "solve", "listen"]);
+    assert!(kubectl(&home, &["create", "configmap", "mine", "-n", "shop"]));
+    ok(&home, &["lab", "pause"]);
+    assert!(pids(&home, "__node").is_empty());
+    assert_eq!(earned(&home), 30);
+    let refused = home.ztlab(&["lab", "check"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("the lab is paused"));
+    kill(&pids(&home, "__session-host"));
+    assert_eq!(json(&home, &["lab", "status", "--json"])["session"]["phase"], "paused");
+    assert!(pids(&home, "__node").is_empty(), "looking wakes nothing");
+    ok(&home, &["lab", "resume"]);
+    assert!(kubectl(&home, &["get", "configmap", "mine", "-n", "shop"]));
+    ok(&home, &["lab", "solve", "token"]);
+    assert_eq!(earned(&home), 50);
+}
+
+#[test]
+fn progress_is_exported_without_the_secrets() {
+    use std::os::unix::fs::MetadataExt;
+    if !embedded_works() {
+        return;
+    }
+    let home = Home::new("export");
+    let said = |args: &[&str]| String::from_utf8(home.ztlab(args).stderr).unwrap();
+    assert!(said(&["lab", "export"]).contains("no lab is running"));
+    assert!(said(&["lab", "export", "wiretap"]).contains("no progress"));
+    ok(&home, &["lab", "start", "wiretap"]);
+    ok(&home, &["lab", "solve", "listen"]);
+    let status = json(&home, &["lab", "status", "--json"]);
+    let card = status["session"]["steps"][0]["checks"][1]["question"]["answer"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    ok(&home, &["lab", "stop"]);
+    let file = home.path().join("mine.json");
+    ok(&home, &["lab", "export", "wiretap", "-o", file.to_str().unwrap()]);
+    assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(card.len() > 8 && !text.contains(&card), "{card}");
+    let told: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (&told["score"]["earned"], &told["steps"][0]["solved"]),
+        (&30.into(), &true.into())
+    );
+    let events: Vec<&str> = told["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|one| one["event"].as_str())
+        .collect();
+    assert_eq!(
+        (events[0], *events.last().unwrap()),
+        ("deployed", "stopping"),
+        "{events:?}"
+    );
+}

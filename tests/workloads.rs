@@ -329,6 +329,11 @@ fn a_deployment_is_scaled_paused_and_given_up_as_it_says() {
             r#"{"spec": {"progressDeadlineSeconds": 600}}"#,
         ]);
         lab.kubectl(&["rollout", "undo", "deployment/web"]);
+        // As in Kubernetes, the condition stays until progress is seen, and `rollout status` gives up on it until then.
+        lab.until("progress is seen again", || {
+            let conditions = lab.get(&["deployment", "web"])["status"]["conditions"].to_string();
+            !conditions.contains("ProgressDeadlineExceeded")
+        });
         lab.kubectl(&["rollout", "status", "deployment/web", "--timeout=60s"]);
         lab.until("all are of the old template", || sizes(lab) == [0, 3]);
 

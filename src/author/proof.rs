@@ -7,7 +7,7 @@ use serde::Serialize;
 /// One thing that was tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Line {
-    /// Which run, from 1.
+    /// Which run, from 1; what stands for itself has the number behind the last.
     pub run: u32,
     /// What was done.
     pub what: String,
@@ -32,6 +32,23 @@ pub struct Proof {
     pub ok: bool,
     /// What was tried, in order.
     pub lines: Vec<Line>,
+    /// How long each check took.
+    pub timings: Vec<Timing>,
+}
+
+/// How long a check takes to gather its evidence and judge it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Timing {
+    /// Its step.
+    pub step: String,
+    /// Its name.
+    pub check: String,
+    /// How often it ran.
+    pub times: u32,
+    /// How long it took on average, in microseconds.
+    pub mean_us: u64,
+    /// How long it took at most, in microseconds.
+    pub longest_us: u64,
 }
 
 impl fmt::Display for Proof {
@@ -53,6 +70,24 @@ impl fmt::Display for Proof {
             if !line.ok {
                 writeln!(f, "    found: {}", crate::text::one_line(&line.found))?;
             }
+        }
+        let name = |timing: &Timing| format!("{}: {}", timing.step, crate::text::one_line(&timing.check));
+        let longest = self
+            .timings
+            .iter()
+            .map(|timing| crate::text::width(&name(timing)))
+            .max();
+        let longest = longest.unwrap_or_default();
+        for timing in &self.timings {
+            let milliseconds = |micros: u64| format!("{}.{} ms", micros / 1000, micros % 1000 / 100);
+            writeln!(
+                f,
+                "  check {:<longest$}  {:>9} on average, {:>9} at most, {} times",
+                name(timing),
+                milliseconds(timing.mean_us),
+                milliseconds(timing.longest_us),
+                timing.times
+            )?;
         }
         let total: u64 = self.lines.iter().map(|line| line.took_ms).sum();
         let wrong = self.lines.iter().filter(|line| !line.ok).count();

@@ -8,17 +8,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::proof::{Line, Proof};
+use super::{
+    order,
+    proof::{Line, Proof},
+    timed::{TimedWorld, Times},
+};
 use crate::{
     catalog::{self, CatalogError},
     cluster::GroundKind,
     lab::Lab,
     score::Points,
     session::{
-        Host,
+        GroundWorld, Host, Topologies,
         command::{Command, Refusal, Reply},
+        site::{ContextChoice, Site},
         snapshot::{CheckState, SessionView, StepView},
-        topologies,
+        world::World,
     },
 };
 
@@ -64,14 +69,22 @@ impl VerifyError {
 pub async fn verify(
     id: &str,
     cwd: Option<&Path>,
-    ground: GroundKind,
+    place: (GroundKind, Option<ContextChoice>),
     told: &mut dyn FnMut(&Line),
 ) -> Result<Proof, VerifyError> {
     let found = catalog::find(id, cwd)?;
-    let lab = Arc::new(found.load(&topologies)?);
+    let lab = Arc::new(found.load(&Topologies)?);
     let dir = crate::paths::state_dir()?.join(format!("verify-{}", std::process::id()));
     crate::paths::private_dir(dir.clone())?;
-    let host = Host::new(dir.clone(), "verify-");
+    let times = Arc::new(Times::default());
+    let noted = times.clone();
+    let worlds = Box::new(move |site: &Site| -> Arc<dyn World> {
+        Arc::new(TimedWorld {
+            world: Arc::new(GroundWorld::new(site.clone())),
+            times: noted.clone(),
+        })
+    });
+    let host = Host::in_worlds(dir.clone(), "verify-", worlds);
     let mut trial = Trial {
         host,
         cwd: cwd.map(Path::to_owned),
@@ -79,7 +92,7 @@ pub async fn verify(
         lines: Vec::new(),
         told,
     };
-    let outcome = trial.all(ground).await;
+    let outcome = trial.all(place).await;
     // Whatever happened, the scratch cluster goes; what kept it from going is told only if all else went well.
     let ended = trial.done("stop the lab", Command::Stop { delete: true }).await;
     let _ = std::fs::remove_dir_all(&dir);
@@ -89,6 +102,7 @@ pub async fn verify(
         lab: found.id.clone(),
         hash: found.hash(),
         ok: trial.lines.iter().all(|line| line.ok),
+        timings: times.of(&trial.lab),
         lines: trial.lines,
     })
 }
@@ -149,11 +163,12 @@ impl Trial<'_> {
         self.lines.push(line);
     }
 
-    async fn all(&mut self, ground: GroundKind) -> Result<(), VerifyError> {
+    async fn all(&mut self, (ground, context): (GroundKind, Option<ContextChoice>)) -> Result<(), VerifyError> {
         let start = Command::Start {
             lab: self.lab.id.to_string(),
             ground: ground.to_string(),
             fresh: true,
+            context,
         };
         self.whole();
         self.done("start the lab", start).await?;
@@ -164,6 +179,7 @@ impl Trial<'_> {
             self.done("reset the lab", Command::Reset { step: None }).await?;
         }
         self.untouched(RUNS).await;
+        self.other_orders().await?;
         self.same();
         Ok(())
     }
@@ -284,6 +300,35 @@ impl Trial<'_> {
         );
     }
 
+    /// Whoever takes the steps in another order that they allow gets everything too.
+    async fn other_orders(&mut self) -> Result<(), VerifyError> {
+        let lab = self.lab.clone();
+        for order in order::others(&lab) {
+            let began = Instant::now();
+            let mut view = None;
+            for step in &order {
+                let step = Some(lab.steps[*step].id.to_string());
+                match self.run(Command::Solve { step }).await {
+                    Ok(now) => view = Some(Ok(now)),
+                    Err(refusal) => {
+                        view = Some(Err(refusal));
+                        break;
+                    }
+                }
+            }
+            let Some(view) = view else { continue };
+            let outcome = view.map(|view| Found {
+                ok: view.steps.iter().all(|step| step.earned == step.points),
+                found: scores(&view),
+            });
+            let names: Vec<&str> = order.iter().map(|step| lab.steps[*step].id.as_str()).collect();
+            let what = format!("solved as {}", names.join(", "));
+            self.tell(RUNS + 1, what, "every step in full".to_owned(), began, outcome);
+            self.done("reset the lab", Command::Reset { step: None }).await?;
+        }
+        Ok(())
+    }
+
     /// Both runs found the same.
     fn same(&mut self) {
         let of = |run: u32| -> Vec<(&str, &str, bool)> {
@@ -306,7 +351,7 @@ impl Trial<'_> {
             found: differing.map_or_else(|| "the same".to_owned(), |what| format!("another outcome of `{what}`")),
         };
         self.tell(
-            RUNS,
+            RUNS + 1,
             "both runs".to_owned(),
             "the same".to_owned(),
             Instant::now(),

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    evidence::{CaptureEvidence, ProbeResult},
+    evidence::{CaptureEvidence, CertificateFacts, ProbeResult},
     lab::{Captured, Part, Pattern, Workload},
     packet::{Leak, LeakKind, Message, Protocol},
+    posture::Matrix,
 };
 
 /// What was gathered for a check.
@@ -26,13 +27,100 @@ pub enum Evidence {
         given: Option<String>,
         /// What it is compared with.
         loot: Arc<[Loot]>,
+        /// What a prediction is compared with, or why it was not measured; `None` for other questions.
+        posture: Option<Result<Arc<Matrix>, String>>,
     },
     /// What the callee's access log says.
     Calls(Calls),
     /// What a probe measured.
     Probes(Box<Probes>),
+    /// What the student's captures saw of conversations, and what probes with and without a client certificate add.
+    Flow {
+        /// The last conversations, and where was listened.
+        seen: Arc<CaptureEvidence>,
+        /// The probe with a certificate, and the one without.
+        probes: Option<Box<(ProbeResult, ProbeResult)>>,
+    },
+    /// Objects of the Kubernetes API.
+    Objects(Objects),
+    /// A certificate, and what it is compared with.
+    Certificate(Box<Certificates>),
+    /// A file of the work directory.
+    File(FileFound),
+    /// What a program came to.
+    Exec(ExecFound),
+    /// What was measured of the posture.
+    Posture(Arc<Matrix>),
+    /// No pod of this name is running.
+    NoPod(String),
     /// Nothing could be gathered.
     Unavailable(String),
+}
+
+/// Objects of the Kubernetes API.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// Whether the cluster knows the kind at all.
+    pub kind_known: bool,
+    /// The objects.
+    pub found: Vec<serde_json::Value>,
+}
+
+/// A certificate.
+#[derive(Clone, Debug)]
+pub struct CertificateFound {
+    /// Its bytes, DER.
+    pub der: Vec<u8>,
+    /// What it says.
+    pub facts: CertificateFacts,
+}
+
+/// A certificate, and what it is compared with.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    /// The certificate, or why there is none.
+    pub certificate: Result<CertificateFound, String>,
+    /// Whose key must have signed it, or why that is not there.
+    pub signer: Option<Result<CertificateFound, String>>,
+    /// The public key of the private key that must belong to it, or why there is none.
+    pub key: Option<Result<String, String>>,
+    /// Every private key in the namespace's Secrets and ConfigMaps.
+    pub keys: Option<Vec<KeyAt>>,
+    /// When this was looked at, in seconds since the Unix epoch.
+    pub now: i64,
+}
+
+/// A private key somewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyAt {
+    /// Where.
+    pub at: String,
+    /// Its public key, as [`CertificateFacts::key`] has it.
+    pub public: String,
+}
+
+/// A file of the work directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileFound {
+    /// There is none.
+    Missing,
+    /// What it holds.
+    There(String),
+    /// It is not read, and why.
+    Broken(String),
+}
+
+/// What a program came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecFound {
+    /// The pod it ran in.
+    pub pod: String,
+    /// The program and its arguments.
+    pub command: String,
+    /// Its exit code.
+    pub code: i32,
+    /// The beginning of what it printed.
+    pub output: String,
 }
 
 /// The accesses a workload logged.
@@ -53,6 +141,8 @@ pub struct Probes {
     pub probe: ProbeResult,
     /// The control, made in the same moment.
     pub control: Option<ProbeResult>,
+    /// The addresses that a name must resolve to; none where any will do.
+    pub expected: Vec<std::net::IpAddr>,
 }
 
 /// One line of an access log. Lines are untrusted: what they quote, a caller chose.
@@ -152,7 +242,9 @@ impl Loot {
 
     /// Whether it is what a capture check looks for.
     pub fn matches(&self, pattern: &Pattern) -> bool {
-        pattern.leak == Some(self.kind) && pattern.protocol.is_none_or(|protocol| protocol == self.protocol)
+        pattern.text.is_none()
+            && pattern.leak == Some(self.kind)
+            && pattern.protocol.is_none_or(|protocol| protocol == self.protocol)
     }
 
     /// The part of it that a question asks for, if it is what the question means.

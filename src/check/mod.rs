@@ -5,11 +5,18 @@
 mod evidence;
 mod gather;
 mod judge;
+#[cfg(test)]
+mod judge_tests;
 mod question;
+mod run;
 #[cfg(test)]
 mod tests;
+pub mod work;
 
-pub use evidence::{Call, Calls, Evidence, Loot, Probes};
-pub use gather::{GatherError, Scene, gather, pods_of};
+pub use evidence::{
+    Call, Calls, CertificateFound, Certificates, Evidence, ExecFound, FileFound, KeyAt, Loot, Objects, Probes,
+};
+pub use gather::{GatherError, Posture, Scene, gather, is_students, pods_of, pods_of_source, read_store, running_pod};
 pub use judge::{expected, judge};
 pub use question::{parts, right_answer};
+pub use run::{Ran, run};

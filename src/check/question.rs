@@ -1,14 +1,22 @@
 //! Answers: what is right, and whether an answer is that.
 
-use super::Loot;
+use std::sync::Arc;
+
+use super::{Loot, judge::measured};
 use crate::{
-    lab::{Answer, Captured, Choice, Question, choice_key},
+    lab::{Answer, Captured, Choice, Prediction, Question, choice_key},
     packet::LeakKind,
+    posture::{Matrix, Outcome, Predicted, compare},
     verdict::{Finding, Judgement, Verdict},
 };
 
 /// Judges an answer.
-pub fn judge(question: &Question, given: Option<&str>, loot: &[Loot]) -> Judgement {
+pub fn judge(
+    question: &Question,
+    given: Option<&str>,
+    loot: &[Loot],
+    posture: Option<&Result<Arc<Matrix>, String>>,
+) -> Judgement {
     let wanted = expected(question);
     let Some(given) = given.map(str::trim).filter(|given| !given.is_empty()) else {
         return Judgement::new(Verdict::Undetermined, Finding::NotAnswered, wanted, "not answered yet");
@@ -41,6 +49,29 @@ pub fn judge(question: &Question, given: Option<&str>, loot: &[Loot]) -> Judgeme
                 wrong()
             }
         }
+        Answer::Number(number) => match number.accepts(given) {
+            Some(true) => right(),
+            _ => wrong(),
+        },
+        Answer::All(rules) => {
+            if rules.iter().all(|rule| rule.is_match(given)) {
+                right()
+            } else {
+                wrong()
+            }
+        }
+        Answer::Predict(prediction) => match (prediction.read(given), posture) {
+            (None, _) => wrong(),
+            (Some(marked), Some(Ok(matrix))) => judge_prediction(prediction, &marked, matrix, wanted),
+            (Some(_), measured) => {
+                let why = match measured {
+                    Some(Err(why)) => crate::text::one_line(why),
+                    _ => "the posture was not measured".to_owned(),
+                };
+                let found = format!("answered, but {why}");
+                Judgement::new(Verdict::Undetermined, Finding::NotMeasured, wanted, found)
+            }
+        },
         Answer::Text(rules) => {
             if rules.iter().any(|rule| rule.is_match(given)) {
                 right()
@@ -51,6 +82,30 @@ pub fn judge(question: &Question, given: Option<&str>, loot: &[Loot]) -> Judgeme
     }
 }
 
+/// Compares a prediction with what was measured. Which pair was wrong is not said: that would answer the question.
+fn judge_prediction(prediction: &Prediction, marked: &[bool], matrix: &Matrix, wanted: String) -> Judgement {
+    let predicted = prediction.pairs.iter().zip(marked).map(|(pair, yes)| Predicted {
+        from: pair.from.to_string(),
+        to: pair.to.to_string(),
+        port: pair.port,
+        property: measured(prediction.property),
+        yes: *yes,
+    });
+    let compared = compare(&predicted.collect::<Vec<_>>(), matrix);
+    let (right, total) = (compared.right(), compared.total());
+    let found = format!("you were right about {right} of {total}");
+    let unknown = compared.count(Outcome::Undetermined) + compared.count(Outcome::NoSuchCell);
+    if compared.all_right() {
+        let proof = compared.cells.iter().map(|cell| crate::text::one_line(&cell.because));
+        return Judgement::new(Verdict::Passed, Finding::Expected, wanted, found).with_evidence(proof);
+    }
+    if compared.count(Outcome::Wrong) > 0 {
+        return Judgement::new(Verdict::Failed, Finding::WrongAnswer, wanted, found);
+    }
+    let found = format!("{found}; {unknown} could not be measured");
+    Judgement::new(Verdict::Undetermined, Finding::NotMeasured, wanted, found)
+}
+
 /// What a question expects, as a sentence that gives nothing away.
 pub fn expected(question: &Question) -> String {
     match &question.answer {
@@ -59,7 +114,13 @@ pub fn expected(question: &Question) -> String {
             "every right choice and no other".to_owned()
         }
         Answer::Choices(_) => "the right choice".to_owned(),
-        Answer::Text(_) => "the right words".to_owned(),
+        Answer::Text(_) | Answer::All(_) => "the right words".to_owned(),
+        Answer::Number(_) => "the right number".to_owned(),
+        Answer::Predict(prediction) => format!(
+            "of {} pairs, those that are measured to be {}",
+            prediction.pairs.len(),
+            prediction.property.as_str()
+        ),
     }
 }
 
@@ -126,6 +187,6 @@ pub fn right_answer(question: &Question, loot: &[Loot]) -> Option<String> {
             let right = choices.iter().enumerate().filter(|(_, choice)| choice.right);
             Some(right.map(|(index, _)| choice_key(index)).collect::<Vec<_>>().join(","))
         }
-        Answer::Text(_) => None,
+        Answer::Text(_) | Answer::Number(_) | Answer::All(_) | Answer::Predict(_) => None,
     }
 }

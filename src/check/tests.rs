@@ -35,7 +35,11 @@ spec:
 "#;
 
 fn lab() -> Lab {
-    lab::parse("lab.yaml", LAB, &|_| Some(["a", "b", "m"].map(str::to_owned).into())).unwrap()
+    let layer = lab::Layer {
+        workloads: ["a", "b", "m"].map(str::to_owned).into(),
+        ..lab::Layer::default()
+    };
+    lab::parse("lab.yaml", LAB, lab::Surroundings::of(&layer)).unwrap()
 }
 
 fn check(name: &str) -> Check {
@@ -173,6 +177,7 @@ fn answer(given: Option<&str>, loot: Vec<Loot>) -> Evidence {
     Evidence::Answer {
         given: given.map(str::to_owned),
         loot: loot.into(),
+        posture: None,
     }
 }
 
@@ -346,12 +351,14 @@ fn probed(probe: ProbeOutcome, control: ProbeOutcome) -> Evidence {
         resolved: Vec::new(),
         peer: None,
         local: None,
+        tls: None,
         started_ns: 0,
         took_us: 0,
     };
     Evidence::Probes(Box::new(Probes {
         probe: result(probe),
         control: Some(result(control)),
+        expected: Vec::new(),
     }))
 }
 
@@ -370,10 +377,7 @@ fn a_dead_service_does_not_pass_for_a_blocked_one() {
         says(ProbeOutcome::Refused, ProbeOutcome::Connected),
         (Verdict::Passed, Finding::Expected)
     );
-    assert_eq!(
-        says(timeout(), timeout()),
-        (Verdict::Undetermined, Finding::NotMeasured)
-    );
+    assert_eq!(says(timeout(), timeout()), (Verdict::Undetermined, Finding::NoControl));
     assert_eq!(
         says(not_run, ProbeOutcome::Connected),
         (Verdict::Undetermined, Finding::NotMeasured)

@@ -4,6 +4,8 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+use super::ground::{Place, Shape};
+
 /// Where the commands of the whole program are described.
 #[derive(Debug, Parser)]
 #[command(
@@ -43,9 +45,20 @@ pub enum Command {
     Capture(Capture),
     /// Read a capture file: who says what to whom, what leaks, what is encrypted
     Packets(Packets),
+    /// Measure who reaches whom, who can read it, who proves what, and the level that follows
+    Posture(super::posture::Args),
+    /// Write down what was done in a lab: steps, evidence, points, the posture before and after
+    Report(super::report::Args),
     /// List the stand-in images built into this program
     #[command(after_help = "Examples:\n  ztlab images\n  ztlab images --json")]
     Images,
+    /// Print the manifests of a topology, for `kubectl apply -f -`
+    #[command(
+        after_help = "Examples:\n  ztlab manifests\n  ztlab manifests microsegmented | kubectl apply -f -\n  \
+                      ztlab manifests mtls --certificates | kubectl apply -f -\n\n\
+                      A topology adds to those before it in the list: apply them in this order."
+    )]
+    Manifests(Manifests),
     /// Try what the embedded cluster needs of this machine, and explain what is missing
     #[command(after_help = "Examples:\n  ztlab doctor\n  ztlab doctor --json\n\n\
                             Exit status: 0 when the embedded cluster can run here, 1 when it cannot.")]
@@ -76,16 +89,60 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum Lab {
     /// List the labs
-    #[command(after_help = "Examples:\n  ztlab lab list\n  ztlab lab list --json")]
-    List,
+    #[command(after_help = "Examples:\n  ztlab lab list\n  ztlab lab list --json\n  ztlab lab list --labs ../our-labs")]
+    List {
+        /// Look into this directory or Git checkout first
+        #[arg(long, value_name = "DIR")]
+        labs: Option<PathBuf>,
+    },
     /// Start a lab and return when its pods are ready
-    #[command(after_help = "Examples:\n  ztlab lab start wiretap\n  ztlab lab start wiretap --fresh")]
+    #[command(
+        after_help = "Examples:\n  ztlab lab start wiretap\n  ztlab lab start wiretap --fresh\n  \
+                      ztlab lab start tokens --labs ../our-labs\n  \
+                      ztlab lab start wiretap --ground context --context kind-demo\n  \
+                      ztlab lab start wiretap --ground context --context shared --namespace-prefix ann-\n\n\
+                      On a context, nothing is touched but what the lab makes itself, which is labelled ztlab.dev/lab."
+    )]
     Start {
         /// The lab's id, as `ztlab lab list` shows it
         id: String,
         /// Forget earlier progress in this lab
         #[arg(long)]
         fresh: bool,
+        /// Look into this directory or Git checkout first
+        #[arg(long, value_name = "DIR")]
+        labs: Option<PathBuf>,
+        /// Where it runs.
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Stop the lab's cluster to free its memory; objects and progress stay, the time does not count
+    #[command(after_help = "Examples:\n  ztlab lab pause")]
+    Pause,
+    /// Go on with a paused lab
+    #[command(after_help = "Examples:\n  ztlab lab resume")]
+    Resume,
+    /// Write the progress in a lab as JSON, secrets masked: events with their times, checks, score
+    #[command(
+        after_help = "Examples:\n  ztlab lab export\n  ztlab lab export wiretap -o wiretap-ann.json\n\n\
+                      The lab need not be running. What it holds is described in the book, \"The same lab without the TUI\"."
+    )]
+    Export {
+        /// The lab's id; the running lab's without it
+        id: Option<String>,
+        /// The file; standard output without it
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Print the manifests a lab starts from, as a ground needs them
+    #[command(after_help = "Examples:\n  ztlab lab manifests wiretap\n  \
+                      ztlab lab manifests wiretap --namespace-prefix ann- --images registry.example/ztlab")]
+    Manifests {
+        /// The lab's id
+        id: String,
+        /// How they are changed.
+        #[command(flatten)]
+        shape: Shape,
     },
     /// Show the steps, the checks and the score
     #[command(after_help = "Examples:\n  ztlab lab status\n  ztlab lab status --json\n\n\
@@ -125,7 +182,10 @@ pub enum Lab {
         step: String,
     },
     /// Put the lab back as it was when it began, or when a step began
-    #[command(after_help = "Examples:\n  ztlab lab reset\n  ztlab lab reset replay")]
+    #[command(after_help = "Examples:\n  ztlab lab reset\n  ztlab lab reset replay\n\n\
+                      Back to the start of a step: cluster and work directory become what they were when the step was opened,\n\
+                      and the points of the step, and of those that need it, are dropped. Files that this replaces are kept in\n\
+                      .ztlab-before-reset in the work directory.")]
     Reset {
         /// The step's id; without it, the whole lab
         step: Option<String>,
@@ -137,18 +197,73 @@ pub enum Lab {
         #[arg(long)]
         delete: bool,
     },
-    /// Prove a lab: untouched 0, wrong attempts fail, solved full, reset 0
-    #[command(after_help = "Examples:\n  ztlab lab verify wiretap\n\n\
-                            It makes a cluster of its own for this and deletes it afterwards.")]
+    /// Prove labs: untouched 0, wrong attempts fail, solved full, in any order, reset 0
+    #[command(
+        after_help = "Examples:\n  ztlab lab verify wiretap\n  ztlab lab verify\n  ztlab lab verify --labs ../our-labs\n  \
+                      ztlab lab verify wiretap --ground context --context kind-demo\n\n\
+                      It makes a cluster of its own for this and deletes it afterwards (on a context, the lab's namespaces), and\n\
+                      says how long each check takes.\n\n\
+                      Exit status: 0 when every lab is proved, 1 when not."
+    )]
     Verify {
-        /// The lab's id
-        id: String,
+        /// The labs' ids; without one, every lab that ships, or every lab of the directory
+        ids: Vec<String>,
+        /// Take the labs of this directory or Git checkout
+        #[arg(long, value_name = "DIR")]
+        labs: Option<PathBuf>,
+        /// Where they run.
+        #[command(flatten)]
+        place: Place,
     },
-    /// Check a lab file without running it
-    #[command(after_help = "Examples:\n  ztlab lab lint labs/wiretap/lab.yaml")]
+    /// Find everything that is wrong with lab files, without running them
+    #[command(
+        after_help = "Examples:\n  ztlab lab lint\n  ztlab lab lint labs/wiretap/lab.yaml\n  ztlab lab lint ../our-labs --json\n\n\
+                      Each mistake comes with file, line, column, what was expected, and often what was meant.\n\n\
+                      Exit status: 0 without errors (warnings are none), 1 with errors, 2 when a file cannot be read."
+    )]
     Lint {
-        /// The lab's file, or the directory that holds `lab.yaml`
-        path: PathBuf,
+        /// Lab files, directories of a lab, or directories of labs; without one, every lab that `lab list` shows
+        paths: Vec<PathBuf>,
+    },
+    /// Make a lab that runs, to change into your own
+    #[command(after_help = "Examples:\n  ztlab lab new tokens\n  \
+                            ztlab lab new tokens --title 'Tokens that expire' --level 2 --dir ../our-labs")]
+    New {
+        /// The lab's id: lower-case letters, digits and dashes
+        id: String,
+        /// Its title
+        #[arg(long, value_name = "TEXT", default_value = "A lab of my own")]
+        title: String,
+        /// The zero trust level it starts at, 0 to 4
+        #[arg(long, value_name = "LEVEL", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=4))]
+        level: u8,
+        /// The directory of labs in which the lab's own is made
+        #[arg(long, value_name = "DIR", default_value = "labs")]
+        dir: PathBuf,
+    },
+    /// Print the JSON Schema of lab files, for an editor's completion
+    #[command(after_help = "Examples:\n  ztlab lab schema > lab.schema.json\n\n\
+                            With this first line in lab.yaml, editors that know yaml-language-server complete and check it:\n  \
+                            # yaml-language-server: $schema=./lab.schema.json")]
+    Schema,
+    /// Trust the labs of a directory or Git checkout, so that they can be taken
+    #[command(
+        after_help = "Examples:\n  ztlab lab trust ../our-labs\n  ztlab lab trust ../our-labs --yes\n  \
+                            ztlab lab trust --list\n  ztlab lab trust --remove ../our-labs"
+    )]
+    Trust {
+        /// The directory: it holds `<id>/lab.yaml` or `labs/<id>/lab.yaml`
+        #[arg(required_unless_present_any = ["list", "remove"])]
+        dir: Option<PathBuf>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        /// List the trusted directories
+        #[arg(long, conflicts_with_all = ["dir", "yes", "remove"])]
+        list: bool,
+        /// Trust this directory no longer
+        #[arg(long, value_name = "DIR", conflicts_with_all = ["dir", "yes"])]
+        remove: Option<PathBuf>,
     },
 }
 
@@ -313,6 +428,16 @@ pub enum View {
     Handshakes,
     /// The secrets that could be read, and where they stand
     Leaks,
+}
+
+/// `ztlab manifests …`
+#[derive(Debug, Args)]
+pub struct Manifests {
+    /// The topology; without it, they are listed
+    pub topology: Option<String>,
+    /// Put the Secrets before them that the services wait for: a certificate for each, of an authority made at this moment
+    #[arg(long, requires = "topology")]
+    pub certificates: bool,
 }
 
 /// `ztlab shell …`
@@ -484,6 +609,10 @@ mod tests {
         for line in [
             "ztlab lab",
             "ztlab lab start",
+            "ztlab lab start wiretap --context demo",
+            "ztlab lab start wiretap --ground context",
+            "ztlab lab start wiretap --ground embedded --context demo",
+            "ztlab lab start wiretap --ground kind",
             "ztlab lab answer listen",
             "ztlab lab answer listen check",
             "ztlab capture",
@@ -493,6 +622,9 @@ mod tests {
             "ztlab capture --pod a --for 99999999999999999999s",
             "ztlab capture --pod a --for 25h",
             "ztlab labs",
+            "ztlab posture --at-least 5",
+            "ztlab posture --cluster a --context b",
+            "ztlab posture --format pdf",
             "ztlab completions cmd",
         ] {
             assert!(parse(line).is_err(), "{line}");

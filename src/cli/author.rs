@@ -1,25 +1,79 @@
-//! `ztlab lab verify` and `ztlab lab lint`: for those who write labs.
+//! `ztlab lab verify`, `lint`, `new` and `schema`: for those who write labs.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use super::{
     error::{CliError, NOT_PASSED},
+    ground::Place,
     output::{Output, Tint},
-    session,
+    session, trust,
 };
+pub use crate::author::NewLab;
 use crate::{
-    author::{self, Line},
-    catalog::CatalogError,
+    author::{self, Line, Proof},
+    catalog,
     cluster::GroundKind,
+    lab::schema as lab_schema,
+    session::site::ContextChoice,
     text,
 };
 
-/// Proves a lab.
+fn exit(passed: bool) -> ExitCode {
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(NOT_PASSED)
+    }
+}
+
+/// Proves labs: those that are named, else every one of a directory, else every one that ships.
 ///
 /// # Errors
 /// When there is no such lab, or it cannot be run.
-pub fn verify(id: &str, out: &Output) -> Result<ExitCode, CliError> {
-    let cwd = std::env::current_dir().ok();
+pub fn verify(ids: &[String], labs: Option<&Path>, place: &Place, out: &Output) -> Result<ExitCode, CliError> {
+    let ground = place.ground()?;
+    let ground: GroundKind = if ground.is_empty() {
+        GroundKind::Embedded
+    } else {
+        ground.parse()?
+    };
+    let place = (ground, place.context()?);
+    let named = trust::named(labs, out)?;
+    let ids = match (ids, &named) {
+        ([], None) => catalog::shipped(),
+        ([], Some(dir)) => {
+            let found = catalog::in_directory(&catalog::trust::root(dir));
+            found.into_iter().map(|lab| lab.id).collect()
+        }
+        (ids, _) => ids.to_vec(),
+    };
+    let cwd = named.or_else(|| std::env::current_dir().ok());
+    let mut proofs = Vec::new();
+    for id in &ids {
+        proofs.push(prove(id, cwd.as_deref(), place.clone(), out)?);
+    }
+    let proved = proofs.iter().all(|proof| proof.ok);
+    match proofs.as_slice() {
+        [proof] if out.json() => out.value(proof)?,
+        proofs if out.json() => out.value(&serde_json::json!({ "ok": proved, "proofs": proofs }))?,
+        proofs => {
+            for proof in proofs {
+                out.line(proof.to_string().trim_end())?;
+            }
+        }
+    }
+    Ok(exit(proved))
+}
+
+fn prove(
+    id: &str,
+    cwd: Option<&Path>,
+    place: (GroundKind, Option<ContextChoice>),
+    out: &Output,
+) -> Result<Proof, CliError> {
     let mut told = |line: &Line| {
         let mark = if line.ok {
             out.tinted("✓", Tint::Good)
@@ -37,50 +91,72 @@ pub fn verify(id: &str, out: &Output) -> Result<ExitCode, CliError> {
             out.note(format!("    found: {}", text::one_line(&line.found)));
         }
     };
-    let proof = session::block_on(async {
-        author::verify(id, cwd.as_deref(), GroundKind::Embedded, &mut told)
+    session::block_on(async {
+        author::verify(id, cwd, place, &mut told)
             .await
             .map_err(|error| match error.hint() {
                 Some(hint) => CliError::with_hint(error, hint),
                 None => CliError::new(error),
             })
-    })?;
-    if out.json() {
-        out.value(&proof)?;
-    } else {
-        out.line(proof.to_string().trim_end())?;
-    }
-    Ok(if proof.ok {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(NOT_PASSED)
     })
 }
 
-/// Reads a lab file and says what is wrong with it.
+/// Says everything that is wrong with lab files.
 ///
 /// # Errors
-/// When the file cannot be read.
-pub fn lint(path: &Path, out: &Output) -> Result<ExitCode, CliError> {
-    match author::lint(path) {
-        Ok(message) if out.json() => {
-            out.value(&serde_json::json!({ "ok": true, "message": message, "problems": [] }))?
-        }
-        Ok(message) => out.line(message)?,
-        Err(CatalogError::Broken { error, .. }) => {
-            if out.json() {
-                out.value(&serde_json::json!({ "ok": false, "file": error.file, "problems": error.problems }))?;
-            } else {
-                out.line(error)?;
-            }
-            return Ok(ExitCode::from(NOT_PASSED));
-        }
-        Err(error) => {
-            return Err(match error.hint() {
-                Some(hint) => CliError::with_hint(error, hint),
-                None => CliError::new(error),
-            });
-        }
+/// When a file cannot be read.
+pub fn lint(paths: &[PathBuf], out: &Output) -> Result<ExitCode, CliError> {
+    let cwd = std::env::current_dir().ok();
+    let linted = author::lint(paths, cwd.as_deref()).map_err(|error| match error.hint() {
+        Some(hint) => CliError::with_hint(error, hint),
+        None => CliError::new(error),
+    })?;
+    if out.json() {
+        out.value(&linted)?;
+    } else {
+        out.line(linted.to_string().trim_end())?;
     }
+    Ok(exit(linted.ok))
+}
+
+/// Makes a lab.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn new(lab: &NewLab, out: &Output) -> Result<ExitCode, CliError> {
+    let written = author::new(lab).map_err(|error| {
+        let hint = error.hint();
+        CliError::with_hint(error, hint)
+    })?;
+    if out.json() {
+        let written: Vec<String> = written.iter().map(|path| path.display().to_string()).collect();
+        out.value(&serde_json::json!({ "id": lab.id, "written": written }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    for path in &written {
+        out.line(format!("wrote {}", path.display()))?;
+    }
+    out.line(format!(
+        "`ztlab lab lint {}` looks for mistakes",
+        lab.dir.join(&lab.id).display()
+    ))?;
+    out.line(if lab.dir == Path::new("labs") {
+        format!(
+            "`ztlab lab verify {}` proves it, `ztlab lab start {}` takes it",
+            lab.id, lab.id
+        )
+    } else {
+        let dir = lab.dir.display();
+        format!("`ztlab lab verify {} --labs {dir}` proves it", lab.id)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the schema of lab files.
+///
+/// # Errors
+/// When nobody reads.
+pub fn schema(out: &Output) -> Result<ExitCode, CliError> {
+    out.value(lab_schema::value())?;
     Ok(ExitCode::SUCCESS)
 }

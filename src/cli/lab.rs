@@ -8,16 +8,15 @@ use super::{
     args::Lab,
     author,
     error::{CliError, NOT_PASSED},
+    export, ground,
     output::{Output, Tint},
     session::{self, Done},
+    trust,
 };
-use crate::{
-    cluster::GroundKind,
-    session::{
-        client,
-        command::Command,
-        snapshot::{CheckState, CheckView, LabSummary, Phase, SessionView, Snapshot, StepState, StepView},
-    },
+use crate::session::{
+    client,
+    command::Command,
+    snapshot::{CheckState, CheckView, LabSummary, Phase, SessionView, Snapshot, StepState, StepView},
 };
 
 /// Runs the command.
@@ -26,25 +25,37 @@ use crate::{
 /// When the session host cannot be reached or refuses.
 pub fn run(command: Lab, out: &Output) -> Result<ExitCode, CliError> {
     match command {
-        Lab::Verify { id } => author::verify(&id, out),
-        Lab::Lint { path } => author::lint(&path, out),
+        Lab::Verify { ids, labs, place } => author::verify(&ids, labs.as_deref(), &place, out),
+        Lab::Export { id, output } => export::run(id, output.as_deref(), out),
+        Lab::Manifests { id, shape } => ground::manifests(&id, &shape, out),
+        Lab::Lint { paths } => author::lint(&paths, out),
+        Lab::New { id, title, level, dir } => author::new(&author::NewLab { id, title, level, dir }, out),
+        Lab::Schema => author::schema(out),
+        Lab::Trust { list: true, .. } => trust::list(out),
+        Lab::Trust { remove: Some(dir), .. } => trust::remove(&dir, out),
+        Lab::Trust {
+            dir: Some(dir), yes, ..
+        } => trust::add(&dir, yes, out),
         command => session::block_on(with_host(command, out)),
     }
 }
 
 async fn with_host(command: Lab, out: &Output) -> Result<ExitCode, CliError> {
     match command {
-        Lab::List => {
-            let client = client::connect_or_start().await?;
+        Lab::List { labs } => {
+            let directory = trust::named(labs.as_deref(), out)?;
+            let client = client::connect_or_start().await?.in_directory(directory);
             list(&session::labs(&client).await?, out)
         }
-        Lab::Start { id, fresh } => {
-            let client = client::connect_or_start().await?;
+        Lab::Start { id, fresh, labs, place } => {
+            let directory = trust::named(labs.as_deref(), out)?;
             let command = Command::Start {
                 lab: id,
-                ground: GroundKind::Embedded.to_string(),
+                ground: place.ground()?,
                 fresh,
+                context: place.context()?,
             };
+            let client = client::connect_or_start().await?.in_directory(directory);
             started(session::run(&client, command, out).await?, out)
         }
         Lab::Status => match client::connect().await? {
@@ -73,9 +84,18 @@ async fn in_session(command: Lab, out: &Output) -> Result<ExitCode, CliError> {
         Lab::Hint { step } => hinted(send(Command::Hint { step: step.clone() }).await?, &step, out),
         Lab::Reset { step } => told(send(Command::Reset { step }).await?, out),
         Lab::Stop { delete } => told(send(Command::Stop { delete }).await?, out),
-        Lab::List | Lab::Start { .. } | Lab::Status | Lab::Verify { .. } | Lab::Lint { .. } => {
-            Err(CliError::new("this command needs no session"))
-        }
+        Lab::Pause => told(send(Command::Pause).await?, out),
+        Lab::Resume => told(send(Command::Resume).await?, out),
+        Lab::List { .. }
+        | Lab::Start { .. }
+        | Lab::Status
+        | Lab::Verify { .. }
+        | Lab::Lint { .. }
+        | Lab::Export { .. }
+        | Lab::Manifests { .. }
+        | Lab::New { .. }
+        | Lab::Schema
+        | Lab::Trust { .. } => Err(CliError::new("this command needs no session")),
     }
 }
 
@@ -177,7 +197,7 @@ fn started(done: Done, out: &Output) -> Result<ExitCode, CliError> {
     }
     out.line("")?;
     out.line(format!(
-        "cluster {}, namespace {}; `ztlab shell` opens a shell with KUBECONFIG set",
+        "cluster {}, namespace {}; `ztlab shell` opens a shell in your work directory with KUBECONFIG set",
         session.cluster, session.namespace
     ))?;
     out.line("`ztlab lab status` shows the steps, `ztlab` opens the terminal interface")?;
@@ -203,14 +223,32 @@ fn status(snapshot: &Snapshot, out: &Output) -> Result<ExitCode, CliError> {
         out.line(format!("  {line}"))?;
     }
     if session.lab_changed {
-        out.line(
-            "  the lab's file has changed since this session began; `ztlab lab start ID --fresh` takes the new one",
-        )?;
+        out.line(format!(
+            "  the lab's file has changed since you began: you go on with the lab as it was then;\n  \
+             `ztlab lab start {} --fresh` begins anew with the changed one, and forgets your progress",
+            session.lab.id
+        ))?;
     }
+    out.line(format!(
+        "  runs on {}; worked on for {}",
+        session.ground,
+        worked(session.spent_ms)
+    ))?;
+    out.line(format!("  work directory {}", session.work))?;
     for step in &session.steps {
         show_step(step, false, out)?;
     }
     Ok(exit(complete(session)))
+}
+
+/// A time in words.
+fn worked(ms: u64) -> String {
+    let minutes = ms / 60_000;
+    match (minutes / 60, minutes % 60) {
+        (0, 0) => "less than a minute".to_owned(),
+        (0, minutes) => format!("{minutes} min"),
+        (hours, minutes) => format!("{hours} h {minutes} min"),
+    }
 }
 
 fn summary(session: &SessionView) -> String {
@@ -218,6 +256,7 @@ fn summary(session: &SessionView) -> String {
         Phase::Starting => "starting".to_owned(),
         Phase::Ready => "ready".to_owned(),
         Phase::Resetting => "resetting".to_owned(),
+        Phase::Paused => "paused (`ztlab lab resume` goes on)".to_owned(),
         Phase::Stopping => "stopping".to_owned(),
         Phase::Stopped => "stopped".to_owned(),
         Phase::Failed(why) => format!("failed: {why}"),

@@ -9,13 +9,19 @@ mod capture;
 mod cluster;
 pub mod doctor;
 pub mod error;
+mod export;
+mod ground;
 mod images;
 mod kubectl;
 mod lab;
+mod manifests;
 pub mod output;
 mod packets;
+mod posture;
+mod report;
 mod session;
 pub mod shell;
+mod trust;
 
 use std::{ffi::OsString, io::IsTerminal, process::ExitCode};
 
@@ -56,6 +62,7 @@ fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError
     match command {
         None => interface(out),
         Some(Command::Images) => images::run(out),
+        Some(Command::Manifests(args)) => manifests::run(&args, out),
         Some(Command::Doctor) => doctor::run(out),
         Some(Command::Completions { shell }) => completions(shell),
         Some(Command::Lab(command)) => lab::run(command, out),
@@ -64,6 +71,8 @@ fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError
         Some(Command::Kubectl(args)) => kubectl::run(&args, out),
         Some(Command::Capture(args)) => capture::run(&args, out),
         Some(Command::Packets(args)) => packets::run(&args, out),
+        Some(Command::Posture(args)) => posture::run(&args, out),
+        Some(Command::Report(args)) => report::run(&args, out),
     }
 }
 

@@ -65,6 +65,11 @@ impl Output {
         self.json
     }
 
+    /// Whether progress is written over itself, not a line each.
+    pub fn on_terminal(&self) -> bool {
+        self.progress_on_terminal
+    }
+
     /// Prints a line of a result. What it quotes of labs and packets cannot reach the terminal as an escape sequence.
     ///
     /// # Errors

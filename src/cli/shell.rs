@@ -27,6 +27,8 @@ pub struct Place {
     pub kubeconfig: PathBuf,
     /// What to show in the prompt: the lab, or the cluster.
     pub label: String,
+    /// Where an interactive shell opens: the lab's work directory.
+    pub work: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -78,6 +80,7 @@ pub async fn place(asked: Option<&str>) -> Result<Place, CliError> {
         return Ok(Place {
             kubeconfig: kubeconfig.into(),
             label: session.lab.id,
+            work: Some(session.work).filter(|work| !work.is_empty()).map(PathBuf::from),
         });
     }
     let ground = cluster::ground(GroundKind::Embedded)?;
@@ -88,6 +91,7 @@ pub async fn place(asked: Option<&str>) -> Result<Place, CliError> {
     Ok(Place {
         kubeconfig: kubeconfig(ground.as_ref(), &name).await?,
         label: name,
+        work: None,
     })
 }
 
@@ -123,8 +127,12 @@ pub fn greeting(place: &Place) -> String {
         Some(_) => "kubectl speaks to it",
         None => "there is no kubectl in PATH; ztlab itself needs none",
     };
+    let at = match &place.work {
+        Some(work) => format!(" in {}", work.display()),
+        None => String::new(),
+    };
     format!(
-        "A shell with KUBECONFIG set to the cluster of {}: {kubectl}. `exit` or ctrl-d goes back.",
+        "A shell{at} with KUBECONFIG set to the cluster of {}: {kubectl}. `exit` or ctrl-d goes back.",
         place.label
     )
 }
@@ -136,6 +144,10 @@ pub fn shell(place: &Place) -> Command {
         .unwrap_or_else(|| OsString::from("/bin/sh"));
     let mut command = Command::new(&program);
     environment(&mut command, place);
+    // One that is gone would keep the shell from opening at all.
+    if let Some(work) = place.work.as_ref().filter(|work| work.is_dir()) {
+        command.current_dir(work);
+    }
     // Without its mark in the prompt a shell is as useful.
     let _ = prompt(&mut command, &program, place);
     command
@@ -237,6 +249,7 @@ mod tests {
         let place = Place {
             kubeconfig: "/home/o'neil/kubeconfig".into(),
             label: "wiretap".to_owned(),
+            work: None,
         };
         assert_eq!(after_rc(&place), "export KUBECONFIG='/home/o'\\''neil/kubeconfig'\n");
     }

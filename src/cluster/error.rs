@@ -25,6 +25,14 @@ pub enum ClusterError {
         /// The name.
         name: String,
     },
+    /// There is no context of that name.
+    #[error("there is no context {name:?} in the kubeconfig")]
+    NoContext {
+        /// The name.
+        name: String,
+        /// The names there are.
+        known: Vec<String>,
+    },
     /// It has no process.
     #[error("the cluster {name:?} is stopped")]
     Stopped {
@@ -91,6 +99,32 @@ pub enum ClusterError {
         /// What it was last seen as.
         state: String,
     },
+    /// It belongs to somebody else.
+    #[error("{what} on {cluster:?} was not made by this session, and is not touched")]
+    NotOurs {
+        /// The cluster.
+        cluster: String,
+        /// What, with its article.
+        what: String,
+    },
+    /// The cluster's user may not do what a lab takes.
+    #[error("this user may not do what the lab takes on {cluster:?}: {}", missing.join("; "))]
+    Rights {
+        /// The cluster.
+        cluster: String,
+        /// What is missing, each as a verb and a resource.
+        missing: Vec<String>,
+    },
+    /// The cluster has no such image.
+    #[error("the cluster {cluster:?} cannot get the image {image}")]
+    Images {
+        /// The cluster.
+        cluster: String,
+        /// The image it could not get.
+        image: String,
+        /// All that the lab needs.
+        needed: Vec<String>,
+    },
     /// A manifest is not one.
     #[error("{file}: {reason}")]
     Manifest {
@@ -134,6 +168,17 @@ impl ClusterError {
             }
             Self::AlreadyExists { name } => format!("use it, or delete it first: ztlab cluster delete {name}"),
             Self::NotFound { .. } => "ztlab cluster list shows the clusters there are".to_owned(),
+            Self::NoContext { known, .. } if known.is_empty() => "it has no context at all".to_owned(),
+            Self::NoContext { known, .. } => format!("the contexts are: {}", known.join(", ")),
+            Self::NotOurs { .. } => "choose another name with --namespace-prefix, or remove it yourself if nobody needs it".to_owned(),
+            Self::Rights { .. } => {
+                "ask the cluster's administrator for these rights, or take the lab on the embedded ground, where you have them"
+                    .to_owned()
+            }
+            Self::Images { needed, .. } => format!(
+                "the lab needs these images there: {}; --images names a registry that has them",
+                needed.join(", ")
+            ),
             Self::Stopped { name } => format!("start it: ztlab cluster start {name}"),
             Self::Unusable { name, .. } => format!("delete it and create it again: ztlab cluster delete {name}"),
             Self::Snapshot { cluster, .. } => format!("ztlab cluster snapshots {cluster} lists those there are"),

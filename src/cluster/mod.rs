@@ -5,6 +5,7 @@
 
 pub mod manifests;
 
+mod access;
 mod context;
 #[cfg(target_os = "linux")]
 mod embedded;
@@ -16,6 +17,8 @@ use std::{fmt, path::PathBuf, str::FromStr, sync::Arc};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+pub use access::may;
+pub use context::kubeconfigs;
 pub use error::ClusterError;
 pub use snapshots::{Restored, Snapshot};
 
@@ -210,8 +213,27 @@ pub fn ground(kind: GroundKind) -> Result<Box<dyn Ground>, ClusterError> {
         GroundKind::Embedded => Ok(Box::new(embedded::Embedded)),
         #[cfg(not(target_os = "linux"))]
         GroundKind::Embedded => Err(ClusterError::NoSuchGround { name: kind.to_string() }),
-        GroundKind::Context => Ok(Box::new(context::Context)),
+        GroundKind::Context => Ok(contexts(kubeconfigs(), None)),
     }
+}
+
+/// The contexts of these kubeconfigs as a ground. With `copy`, a cluster's handle has a kubeconfig of its context alone, written there.
+pub fn contexts(files: Vec<PathBuf>, copy: Option<PathBuf>) -> Box<dyn Ground> {
+    Box::new(context::Context { files, copy })
+}
+
+/// A handle of the cluster that the current context of a kubeconfig leads to, whatever its ground: for looking at it.
+///
+/// # Errors
+/// When the file cannot be used.
+pub async fn by_kubeconfig(name: &str, kubeconfig: &std::path::Path) -> Result<ClusterHandle, ClusterError> {
+    Ok(ClusterHandle {
+        client: connect(kubeconfig).await?,
+        name: name.to_owned(),
+        kubeconfig: kubeconfig.to_owned(),
+        capabilities: Capabilities::default(),
+        notes: Vec::new(),
+    })
 }
 
 /// A client for the current context of a kubeconfig.

@@ -4,9 +4,23 @@ use std::fmt;
 
 use serde::Serialize;
 
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// The lab cannot be used, or proves less than it says.
+    Error,
+    /// Worth a look.
+    Warning,
+}
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// The rule it is against, in a word for programs: `unknown-field`, `no-solution`, …
+    pub rule: &'static str,
     /// The line, from 1; 0 when the place is not known.
     pub line: usize,
     /// The column in characters, from 1.
@@ -48,6 +62,14 @@ impl fmt::Display for LabError {
 const SHOWN: usize = 100;
 
 impl LabError {
+    /// The error of these problems.
+    pub fn new(file: &str, problems: Vec<Problem>) -> Self {
+        Self {
+            file: file.to_owned(),
+            problems,
+        }
+    }
+
     /// The error of one problem.
     pub(super) fn one(file: &str, problem: Problem) -> Self {
         Self {
@@ -61,7 +83,11 @@ impl LabError {
         if problem.line > 0 {
             write!(f, ":{}:{}", problem.line, problem.column)?;
         }
-        write!(f, ": {}", problem.message)?;
+        let mark = match problem.severity {
+            Severity::Error => "",
+            Severity::Warning => "warning: ",
+        };
+        write!(f, ": {mark}{}", problem.message)?;
         if problem.line > 0 {
             let number = problem.line.to_string();
             let gutter = " ".repeat(number.len());

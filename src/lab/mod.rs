@@ -5,28 +5,76 @@
 //! move a terminal's cursor is refused, and nothing in a lab runs on the host.
 
 mod error;
+#[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
+mod lint_tests;
 mod model;
 mod raw;
+pub mod schema;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod validate;
 
-use std::collections::BTreeSet;
-
-pub use error::{LabError, Problem};
+pub use error::{LabError, Problem, Severity};
 pub use model::*;
-
-/// The workloads of a topology layer (`flat`), or `None` where there is no such layer.
-pub type Topologies<'a> = &'a dyn Fn(&str) -> Option<BTreeSet<String>>;
+pub use surroundings::{Layer, Manifests, Surroundings};
+pub use validate::Lint;
 
 /// The largest lab file, in bytes.
 pub const MAX_FILE: usize = 256 * 1024;
 
-/// Reads a lab: `file` is its name in messages, `topologies` knows the workloads of each layer.
+/// Reads a lab: `file` is its name in messages, `among` what it is read among.
 ///
 /// # Errors
 /// Everything that is wrong with it, each with line, column, what was expected and a hint.
-pub fn parse(file: &str, text: &str, topologies: Topologies<'_>) -> Result<Lab, LabError> {
-    let raw = raw::read(file, text)?;
-    validate::validate(file, text, &raw, topologies)
+pub fn parse(file: &str, text: &str, among: Surroundings<'_>) -> Result<Lab, LabError> {
+    let (raw, problems) = raw::read(file, text)?;
+    let (lab, problems) = validate::validate(text, &raw, problems, among, None);
+    match lab {
+        Some(lab) if problems.is_empty() => Ok(lab),
+        _ => Err(LabError::new(file, problems)),
+    }
+}
+
+/// Any bytes as a lab file, for the fuzz target and its seeds: read and linted, without a panic, and with nothing in a message
+/// that a terminal would take for a command. Gives the number of problems.
+///
+/// # Panics
+/// When a message holds a control character: that is what is looked for.
+#[doc(hidden)]
+pub fn fuzz(file: &[u8]) -> usize {
+    let Ok(text) = std::str::from_utf8(file) else { return 0 };
+    let names = ["frontend", "orders-api", "payments-api", "ledger", "mallory", "visitor"];
+    let shop = Layer {
+        workloads: names.map(str::to_owned).into(),
+        ..Layer::default()
+    };
+    let files = std::collections::BTreeMap::from([("visitor.yaml".to_owned(), String::new())]);
+    let among = Surroundings {
+        manifests: &shop,
+        files: &files,
+    };
+    let with = Lint {
+        lab: &|_| false,
+        file: &|_| false,
+        directory: None,
+    };
+    let (_, problems) = lint("lab.yaml", text, among, with);
+    let told = LabError::new("lab.yaml", problems.clone()).to_string();
+    assert!(!told.chars().any(|char| char.is_control() && char != '\n'), "{told:?}");
+    let read = parse("lab.yaml", text, among);
+    assert!(read.is_ok() || !problems.is_empty());
+    problems.len()
+}
+
+/// Reads a lab as [`parse`] does, and holds it to the rules for those who write labs too. The lab comes back where a
+/// student could take it.
+pub fn lint(file: &str, text: &str, among: Surroundings<'_>, lint: Lint<'_>) -> (Option<Lab>, Vec<Problem>) {
+    let (raw, problems) = match raw::read(file, text) {
+        Ok(read) => read,
+        Err(error) => return (None, error.problems),
+    };
+    validate::validate(text, &raw, problems, among, Some(lint))
 }

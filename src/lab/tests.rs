@@ -5,17 +5,63 @@ use proptest::prelude::*;
 use super::*;
 use crate::score::Points;
 
-fn topologies(layer: &str) -> Option<BTreeSet<String>> {
-    let workloads = ["frontend", "orders-api", "payments-api", "ledger", "mallory"];
-    (layer == "flat").then(|| workloads.map(str::to_owned).into())
+/// The flat topology, and manifests that are a list of workloads.
+pub(super) struct Flat;
+
+fn layer(workloads: &[&str]) -> Layer {
+    let ports = |port: u16| BTreeSet::from([port]);
+    let services = [
+        ("frontend", 80),
+        ("orders-api", 80),
+        ("payments-api", 80),
+        ("ledger", 5432),
+    ];
+    let services = services.iter().filter(|(name, _)| workloads.contains(name));
+    Layer {
+        workloads: workloads.iter().map(|name| (*name).to_owned()).collect(),
+        services: services
+            .map(|(name, port)| ((*name).to_owned(), ports(*port)))
+            .collect(),
+        policies: workloads.contains(&"policy"),
+    }
 }
 
-fn read(text: &str) -> Result<Lab, LabError> {
-    parse("lab.yaml", text, &topologies)
+impl Manifests for Flat {
+    fn layer(&self, name: &str) -> Option<Layer> {
+        (name == "flat").then(|| layer(&["frontend", "orders-api", "payments-api", "ledger", "mallory"]))
+    }
+
+    fn read(&self, _: &str, text: &str) -> Result<Layer, String> {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        if words == ["broken"] {
+            Err("it is broken".to_owned())
+        } else {
+            Ok(layer(&words))
+        }
+    }
+}
+
+pub(super) fn read(text: &str) -> Result<Lab, LabError> {
+    parse("lab.yaml", text, Surroundings::of(&Flat))
+}
+
+fn read_beside(text: &str, files: &[(&str, &str)]) -> Result<Lab, LabError> {
+    let files = files
+        .iter()
+        .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
+        .collect();
+    parse(
+        "lab.yaml",
+        text,
+        Surroundings {
+            manifests: &Flat,
+            files: &files,
+        },
+    )
 }
 
 /// A small lab that is right; the tests break it.
-const GOOD: &str = r#"apiVersion: ztlab.dev/v1
+pub(super) const GOOD: &str = r#"apiVersion: ztlab.dev/v1
 kind: Lab
 metadata: { name: small, title: A small lab, level: 0, minutes: 5, difficulty: beginner }
 spec:
@@ -80,14 +126,84 @@ const MISTAKES: &[(&str, &str, usize, usize, &[&str])] = &[
         7,
         &["unknown field `titel`", "did you mean `title`?"],
     ),
-    ("points: 60", "points: many", 11, 15, &["expected: "]),
+    (
+        "points: 60",
+        "points: many",
+        11,
+        15,
+        &["found `many`", "expected: a whole number, 0 to 100"],
+    ),
+    ("points: 60", "points: \"60\"", 11, 15, &["without quotes"]),
+    (
+        "topology: [flat]",
+        "topology: flat",
+        7,
+        13,
+        &["expected: a list", "`[flat]`"],
+    ),
+    (
+        "port: 5432",
+        "port: 70000",
+        41,
+        43,
+        &["70000 is out of range", "1 to 65535"],
+    ),
+    (
+        "port: 5432",
+        "port: 5433",
+        41,
+        43,
+        &["no port 5433", "expected: `5432`"],
+    ),
+    (
+        "metadata: {",
+        "metadata: { prerequisites: Kubernetes, ",
+        3,
+        28,
+        &["expected: a list"],
+    ),
+    (
+        "  topology",
+        "  clusters: [one, two]\n  topology",
+        7,
+        13,
+        &["2 clusters", "not possible yet"],
+    ),
+    (
+        "  topology",
+        "  needs: { hostTools: [/usr/bin/openssl] }\n  topology",
+        7,
+        24,
+        &["no program's name", "as `openssl`"],
+    ),
+    (
+        "  topology",
+        "  needs: { capabilities: [fly] }\n  topology",
+        7,
+        27,
+        &["called `fly`", "`capture`, `stand-ins` or `snapshots`"],
+    ),
+    (
+        "  topology",
+        "  edges: [ { from: mallory, to: ledger, port: 5432, path: charge } ]\n  topology",
+        7,
+        61,
+        &["`charge` is no path"],
+    ),
+    (
+        "  topology",
+        "  edges: [ { from: mallory, to: ledger, port: 5432, method: post } ]\n  topology",
+        7,
+        63,
+        &["no HTTP method"],
+    ),
     ("points: 60", "points: 61", 9, 5, &["sum to 101", "expected: 100"]),
     (
         "      instructions: Listen.\n",
         "",
-        27,
+        9,
         7,
-        &["`instructions` is missing"],
+        &["`instructions` is missing", "what to do"],
     ),
     ("    - id: two", "    - id: one", 30, 11, &["a second step", "line 9"]),
     (
@@ -188,29 +304,177 @@ fn every_mistake_is_told_where_it_stands() {
 
 #[test]
 fn all_mistakes_are_told_at_once() {
-    let text = GOOD
-        .replacen("in: mallory", "in: malory", 1)
-        .replacen("needs: [one]", "needs: [oen]", 1);
-    assert_eq!(read(&text).unwrap_err().problems.len(), 2);
+    let mut text = GOOD.to_owned();
+    for (good, bad) in [
+        ("difficulty: beginner", "difficulty: easy, colour: red"),
+        ("  objectives: [see]\n", ""),
+        ("points: 60", "points: many"),
+        ("      instructions: Listen.\n", ""),
+        ("fails: held", "fails: hold"),
+        ("needs: [one]", "needs: [oen]"),
+        ("port: 5432", "port: 70000"),
+        ("in: mallory", "in: malory"),
+        ("      title: Two", "      titel: Two\n      points: 1"),
+    ] {
+        assert!(text.contains(good), "{good}");
+        text = text.replacen(good, bad, 1);
+    }
+    let error = read(&text).unwrap_err();
+    let told: Vec<&str> = error.problems.iter().map(|problem| problem.message.as_str()).collect();
+    let expected = [
+        "there is no value of this field called `easy`",
+        "unknown field `colour`",
+        "the field `objectives` is missing",
+        "the field `instructions` is missing",
+        "found `many`",
+        "there is no check of this step called `hold`",
+        "unknown field `titel`",
+        "there is no step called `oen`",
+        "the field `points` stands here twice",
+        "70000 is out of range",
+        "there is no workload in the topology called `malory`",
+    ];
+    // In the file's order, each once, and nothing that only follows from another.
+    assert_eq!(told, expected, "{error}");
+    assert!(
+        error
+            .problems
+            .iter()
+            .all(|problem| problem.line > 0 && !problem.source.is_empty())
+    );
 }
 
 #[test]
-fn a_bomb_is_refused() {
-    let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x]\n");
-    for level in 1..12 {
-        let before = format!("*a{}, ", level - 1).repeat(9);
-        bomb.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+fn what_is_given_as_a_number_and_meant_as_a_text_is_that_text() {
+    for title in ["1.10", "0x10", "007", "true", "1e3"] {
+        let lab = read(&GOOD.replacen("title: A small lab", &format!("title: {title}"), 1)).unwrap();
+        assert_eq!(lab.title, title);
     }
-    bomb.push_str(GOOD);
-    assert!(read(&bomb).is_err());
-    let deep = format!("{}: {}{}", "metadata", "[".repeat(5000), "]".repeat(5000));
-    assert!(read(&deep).is_err());
+}
+
+#[test]
+fn manifests_beside_the_lab_add_workloads() {
+    let text = GOOD
+        .replacen("topology: [flat]", "topology: [flat, ./extra]", 1)
+        .replacen("in: mallory", "in: spoof", 1);
+    let files = [
+        ("extra/b.yaml", "spoof"),
+        ("extra/a.yaml", "other"),
+        ("later.yaml", "third"),
+    ];
+    let lab = read_beside(&text, &files).unwrap();
+    assert_eq!(lab.topology, ["flat", "./extra/a.yaml", "./extra/b.yaml"]);
+    assert_eq!(lab.files["extra/b.yaml"], "spoof");
+    let broken = read_beside(&text, &[("extra/b.yaml", "spoof"), ("c.yaml", "broken")]).unwrap_err();
     assert!(
-        read(&" ".repeat(MAX_FILE + 1))
-            .unwrap_err()
-            .to_string()
-            .contains("bytes")
+        broken.to_string().contains("c.yaml: this is no manifest: it is broken"),
+        "{broken}"
     );
+}
+
+#[test]
+fn no_path_leads_out_of_the_labs_directory() {
+    for path in [
+        "../x.yaml",
+        "/etc/passwd",
+        "./../x.yaml",
+        "a/../../x.yaml",
+        "./a//b.yaml",
+        "./.",
+        "a/./b.yaml",
+        "..\\\\x/y",
+    ] {
+        let text = GOOD.replacen("topology: [flat]", &format!("topology: [flat, \"{path}\"]"), 1);
+        let error = read_beside(&text, &[("x.yaml", "spoof")]).unwrap_err().to_string();
+        assert!(error.contains("leads out of the lab's directory"), "{path}: {error}");
+    }
+    let text = GOOD.replacen("topology: [flat]", "topology: [flat, ./extar.yaml]", 1);
+    let error = read_beside(&text, &[("extra.yaml", "spoof")]).unwrap_err().to_string();
+    assert!(error.contains("did you mean `extra.yaml`?"), "{error}");
+}
+
+#[test]
+fn every_kind_of_answer_is_read() {
+    let with = |answer: &str| {
+        let text = GOOD.replacen(
+            "{ from: capture, leak: card-number } }\n      hints",
+            &format!("{answer} }}\n      hints"),
+            1,
+        );
+        assert!(text != GOOD);
+        let text = text.replacen("check: asked, from: capture", "check: asked, value: a", 1);
+        read(&text).map(|lab| lab.steps[0].checks[1].kind.clone())
+    };
+    let answer = |text: &str| match with(text).unwrap_or_else(|error| panic!("{text}: {error}")) {
+        CheckKind::Question(question) => question,
+        other => panic!("{other:?}"),
+    };
+    let number = |text: &str| match answer(text).answer {
+        Answer::Number(number) => (number.least, number.most),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(number("{ number: { is: 16 } }"), (16.0, 16.0));
+    assert_eq!(number("{ number: { is: 16, tolerance: 0.5 } }"), (15.5, 16.5));
+    assert_eq!(number("{ number: { min: 1, max: 3 } }"), (1.0, 3.0));
+    assert_eq!(number("{ number: { min: 1 } }"), (1.0, f64::MAX));
+    for wrong in [
+        "{ number: {} }",
+        "{ number: { is: .nan } }",
+        "{ number: { is: .inf } }",
+        "{ number: { min: 3, max: 1 } }",
+        "{ number: { is: 1, max: 2 } }",
+        "{ number: { is: 1 }, matches: [a] }",
+        "{ matches: [] }",
+        "{ matches: [\"(\"] }",
+        "{ number: { is: 1 }, leak: card-number }",
+        "{ predict: { property: reachable, pairs: [] } }",
+        "{ predict: { property: visible, pairs: [ { from: mallory, to: ledger } ] } }",
+        "{ predict: { property: reachable, layer: moon, pairs: [ { from: mallory, to: ledger } ] } }",
+        "{ predict: { property: reachable, pairs: [ { from: mallory, to: ledger }, { from: mallory, to: ledger } ] } }",
+        "{ predict: { property: reachable, pairs: [ { from: mallory, to: ledger, port: 80 } ] } }",
+    ] {
+        assert!(with(wrong).is_err(), "{wrong}");
+    }
+    let Answer::All(rules) = answer("{ all: [identity, encrypt] }").answer else {
+        panic!()
+    };
+    assert!(rules.iter().all(|rule| rule.is_match("Encryption and an IDENTITY")));
+    let Answer::Text(rules) = answer("{ matches: [labels?] }").answer else {
+        panic!()
+    };
+    assert!(rules[0].is_match("Label") && !rules[0].is_match("a label"));
+    let predict = "{ predict: { property: reachable, layer: flat, pairs: [ { from: mallory, to: ledger, port: 5432 }, \
+                   { from: ledger, to: mallory } ] } }";
+    let question = answer(predict);
+    assert_eq!(
+        question.options(),
+        ["mallory -> ledger:5432", "ledger -> mallory", "none of these"]
+    );
+    assert!(question.many());
+}
+
+#[test]
+fn what_a_lab_needs_is_read() {
+    let text = GOOD
+        .replacen("metadata: {", "metadata: { prerequisites: [wiretap, some TLS], ", 1)
+        .replacen(
+            "  topology",
+            "  clusters: [main]\n  needs: { capabilities: [capture, snapshots], hostTools: [openssl] }\n  topology",
+            1,
+        );
+    let lab = read(&text).unwrap();
+    assert_eq!(
+        lab.prerequisites,
+        [
+            Prerequisite::Lab(LabId("wiretap".to_owned())),
+            Prerequisite::Words("some TLS".to_owned())
+        ]
+    );
+    assert_eq!(
+        (lab.clusters, lab.host_tools),
+        (vec!["main".to_owned()], vec!["openssl".to_owned()])
+    );
+    assert_eq!(lab.capabilities, [Capability::Capture, Capability::Snapshots]);
 }
 
 #[test]

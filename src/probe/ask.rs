@@ -10,11 +10,15 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{Request, Uri, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 
 use super::{
     HttpProbe, ProbeKind, ProbeRequest,
     resolve::{Resolver, Unresolved},
+    tls,
 };
 use crate::evidence::{PROBE_HEADER, Phase, ProbeOutcome, ProbeResult};
 
@@ -39,6 +43,7 @@ pub(super) fn result(request: &ProbeRequest, outcome: ProbeOutcome) -> ProbeResu
         resolved: Vec::new(),
         peer: None,
         local: None,
+        tls: None,
         started_ns: since.as_nanos() as u64,
         took_us: 0,
     }
@@ -55,6 +60,7 @@ pub(super) async fn ask(request: &ProbeRequest) -> ProbeResult {
     let mut asking = Asking {
         result: blank,
         phase: Phase::Resolve,
+        at: request.at,
     };
     let began = Instant::now();
     let timeout = request.timeout.min(LONGEST);
@@ -67,9 +73,10 @@ pub(super) async fn ask(request: &ProbeRequest) -> ProbeResult {
     asking.result
 }
 
-struct Asking {
-    result: ProbeResult,
-    phase: Phase,
+pub(super) struct Asking {
+    pub(super) result: ProbeResult,
+    pub(super) phase: Phase,
+    at: Option<IpAddr>,
 }
 
 impl Asking {
@@ -87,6 +94,7 @@ impl Asking {
                 Ok(ProbeOutcome::Connected)
             }
             ProbeKind::Http(http) => self.http(http, request).await,
+            ProbeKind::Tls(tls) => self.tls(tls, request).await,
         }
     }
 
@@ -102,11 +110,11 @@ impl Asking {
         Ok(addresses)
     }
 
-    async fn connect(&mut self, host: &str, port: u16) -> Result<TcpStream, ProbeOutcome> {
+    pub(super) async fn connect(&mut self, host: &str, port: u16) -> Result<TcpStream, ProbeOutcome> {
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let addresses = match host.parse() {
-            Ok(addr) => vec![addr],
-            Err(_) => self.resolve(host).await?,
+        let addresses = match (self.at, host.parse()) {
+            (Some(addr), _) | (None, Ok(addr)) => vec![addr],
+            (None, Err(_)) => self.resolve(host).await?,
         };
         self.phase = Phase::Connect;
         let mut outcome = ProbeOutcome::NoSuchHost;
@@ -131,9 +139,16 @@ impl Asking {
             .url
             .parse()
             .map_err(|error| wrong(format!("{:?} is no URL: {error}", http.url)))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong(format!("{:?}: only http:// can be probed", http.url)));
-        }
+        let secure = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => {
+                return Err(wrong(format!(
+                    "{:?}: only http:// and https:// can be probed",
+                    http.url
+                )));
+            }
+        };
         let authority = uri
             .authority()
             .ok_or_else(|| wrong(format!("{:?} names no host", http.url)))?;
@@ -150,9 +165,21 @@ impl Asking {
         let asked = builder
             .body(body)
             .map_err(|error| wrong(format!("not a request: {error}")))?;
-        let stream = self
-            .connect(authority.host(), authority.port_u16().unwrap_or(80))
-            .await?;
+        let port = authority.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let stream = self.connect(authority.host(), port).await?;
+        if secure {
+            let stream = self.session(stream, authority.host(), &http.tls).await?;
+            return self.exchange(stream, asked).await;
+        }
+        self.exchange(stream, asked).await
+    }
+
+    /// Sends a request and reads the answer.
+    async fn exchange(
+        &mut self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        asked: Request<Full<Bytes>>,
+    ) -> Result<ProbeOutcome, ProbeOutcome> {
         self.phase = Phase::Send;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
@@ -205,7 +232,7 @@ impl Asking {
 }
 
 /// What an error of the socket says about the network.
-fn broken(error: &io::Error, phase: Phase) -> ProbeOutcome {
+pub(super) fn broken(error: &io::Error, phase: Phase) -> ProbeOutcome {
     use io::ErrorKind as Kind;
     match error.kind() {
         Kind::ConnectionRefused => ProbeOutcome::Refused,
@@ -222,7 +249,7 @@ fn unanswered(error: &hyper::Error, phase: Phase) -> ProbeOutcome {
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         if let Some(io) = cause.downcast_ref::<io::Error>() {
-            return broken(io, phase);
+            return tls::refused(io, phase).unwrap_or_else(|| broken(io, phase));
         }
         source = cause.source();
     }
@@ -246,12 +273,7 @@ mod tests {
     use super::*;
 
     fn http(url: String) -> ProbeRequest {
-        let kind = ProbeKind::Http(HttpProbe {
-            method: "GET".into(),
-            url,
-            headers: Vec::new(),
-            body: None,
-        });
+        let kind = ProbeKind::Http(HttpProbe::new("GET", url));
         ProbeRequest {
             timeout: Duration::from_millis(500),
             ..ProbeRequest::new("ns", "pod", kind)
@@ -342,7 +364,7 @@ mod tests {
             "{:?}",
             closed.outcome
         );
-        for bad in ["https://127.0.0.1/", "not a url", "/path"] {
+        for bad in ["ftp://127.0.0.1/", "not a url", "/path"] {
             let result = ask(&http(bad.to_owned())).await;
             assert!(!result.outcome.measured(), "{bad}: {:?}", result.outcome);
         }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::snapshot::{CaptureView, LeakView, MessageView, PlaceView, TrafficView};
 use crate::{
     capture::Flows,
-    evidence::CaptureEvidence,
+    evidence::{CaptureEvidence, CaptureRun},
     lab::Workload,
     packet::{CapturePoint, Flow, LeakKind, Message},
 };
@@ -23,12 +23,15 @@ const SHOWN: usize = 120;
 const TEXT: usize = 4096;
 /// Places that are remembered.
 const POINTS: usize = 64;
+/// Captures that are remembered.
+const RUNS: usize = 64;
 
 /// What the student's captures do and have seen, in this epoch.
 #[derive(Debug, Default)]
 pub struct Captures {
     running: BTreeMap<String, Running>,
     points: Vec<CapturePoint>,
+    runs: Vec<CaptureRun>,
     messages: VecDeque<(u64, String, Arc<Message>)>,
     flows: Flows,
     last_seq: u64,
@@ -80,6 +83,14 @@ impl Captures {
             self.points.push(CapturePoint::pod(namespace, pod));
         }
         self.begun += 1;
+        if self.runs.len() == RUNS {
+            self.runs.remove(0);
+        }
+        self.runs.push(CaptureRun {
+            pod: pod.to_owned(),
+            from_ns: super::now_ms() * 1_000_000,
+            until_ns: None,
+        });
         let running = Running {
             number: self.begun,
             pod: pod.to_owned(),
@@ -97,6 +108,15 @@ impl Captures {
         let running = self.running.remove(workload)?;
         self.packets += running.packets;
         self.dropped += running.dropped;
+        let run = self
+            .runs
+            .iter_mut()
+            .rev()
+            .find(|run| run.pod == running.pod && run.until_ns.is_none());
+        if let Some(run) = run {
+            // What is read last was sent before.
+            run.until_ns = Some(super::now_ms() * 1_000_000);
+        }
         Some(running)
     }
 
@@ -182,6 +202,7 @@ impl Captures {
                 .map(|(_, _, message)| Message::clone(message))
                 .collect(),
             flows: self.flows.all(),
+            runs: self.runs.clone(),
         }
     }
 

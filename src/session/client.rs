@@ -5,7 +5,7 @@ use std::{
     fs::OpenOptions,
     io,
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
     pin::Pin,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
@@ -80,6 +80,8 @@ const WAIT: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// The directory that commands are sent from, where it is not the process's own.
+    directory: Option<PathBuf>,
 }
 
 struct Inner {
@@ -243,7 +245,13 @@ impl Client {
             snapshots,
             reader: tokio::spawn(read_lines(lines, inner.clone(), sender)).abort_handle(),
         });
-        Ok(Self { inner })
+        Ok(Self { inner, directory: None })
+    }
+
+    /// The same connection, with labs looked for in another directory first than the process's own.
+    #[must_use]
+    pub fn in_directory(self, directory: Option<PathBuf>) -> Self {
+        Self { directory, ..self }
     }
 
     /// Runs a command; returns when it has finished.
@@ -262,7 +270,7 @@ impl Client {
             waiting.answers.insert(id, sender);
             id
         };
-        let cwd = std::env::current_dir().ok();
+        let cwd = self.directory.clone().or_else(|| std::env::current_dir().ok());
         self.write(&Request::Run { id, cwd, command }).await?;
         answer.await.map_err(|_| ClientError::Gone)
     }

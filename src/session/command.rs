@@ -8,10 +8,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::session::snapshot::{LabSummary, Snapshot};
+use crate::session::{
+    site::ContextChoice,
+    snapshot::{LabSummary, Snapshot},
+};
 
 /// The protocol both sides must speak; raised whenever a line's meaning changes.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// One thing a face asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,11 +26,18 @@ pub enum Command {
     Start {
         /// The lab's id.
         lab: String,
-        /// The ground to start on: `embedded`.
+        /// The ground to start on: `embedded`, `context`; where it is empty, the one the lab was left on, else `embedded`.
         ground: String,
         /// Forget the progress of an earlier run of this lab.
         fresh: bool,
+        /// The context to run on, on the ground `context`.
+        #[serde(default)]
+        context: Option<ContextChoice>,
     },
+    /// Stop the cluster's node and the clock; everything stays.
+    Pause,
+    /// Go on after a rest.
+    Resume,
     /// The current snapshot.
     Status,
     /// Run the checks of one step, or of every open step, now.
@@ -63,7 +73,7 @@ pub enum Command {
     },
     /// Back to the start of the lab: a pristine cluster, no points.
     Reset {
-        /// Reserved for resetting to the start of one step; refused today when given.
+        /// Back to the start of this step instead: no points for it and for those that need it.
         step: Option<String>,
     },
     /// End the session; the cluster stays unless it is deleted.

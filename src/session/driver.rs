@@ -2,33 +2,36 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures::{StreamExt, future::join_all};
+use futures::StreamExt;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     captures::Captures,
+    clock::Clock,
     command::Refusal,
     journal::Journal,
-    snapshot::{Notice, NoticeLevel, Phase, ProgressView, SessionView, StepState, WorkloadView},
-    state::{Effect, Event, State},
+    site::Choice,
+    snapshot::{Notice, NoticeLevel, Phase, ProgressView, SessionView, WorkloadView},
+    state::{Effect, Event, Start, State},
+    topics::Topic,
     view,
-    world::{Change, Changes, Sight, World, WorldError},
+    work::{WorkDir, WorkError},
+    world::{Change, Changes, Notes, World, WorldError},
 };
-use crate::{
-    check,
-    cluster::Progress,
-    lab::{Check, Lab},
-};
+use crate::{catalog, cluster::Progress, lab::Lab};
 
-/// How long changes are collected before the checks run again.
-const DEBOUNCE: Duration = Duration::from_millis(150);
 /// Notices that are kept.
 const NOTICES: usize = 50;
+/// How long putting a moment aside may take; whoever acts next waits for it.
+const ASIDE: Duration = Duration::from_secs(20);
+/// How often the lab's file is compared with what it was when the session began.
+const COMPARE: Duration = Duration::from_secs(1);
 
 /// What a session was begun with.
 pub struct Begin {
@@ -36,40 +39,67 @@ pub struct Begin {
     pub id: String,
     /// The cluster's name.
     pub cluster: String,
+    /// The ground.
+    pub choice: Choice,
+    /// The student's work directory.
+    pub work: WorkDir,
     /// Where it was left, or new.
     pub state: State,
     /// Where it is written down.
     pub journal: Journal,
-    /// Whether the lab's file has changed since the session began.
-    pub lab_changed: bool,
+    /// How long the student has worked on it, in milliseconds.
+    pub spent_ms: u64,
+    /// The lab's text, which the session is pinned to.
+    pub pinned: Pinned,
+    /// What the student should know of how it began.
+    pub notes: Notes,
+}
+
+/// The lab as it was when the session began.
+#[derive(Clone, Debug, Default)]
+pub struct Pinned {
+    /// The hash of its text.
+    pub hash: String,
+    /// Its file; none for a lab in the binary.
+    pub file: Option<PathBuf>,
+    /// Whether it says something else now.
+    pub changed: bool,
 }
 
 /// A running session.
 pub struct Session {
     id: String,
     cluster: String,
-    lab_changed: bool,
+    choice: Choice,
+    pinned: Pinned,
     lab: Arc<Lab>,
     world: Arc<dyn World>,
+    work: WorkDir,
     core: Mutex<Core>,
     changed: watch::Sender<u64>,
-    recheck: Notify,
-    checking: tokio::sync::Mutex<()>,
+    pub(super) recheck: Notify,
+    pub(super) checking: tokio::sync::Mutex<()>,
     working: tokio::sync::Mutex<()>,
+    watching: Mutex<CancellationToken>,
     stop: CancellationToken,
 }
 
 pub(super) struct Core {
     pub(super) state: State,
     journal: Journal,
+    pub(super) clock: Clock,
     pub(super) captures: Captures,
     pub(super) workloads: Vec<WorkloadView>,
     pub(super) notices: VecDeque<Notice>,
     pub(super) progress: Option<ProgressView>,
+    pub(super) lab_changed: bool,
+    /// What has changed since the checks ran.
+    pub(super) dirty: BTreeSet<Topic>,
+    /// Moments that are being put aside.
+    putting: usize,
+    /// What was to be told of the last start or reset.
+    pub(super) notes: Notes,
 }
-
-/// A check to run: its step's place, its own, and the student's answer.
-type Job = (usize, usize, Option<String>);
 
 /// A command that cannot be done now.
 pub(super) fn refuse(message: impl Into<String>, hint: impl Into<String>) -> Refusal {
@@ -89,30 +119,45 @@ impl From<WorldError> for Refusal {
 }
 
 impl Session {
-    /// Begins, or goes on; the lab is being deployed when this returns.
+    /// Begins, or goes on; unless the student rests, the lab is being deployed when this returns.
     pub fn begin(begin: Begin, world: Arc<dyn World>) -> Arc<Self> {
+        let rests = begin.state.paused();
         let session = Arc::new(Self {
             id: begin.id,
             cluster: begin.cluster,
-            lab_changed: begin.lab_changed,
+            choice: begin.choice,
             lab: begin.state.lab().clone(),
             world,
+            work: begin.work,
             core: Mutex::new(Core {
                 state: begin.state,
                 journal: begin.journal,
+                clock: Clock::after(begin.spent_ms),
                 captures: Captures::default(),
                 workloads: Vec::new(),
                 notices: VecDeque::new(),
                 progress: None,
+                lab_changed: begin.pinned.changed,
+                dirty: BTreeSet::new(),
+                putting: 0,
+                notes: Vec::new(),
             }),
+            pinned: begin.pinned,
             changed: watch::Sender::new(0),
             recheck: Notify::new(),
             checking: tokio::sync::Mutex::default(),
             working: tokio::sync::Mutex::default(),
+            watching: Mutex::default(),
             stop: CancellationToken::new(),
         });
-        session.spawn(Self::deploy(session.clone()));
+        for note in begin.notes {
+            session.core().notice(NoticeLevel::Warning, note);
+        }
+        if !rests {
+            session.spawn(Self::deploy(session.clone()));
+        }
         session.spawn(Self::keep_checking(session.clone()));
+        session.spawn(Self::keep_comparing(session.clone()));
         session
     }
 
@@ -128,6 +173,22 @@ impl Session {
     /// The lab.
     pub fn lab(&self) -> &Arc<Lab> {
         &self.lab
+    }
+
+    /// Whether nothing has come of it yet: the lab was never there.
+    pub fn is_new(&self) -> bool {
+        let core = self.core();
+        core.state.durable() == State::new(self.lab.clone()).durable()
+    }
+
+    /// The ground it runs on.
+    pub fn choice(&self) -> &Choice {
+        &self.choice
+    }
+
+    /// Where a file of this session is kept, beside the work directory.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.work.path().with_file_name(name)
     }
 
     pub(super) fn world(&self) -> &Arc<dyn World> {
@@ -146,8 +207,9 @@ impl Session {
         let mut view = view::session(&core);
         view.id.clone_from(&self.id);
         view.cluster.clone_from(&self.cluster);
+        view.ground = self.choice.told();
         view.kubeconfig = kubeconfig.map(|path| path.display().to_string());
-        view.lab_changed = self.lab_changed;
+        view.work = self.work.path().display().to_string();
         view
     }
 
@@ -166,16 +228,18 @@ impl Session {
         let effects = core.state.apply(event);
         for effect in effects {
             match effect {
-                Effect::Record(event) => {
-                    if let Err(error) = core.journal.append(&event) {
-                        let text = format!("progress is not being saved: {error}");
-                        core.notice(NoticeLevel::Error, text);
-                    }
-                }
+                Effect::Record(event) => core.record(&event),
                 Effect::Notify(level, text) => core.notice(level, text),
                 Effect::EndCaptures => core.captures.clear(),
-                Effect::Recheck => self.recheck.notify_one(),
-                Effect::Restore { epoch } => self.spawn(Self::restore(self.clone(), epoch)),
+                Effect::Recheck(topic) => {
+                    core.dirty.insert(topic);
+                    self.recheck.notify_one();
+                }
+                Effect::Restore { epoch, to } => self.spawn(Self::restore(self.clone(), epoch, to)),
+                Effect::PutAside { start } => {
+                    core.putting += 1;
+                    self.spawn(Self::put_aside(self.clone(), start));
+                }
             }
         }
         drop(core);
@@ -198,38 +262,121 @@ impl Session {
         })
     }
 
-    async fn deploy(self: Arc<Self>) {
-        let (epoch, as_is) = {
+    pub(super) async fn deploy(self: Arc<Self>) {
+        let (epoch, as_is, back_to) = {
             let core = self.core();
-            (core.state.epoch(), core.state.deployed())
+            let state = &core.state;
+            (state.epoch(), state.deployed(), state.back_to().cloned())
         };
-        let mut outcome = self.world.deploy(&self.lab, as_is, &self.progress()).await;
-        if outcome.is_ok() {
-            // Watching begins before the student can act, so that nothing is missed.
-            match self.world.changes(&self.lab).await {
-                Ok(changes) => self.spawn(Self::keep_watching(self.clone(), changes)),
-                Err(error) => outcome = Err(error),
-            }
+        let outcome = match back_to {
+            // The reset was asked for, and not done yet when everything ended.
+            Some(to) => self.put_back(&to).await,
+            None => self.world.deploy(&self.lab, as_is, &self.progress()).await,
+        };
+        self.made(epoch, outcome).await;
+    }
+
+    async fn restore(self: Arc<Self>, epoch: u64, to: Start) {
+        let outcome = self.put_back(&to).await;
+        self.made(epoch, outcome).await;
+    }
+
+    /// Puts cluster and work directory back to a moment, and says what is not as it was then.
+    async fn put_back(self: &Arc<Self>, to: &Start) -> Result<Notes, WorldError> {
+        let restored = self.world.restore(&self.lab, to, &self.progress()).await?;
+        let mut notes = restored.notes;
+        if !restored.exact {
+            notes.push(
+                "there is no copy of the cluster from that moment: it is as at the start of the lab, without what \
+                 earlier steps did in it; their points stay"
+                    .to_owned(),
+            );
         }
-        self.settled(epoch, outcome);
+        let (work, number) = (self.work.clone(), to.number);
+        match in_background(move || work.put_back(number)).await {
+            Ok(None) => {}
+            Ok(Some(before)) => notes.push(format!(
+                "your files as they were before the reset are in {}",
+                before.display()
+            )),
+            Err(error) => notes.push(format!("your work directory is as you left it: {error}")),
+        }
+        Ok(notes)
     }
 
-    async fn restore(self: Arc<Self>, epoch: u64) {
-        let outcome = self.world.restore(&self.lab, &self.progress()).await;
-        self.settled(epoch, outcome);
-    }
-
-    fn settled(self: &Arc<Self>, epoch: u64, outcome: Result<(), WorldError>) {
-        self.core().progress = None;
-        self.feed(&match outcome {
-            Ok(()) => Event::Deployed { epoch },
+    /// Takes in that the lab is there, or is not. Watching begins before the student can act, so that nothing is missed.
+    async fn made(self: &Arc<Self>, epoch: u64, outcome: Result<Notes, WorldError>) {
+        let outcome = match outcome {
+            Ok(notes) => self.world.changes(&self.lab).await.map(|changes| {
+                self.watch(changes);
+                notes
+            }),
+            Err(error) => Err(error),
+        };
+        let event = match outcome {
+            Ok(notes) => {
+                let mut core = self.core();
+                for note in &notes {
+                    core.notice(NoticeLevel::Warning, note.clone());
+                }
+                core.notes = notes;
+                Event::Deployed { epoch }
+            }
             Err(error) => Event::Failed {
                 epoch,
                 why: error
                     .hint
                     .map_or(error.message.clone(), |hint| format!("{} ({hint})", error.message)),
             },
+        };
+        self.core().progress = None;
+        self.feed(&event);
+        self.spawn(self.clone().measure_start(epoch));
+    }
+
+    async fn put_aside(self: Arc<Self>, start: Start) {
+        let in_use = self.core().state.starts_in_use();
+        let (work, number, kept) = (self.work.clone(), start.number, in_use.clone());
+        let files = in_background(move || {
+            work.keep_only(&kept);
+            work.put_aside(number)
         });
+        let cluster = tokio::time::timeout(ASIDE, self.world.put_aside(&self.lab, &start, &in_use));
+        let (cluster, files) = tokio::join!(cluster, files);
+        let late = || WorldError::new("the cluster did not answer in time");
+        let cluster = cluster.unwrap_or_else(|_| Err(late()));
+        let mut core = self.core();
+        core.putting = core.putting.saturating_sub(1);
+        let steps = start.steps.join(", ");
+        if let Err(error) = cluster {
+            let text = format!("the cluster at the start of {steps} could not be put aside: {error}");
+            core.notice(NoticeLevel::Warning, text);
+        }
+        if let Err(error) = files {
+            let text = format!("your work directory at the start of {steps} was not put aside: {error}");
+            core.notice(NoticeLevel::Warning, text);
+        }
+        drop(core);
+        self.touch();
+    }
+
+    /// Waits until the moments that steps were opened in are put aside: nothing may be done in them before.
+    pub(super) async fn kept(&self) {
+        self.until(|| self.core().putting == 0).await;
+    }
+
+    /// Follows these changes, and no others any more.
+    fn watch(self: &Arc<Self>, changes: Changes) {
+        let token = self.stop.child_token();
+        self.unwatch(token.clone());
+        let watching = Self::keep_watching(self.clone(), changes);
+        tokio::spawn(token.run_until_cancelled_owned(watching));
+    }
+
+    /// Ends the watching, for another one or none.
+    pub(super) fn unwatch(&self, next: CancellationToken) {
+        let mut watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *watching, next).cancel();
     }
 
     async fn keep_watching(self: Arc<Self>, mut changes: Changes) {
@@ -239,7 +386,7 @@ impl Session {
                     self.core().workloads = workloads;
                     self.touch();
                 }
-                Change::Cluster => self.feed(&Event::Changed),
+                Change::Topic(topic) => self.feed(&Event::Changed(topic)),
                 Change::Lost(why) => {
                     tracing::warn!(%why, "the cluster is gone");
                     return self.lost().await;
@@ -254,7 +401,7 @@ impl Session {
             return;
         }
         // Forgets the cluster's client; there is nothing of it to end.
-        let _ = self.world.end(false).await;
+        let _ = self.world.end(&self.lab, false).await;
         let epoch = {
             let mut core = self.core();
             core.captures.clear();
@@ -275,13 +422,31 @@ impl Session {
         }
     }
 
-    async fn keep_checking(self: Arc<Self>) {
+    /// Notices that the lab's file says something else than when the session began, and that it does not any more.
+    async fn keep_comparing(self: Arc<Self>) {
+        let Some(file) = self.pinned.file.clone() else {
+            return;
+        };
         loop {
-            self.recheck.notified().await;
-            tokio::time::sleep(DEBOUNCE).await;
-            if self.phase() == Phase::Ready {
-                self.check(None).await;
+            tokio::time::sleep(COMPARE).await;
+            let (file, hash) = (file.clone(), self.pinned.hash.clone());
+            let differs = move || catalog::open(&file).map_or(true, |found| found.hash() != hash);
+            let Ok(changed) = tokio::task::spawn_blocking(differs).await else {
+                return;
+            };
+            let mut core = self.core();
+            if core.lab_changed == changed {
+                continue;
             }
+            core.lab_changed = changed;
+            let text = if changed {
+                edited(self.lab.id.as_str())
+            } else {
+                "the lab's file is again what it was when you began".to_owned()
+            };
+            core.notice(NoticeLevel::Warning, text);
+            drop(core);
+            self.touch();
         }
     }
 
@@ -303,99 +468,6 @@ impl Session {
         self.phase()
     }
 
-    /// Runs the checks of one step, or of every step that is not locked, and of those that open because of it.
-    pub async fn check(self: &Arc<Self>, only: Option<usize>) {
-        // One round at a time: an older judgement must not come after a newer one.
-        let _round = self.checking.lock().await;
-        let mut done = BTreeSet::new();
-        loop {
-            let (epoch, sight, jobs) = self.jobs(only, &done);
-            if jobs.is_empty() {
-                return;
-            }
-            done.extend(jobs.iter().map(|(step, ..)| *step));
-            let lab = &self.lab;
-            let judged = join_all(jobs.iter().map(async |(step, check, given)| {
-                let plan: &Check = &lab.steps[*step].checks[*check];
-                let evidence = self.world.gather(&sight, plan, given.clone()).await;
-                (*step, *check, check::judge(plan, &evidence))
-            }))
-            .await;
-            for (step, check, judgement) in judged {
-                self.feed(&Event::Judged {
-                    epoch,
-                    step,
-                    check,
-                    judgement,
-                });
-            }
-        }
-    }
-
-    /// The checks to run, and what they are run on.
-    fn jobs(&self, only: Option<usize>, done: &BTreeSet<usize>) -> (u64, Sight, Vec<Job>) {
-        let core = self.core();
-        let state = &core.state;
-        let open = (0..state.steps().len())
-            .filter(|step| only.is_none_or(|only| only == *step) && !done.contains(step))
-            .filter(|step| state.step_state(*step) != StepState::Locked);
-        let jobs = open
-            .flat_map(|step| {
-                let checks = state.steps()[step].checks.iter().enumerate();
-                checks.map(move |(check, progress)| (step, check, progress.answer.clone()))
-            })
-            .collect();
-        let sight = Sight {
-            seen: Arc::new(core.captures.evidence()),
-            loot: state.loot().into(),
-        };
-        (state.epoch(), sight, jobs)
-    }
-
-    /// Refuses while the student cannot work.
-    pub(super) fn ready(&self) -> Result<(), Refusal> {
-        match self.phase() {
-            Phase::Ready => Ok(()),
-            Phase::Failed(why) => Err(refuse(
-                format!("the lab is not running: {why}"),
-                format!("`ztlab lab start {}` tries again", self.lab.id),
-            )),
-            phase => Err(refuse(
-                format!("the lab is {}", view::phase_word(&phase)),
-                "wait until it is ready",
-            )),
-        }
-    }
-
-    /// The place of a step.
-    pub(super) fn step(&self, id: &str) -> Result<usize, Refusal> {
-        self.lab.step(id).map(|(at, _)| at).ok_or_else(|| {
-            let known: Vec<&str> = self.lab.steps.iter().map(|step| step.id.as_str()).collect();
-            refuse(
-                format!("there is no step `{}`", crate::text::one_line(id)),
-                format!("the steps are: {}", known.join(", ")),
-            )
-        })
-    }
-
-    /// The place of a step that can be worked on.
-    pub(super) fn open_step(&self, id: &str) -> Result<usize, Refusal> {
-        let at = self.step(id)?;
-        let core = self.core();
-        if core.state.step_state(at) != StepState::Locked {
-            return Ok(at);
-        }
-        let missing = self.lab.steps[at]
-            .needs
-            .iter()
-            .filter(|need| !core.state.passed(**need));
-        let missing: Vec<&str> = missing.map(|need| self.lab.steps[*need].id.as_str()).collect();
-        Err(refuse(
-            format!("the step `{id}` is locked"),
-            format!("pass first: {}", missing.join(", ")),
-        ))
-    }
-
     /// Holds off other long work; refused while some runs.
     pub(super) fn work(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Refusal> {
         self.working.try_lock().map_err(|_| {
@@ -406,92 +478,41 @@ impl Session {
         })
     }
 
-    /// Answers a question.
-    pub async fn answer(self: &Arc<Self>, step: &str, check: &str, value: &str) -> Result<(), Refusal> {
-        let at = self.open_step(step)?;
-        let plan = &self.lab.steps[at];
-        let questions = || {
-            let asked = plan
-                .checks
-                .iter()
-                .filter(|check| matches!(check.kind, crate::lab::CheckKind::Question(_)));
-            asked
-                .map(|check| format!("`{}`", check.name))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        match plan.check(check) {
-            Some((index, found)) if matches!(found.kind, crate::lab::CheckKind::Question(_)) => {
-                self.feed(&Event::Answered {
-                    step: at,
-                    check: index,
-                    value: value.chars().take(1000).collect(),
-                });
-                self.check(Some(at)).await;
-                Ok(())
-            }
-            _ => Err(refuse(
-                format!("`{}` is no question of the step `{step}`", crate::text::one_line(check)),
-                format!("its questions are: {}", questions()),
-            )),
-        }
-    }
-
-    /// Opens the next hint of a step.
-    pub fn hint(self: &Arc<Self>, step: &str) -> Result<String, Refusal> {
-        let at = self.open_step(step)?;
-        let next = self.core().state.next_hint(at);
-        let Some((hint, cost)) = next else {
-            return Err(refuse(
-                format!("the step `{step}` has no more hints to ask for"),
-                "some hints open by themselves when a check finds something",
-            ));
-        };
-        self.feed(&Event::HintOpened { step: at, hint });
-        Ok(format!("a hint, for {cost} points"))
-    }
-
-    /// Back to the start of the lab; returns when it is ready again.
-    pub async fn reset(self: &Arc<Self>) -> Result<(), Refusal> {
-        let _work = self.work()?;
-        match self.phase() {
-            Phase::Ready | Phase::Failed(_) => {}
-            phase => {
-                return Err(refuse(
-                    format!("the lab is {}", view::phase_word(&phase)),
-                    "wait until it is ready",
-                ));
-            }
-        }
-        // No round of checks may straddle the reset: its evidence would be of neither side.
-        let round = self.checking.lock().await;
-        self.feed(&Event::Reset);
-        drop(round);
-        match self.settle().await {
-            Phase::Failed(why) => Err(refuse(
-                why,
-                "try the reset again, or stop the lab with --delete and start it",
-            )),
-            _ => Ok(()),
-        }
-    }
-
-    /// Deploys again after a failure.
-    pub fn retry(self: &Arc<Self>) {
-        self.core().state.restart();
-        self.touch();
-        self.spawn(Self::deploy(self.clone()));
-    }
-
     /// Ends the session.
     pub async fn end(self: &Arc<Self>, delete: bool) -> Result<(), Refusal> {
         self.feed(&Event::Stopping);
         self.stop.cancel();
-        self.world.end(delete).await.map_err(Refusal::from)
+        self.world.end(&self.lab, delete).await.map_err(Refusal::from)
+    }
+}
+
+/// What a student is told whose lab was edited: what goes on, and what the choice is.
+pub(super) fn edited(id: &str) -> String {
+    format!(
+        "the lab's file has changed since you began: you go on with the lab as it was then; \
+         `ztlab lab start {id} --fresh` begins anew with the changed one, and forgets your progress"
+    )
+}
+
+/// File work off the threads that serve.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, WorkError> + Send + 'static,
+) -> Result<T, WorkError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 
 impl Core {
+    fn record(&mut self, event: &Event) {
+        self.clock.see(event, super::now_ms());
+        if let Err(error) = self.journal.append(event) {
+            let text = format!("progress is not being saved: {error}");
+            self.notice(NoticeLevel::Error, text);
+        }
+    }
+
     pub(super) fn notice(&mut self, level: NoticeLevel, text: String) {
         if self.notices.len() == NOTICES {
             self.notices.pop_front();

@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::state::Event;
+use super::{site::Choice, state::Event};
 
 /// The journal's format.
 const VERSION: u32 = 1;
@@ -33,6 +33,9 @@ pub struct Header {
     pub source: String,
     /// When the session began, in milliseconds since the Unix epoch.
     pub began_ms: u64,
+    /// The ground it runs on.
+    #[serde(default)]
+    pub choice: Choice,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,13 +75,14 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> JournalError {
 
 impl Header {
     /// The header of a session that begins now.
-    pub fn new(lab: &str, hash: String, source: String) -> Self {
+    pub fn new(lab: &str, hash: String, source: String, choice: Choice) -> Self {
         Self {
             version: VERSION,
             lab: lab.to_owned(),
             hash,
             source,
             began_ms: super::now_ms(),
+            choice,
         }
     }
 }
@@ -115,8 +119,8 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be read or is something else.
-    pub fn open(path: &Path) -> Result<Option<(Self, Header, Vec<Event>)>, JournalError> {
-        let Some((header, events, whole)) = read(path)? else {
+    pub fn open(path: &Path) -> Result<Option<(Self, Header, Vec<Written>)>, JournalError> {
+        let Some((header, events, whole)) = lines(path)? else {
             return Ok(None);
         };
         let file = OpenOptions::new().append(true).open(path).map_err(at(path))?;
@@ -148,11 +152,23 @@ impl Journal {
     }
 }
 
+/// An event, and when it was written down, in milliseconds since the Unix epoch.
+pub type Written = (u64, Event);
+
 /// Reads a journal without opening it for writing: its header, its events, and where its last whole line ends.
 ///
 /// # Errors
 /// As [`Journal::open`].
 pub fn read(path: &Path) -> Result<Option<(Header, Vec<Event>, u64)>, JournalError> {
+    let read = lines(path)?;
+    Ok(read.map(|(header, written, whole)| (header, written.into_iter().map(|(_, event)| event).collect(), whole)))
+}
+
+/// The same with the time of each event.
+///
+/// # Errors
+/// As [`Journal::open`].
+pub fn lines(path: &Path) -> Result<Option<(Header, Vec<Written>, u64)>, JournalError> {
     match fs::metadata(path) {
         Ok(meta) if meta.len() > MAX => return Err(JournalError::Foreign(path.to_owned())),
         Ok(_) => {}
@@ -171,10 +187,10 @@ pub fn read(path: &Path) -> Result<Option<(Header, Vec<Event>, u64)>, JournalErr
     let mut whole = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
     let mut events = Vec::new();
     for line in lines {
-        let Ok(Line { event, .. }) = serde_json::from_slice(line) else {
+        let Ok(Line { event, at_ms }) = serde_json::from_slice(line) else {
             break;
         };
-        events.push(event);
+        events.push((at_ms, event));
         whole += line.len();
     }
     Ok(Some((header, events, whole as u64)))
@@ -198,7 +214,7 @@ mod tests {
     }
 
     fn written(path: &Path) -> Header {
-        let header = Header::new("wiretap", "abc".to_owned(), "built in".to_owned());
+        let header = Header::new("wiretap", "abc".to_owned(), "built in".to_owned(), Choice::default());
         let mut journal = Journal::create(path, &header).unwrap();
         for event in events() {
             journal.append(&event).unwrap();
@@ -218,6 +234,7 @@ mod tests {
             let (mut journal, found, read) = Journal::open(&path).unwrap().unwrap();
             assert_eq!(found, header);
             let lines = whole[head..cut].iter().filter(|byte| **byte == b'\n').count();
+            let read: Vec<Event> = read.into_iter().map(|(_, event)| event).collect();
             assert_eq!(read, events()[..lines]);
             journal.append(&Event::Reset).unwrap();
             let (_, _, again) = Journal::open(&path).unwrap().unwrap();
@@ -240,7 +257,7 @@ mod tests {
         fn any_bytes_are_read_without_panic(bytes: Vec<u8>) {
             let temp = tempfile::tempdir().unwrap();
             let path = temp.path().join("journal.jsonl");
-            let header = Header::new("wiretap", "abc".to_owned(), "built in".to_owned());
+            let header = Header::new("wiretap", "abc".to_owned(), "built in".to_owned(), Choice::default());
             let mut text = serde_json::to_vec(&header).unwrap();
             text.push(b'\n');
             text.extend(bytes);

@@ -11,6 +11,7 @@ use super::{
     driver::{Session, refuse},
     snapshot::NoticeLevel,
     state::Event,
+    topics::Topic,
     world::Listening,
 };
 use crate::{
@@ -47,7 +48,7 @@ impl Session {
             }
             core.captures.begin(workload, &pod, filter, &self.lab().namespace)
         };
-        self.feed(&Event::Changed);
+        self.changed(Topic::Traffic);
         let pump = Self::pump(self.clone(), workload.to_owned(), epoch, listening, cancel, limit);
         self.spawn(pump);
         Ok(format!("capturing in {pod}"))
@@ -77,7 +78,7 @@ impl Session {
                 () = &mut limit => break Some((NoticeLevel::Info, "its time is over".to_owned())),
                 _ = nudge.tick(), if news => {
                     news = false;
-                    self.feed(&Event::Changed);
+                    self.changed(Topic::Traffic);
                 }
                 event = listening.events.next() => match event {
                     Some(Ok(TrafficEvent::Ended(EndReason::Lost { detail }))) => {
@@ -92,7 +93,7 @@ impl Session {
             }
         };
         if news {
-            self.feed(&Event::Changed);
+            self.changed(Topic::Traffic);
         }
         let mut core = self.core();
         if core.state.epoch() == epoch {

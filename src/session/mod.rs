@@ -8,25 +8,51 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+mod acting;
 mod captures;
 mod changes;
+mod checking;
 pub mod client;
+mod clock;
 pub mod command;
+mod deeds;
 pub mod driver;
+pub mod export;
 mod ground;
 mod host;
 pub mod journal;
 mod listening;
+mod pin;
+pub mod posture;
+pub mod site;
 pub mod snapshot;
 mod solve;
 pub mod state;
 #[cfg(test)]
 mod tests;
+mod tools;
+pub mod topics;
 mod view;
+pub mod work;
 pub mod world;
 
 pub use ground::GroundWorld;
-pub use host::{Host, host_stage, topologies};
+pub use host::{Host, Topologies, host_stage};
+
+/// Writes a file so that it is whole or as it was.
+fn write(path: &std::path::Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let new = path.with_extension("tmp");
+    let mut file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
+}
 
 /// The time, in milliseconds since the Unix epoch.
 fn now_ms() -> u64 {

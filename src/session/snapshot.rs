@@ -36,6 +36,9 @@ pub struct LabSummary {
     pub difficulty: String,
     /// What the student learns.
     pub objectives: Vec<String>,
+    /// What to have done or to know before, and the programs that must be on the student's machine.
+    #[serde(default)]
+    pub before: Vec<String>,
     /// Number of steps.
     pub steps: usize,
     /// Where it was found: `built in`, or a path.
@@ -59,10 +62,19 @@ pub struct SessionView {
     pub progress: Option<ProgressView>,
     /// The cluster's name.
     pub cluster: String,
+    /// The ground, in words.
+    #[serde(default)]
+    pub ground: String,
     /// The namespace the lab's workloads run in.
     pub namespace: String,
     /// The cluster's kubeconfig, for the student's shell; absent until the cluster is there.
     pub kubeconfig: Option<String>,
+    /// The student's work directory, where the shell opens.
+    #[serde(default)]
+    pub work: String,
+    /// How long the student has worked on it, in milliseconds; rests do not count.
+    #[serde(default)]
+    pub spent_ms: u64,
     /// The steps, in the lab's order.
     pub steps: Vec<StepView>,
     /// Points over all steps, out of 100.
@@ -104,6 +116,8 @@ pub enum Phase {
     Ready,
     /// Going back to the start.
     Resetting,
+    /// The student rests: the cluster's node is stopped.
+    Paused,
     /// Being stopped.
     Stopping,
     /// Ended; the cluster may still be there.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     check::{self, Loot},
-    lab::{Action, AnswerValue, CheckKind, Until},
+    lab::{Action, AnswerValue, Applied, CheckKind, Deed, Fill, Piece, Until, pieces},
     packet::LeakKind,
     verdict::Verdict,
 };
@@ -50,6 +50,7 @@ impl Session {
         if self.core().state.step_state(at) == StepState::Passed {
             return Ok(());
         }
+        self.kept().await;
         if plan.solution.is_empty() {
             return Err(refuse(
                 format!("the step `{}` has no solution to run", plan.id),
@@ -95,6 +96,7 @@ impl Session {
                 format!("it has {}, counted from 0", lab.steps[at].wrong.len()),
             ));
         };
+        self.kept().await;
         for action in &plan.actions {
             self.act(at, action, false).await?;
         }
@@ -120,13 +122,16 @@ impl Session {
                 filter,
                 until,
             } => self.act_capture(workload.as_str(), filter.clone(), until).await,
-            Action::Answer { check, value } => self.act_answer(step, *check, value),
-            Action::Exec { workload, run } => {
-                let argv: Vec<String> = run.iter().map(|word| self.substitute(word)).collect::<Result<_, _>>()?;
-                let ran = self.world().exec(workload.as_str(), &argv).await?;
-                if must && ran.code != 0 {
+            Action::Answer { check, value } => self.act_answer(step, *check, value).await,
+            Action::Exec { source, run, may_fail } => {
+                let mut argv = Vec::new();
+                for word in run {
+                    argv.push(self.substitute(word).await?);
+                }
+                let ran = self.world().exec(source, &argv).await?;
+                if must && !may_fail && ran.code != 0 {
                     return Err(Refusal::from(WorldError::new(format!(
-                        "`{}` in {workload} ended with {}: {}",
+                        "`{}` in {source} ended with {}: {}",
                         argv.join(" "),
                         ran.code,
                         crate::text::one_line(&ran.output)
@@ -134,7 +139,30 @@ impl Session {
                 }
                 Ok(())
             }
+            Action::Deed(deed) => {
+                let deed = self.filled(deed).await?;
+                Ok(self.world().perform(self.lab(), &deed).await?)
+            }
+            Action::Wait(duration) => {
+                tokio::time::sleep(*duration).await;
+                Ok(())
+            }
         }
+    }
+
+    /// The deed with what its `${…}` stand for.
+    async fn filled(&self, deed: &Deed) -> Result<Deed, Refusal> {
+        let mut deed = deed.clone();
+        match &mut deed {
+            Deed::Apply(Applied::Text(text)) | Deed::File { text, .. } => *text = self.substitute(text).await?,
+            Deed::Keep { texts, .. } => {
+                for text in texts.values_mut() {
+                    *text = self.substitute(text).await?;
+                }
+            }
+            _ => {}
+        }
+        Ok(deed)
     }
 
     async fn act_capture(
@@ -169,10 +197,10 @@ impl Session {
         outcome
     }
 
-    fn act_answer(self: &Arc<Self>, step: usize, check: usize, value: &AnswerValue) -> Result<(), Refusal> {
+    async fn act_answer(self: &Arc<Self>, step: usize, check: usize, value: &AnswerValue) -> Result<(), Refusal> {
         let plan = &self.lab().steps[step].checks[check];
         let value = match value {
-            AnswerValue::Text(text) => self.substitute(text)?,
+            AnswerValue::Text(text) => self.substitute(text).await?,
             AnswerValue::FromCapture => {
                 let core = self.core();
                 let right = match &plan.kind {
@@ -186,10 +214,28 @@ impl Session {
         Ok(())
     }
 
-    /// `${leak.KIND}` and `${leak.KIND.account}` as this session's captures saw them.
-    fn substitute(&self, word: &str) -> Result<String, Refusal> {
-        let core = self.core();
-        substitute(word, core.state.loot()).map_err(|name| nothing_captured(&format!("${{{name}}}")))
+    /// A text with what its `${…}` stand for: what this session's captures saw, and what the world holds.
+    async fn substitute(&self, text: &str) -> Result<String, Refusal> {
+        let mut out = String::new();
+        for piece in pieces(text) {
+            let name = match piece {
+                Piece::Text(text) => {
+                    out.push_str(text);
+                    continue;
+                }
+                Piece::Name(name) => name,
+            };
+            match Fill::parse(name) {
+                Some(Fill::Leak { kind, account }) => {
+                    let core = self.core();
+                    let value = leaked(kind, account, core.state.loot());
+                    out.push_str(value.ok_or_else(|| nothing_captured(&format!("${{{name}}}")))?);
+                }
+                Some(fill) => out.push_str(&self.world().fill(&fill).await?),
+                None => return Err(nothing_captured(&format!("${{{name}}}"))),
+            }
+        }
+        Ok(out)
     }
 }
 
@@ -200,31 +246,8 @@ fn nothing_captured(what: &str) -> Refusal {
     )
 }
 
-/// Puts what was captured in the place of its names.
-///
-/// # Errors
-/// The name that stands for nothing yet.
-pub(super) fn substitute(word: &str, loot: &[Loot]) -> Result<String, String> {
-    let mut out = String::new();
-    let mut rest = word;
-    while let Some(start) = rest.find("${") {
-        out.push_str(&rest[..start]);
-        let inner = &rest[start + 2..];
-        let Some(end) = inner.find('}') else {
-            return Err(inner.to_owned());
-        };
-        let name = &inner[..end];
-        out.push_str(value(name, loot).ok_or_else(|| name.to_owned())?);
-        rest = &inner[end + 1..];
-    }
-    out.push_str(rest);
-    Ok(out)
-}
-
-fn value<'a>(name: &str, loot: &'a [Loot]) -> Option<&'a str> {
-    let leak = name.strip_prefix("leak.")?;
-    let (kind, account) = leak.strip_suffix(".account").map_or((leak, false), |kind| (kind, true));
-    let kind: LeakKind = kind.parse().ok()?;
+/// A secret that was captured, or whose it is.
+pub(super) fn leaked(kind: LeakKind, account: bool, loot: &[Loot]) -> Option<&str> {
     loot.iter().filter(|loot| loot.kind == kind).find_map(|loot| {
         if account {
             loot.account.as_deref()

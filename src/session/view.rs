@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     check,
-    lab::{Answer, Check, CheckKind, Lab, Opens, choice_key},
+    lab::{Check, CheckKind, Lab, Opens, choice_key},
     score::Points,
     verdict::{Judgement, Verdict},
 };
@@ -27,13 +27,16 @@ pub fn session(core: &Core) -> SessionView {
         progress: core.progress.clone(),
         cluster: String::new(),
         namespace: lab.namespace.clone(),
+        ground: String::new(),
         kubeconfig: None,
+        work: String::new(),
+        spent_ms: core.clock.spent(super::now_ms()),
         steps,
         score: state.score(),
         workloads: core.workloads.clone(),
         traffic: core.captures.view(),
         log: core.notices.iter().cloned().collect(),
-        lab_changed: false,
+        lab_changed: core.lab_changed,
     }
 }
 
@@ -54,6 +57,7 @@ pub fn phase_word(phase: &Phase) -> &'static str {
         Phase::Starting => "still starting",
         Phase::Ready => "ready",
         Phase::Resetting => "being reset",
+        Phase::Paused => "paused",
         Phase::Stopping => "stopping",
         Phase::Stopped => "stopped",
         Phase::Failed(_) => "not running",
@@ -126,21 +130,18 @@ fn question(plan: &Check, progress: &CheckProgress) -> Option<QuestionView> {
     let CheckKind::Question(question) = &plan.kind else {
         return None;
     };
-    let choices: &[_] = match &question.answer {
-        Answer::Choices(choices) => choices,
-        _ => &[],
-    };
     Some(QuestionView {
         ask: question.ask.clone(),
-        choices: choices
-            .iter()
+        choices: question
+            .options()
+            .into_iter()
             .enumerate()
-            .map(|(index, choice)| ChoiceView {
+            .map(|(index, text)| ChoiceView {
                 key: choice_key(index),
-                text: choice.text.clone(),
+                text,
             })
             .collect(),
-        many: choices.iter().filter(|choice| choice.right).count() > 1,
+        many: question.many(),
         answer: progress.answer.clone(),
     })
 }

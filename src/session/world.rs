@@ -1,17 +1,19 @@
 //! The seam between a session and the cluster it runs in. Tests put a scripted world here.
 
-use std::{path::PathBuf, pin::Pin, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use futures::Stream;
 
+pub use crate::check::Ran;
 use crate::{
     capture::TrafficEvent,
-    check::{Evidence, Loot},
+    check::{Evidence, Loot, Posture},
     cluster::Progress,
     evidence::CaptureEvidence,
-    lab::{Check, Lab},
-    session::snapshot::WorkloadView,
+    lab::{Check, Deed, Fill, Lab, Source},
+    posture::{Matrix, PostureError},
+    session::{snapshot::WorkloadView, state::Start, topics::Topic},
 };
 
 /// What a session needs of the world.
@@ -19,13 +21,20 @@ use crate::{
 pub trait World: Send + Sync {
     /// Makes the cluster, if it is not there, and has the lab's workloads ready. With `as_is`, what a running cluster
     /// holds already is left as the student made it.
-    async fn deploy(&self, lab: &Lab, as_is: bool, progress: &Progress) -> Result<(), WorldError>;
+    async fn deploy(&self, lab: &Lab, as_is: bool, progress: &Progress) -> Result<Notes, WorldError>;
 
-    /// Puts the cluster back to the start of the lab.
-    async fn restore(&self, lab: &Lab, progress: &Progress) -> Result<(), WorldError>;
+    /// Puts the cluster aside as it is, where it can be; forgets moments that are not `in_use`.
+    async fn put_aside(&self, lab: &Lab, start: &Start, in_use: &BTreeSet<u32>) -> Result<(), WorldError>;
 
-    /// Ends what watches the cluster; with `delete`, the cluster too.
-    async fn end(&self, delete: bool) -> Result<(), WorldError>;
+    /// Puts the cluster back to a moment; where it was not put aside then, to the start of the lab.
+    async fn restore(&self, lab: &Lab, to: &Start, progress: &Progress) -> Result<Restored, WorldError>;
+
+    /// Frees what the cluster takes of this machine; what it holds stays, and deploying as it is goes on with it.
+    /// `false` where it is not this program's to stop.
+    async fn pause(&self) -> Result<bool, WorldError>;
+
+    /// Ends what watches the cluster; with `delete`, what was made for the lab goes too.
+    async fn end(&self, lab: &Lab, delete: bool) -> Result<(), WorldError>;
 
     /// The cluster's kubeconfig, once there is a cluster.
     fn kubeconfig(&self) -> Option<PathBuf>;
@@ -36,14 +45,37 @@ pub trait World: Send + Sync {
     /// Starts a capture; returns once it listens.
     async fn capture(&self, workload: &str, filter: Option<String>) -> Result<Listening, WorldError>;
 
-    /// Runs a program in a workload's pod.
-    async fn exec(&self, workload: &str, argv: &[String]) -> Result<Ran, WorldError>;
+    /// Runs a program in a pod.
+    async fn exec(&self, source: &Source, argv: &[String]) -> Result<Ran, WorldError>;
+
+    /// Changes the cluster or the work directory, and waits until it is so.
+    async fn perform(&self, lab: &Lab, deed: &Deed) -> Result<(), WorldError>;
+
+    /// What a `${…}` stands for that is no leak.
+    async fn fill(&self, fill: &Fill) -> Result<String, WorldError>;
 
     /// Whether the cluster still answers.
     async fn answers(&self) -> bool;
 
+    /// Measures who reaches whom in the lab's namespace, and who can read it.
+    async fn posture(&self, _lab: &Lab) -> Result<Matrix, WorldError> {
+        Err(WorldError::new("this world has no network to measure"))
+    }
+
     /// What changes from now on, until the stream is dropped.
     async fn changes(&self, lab: &Lab) -> Result<Changes, WorldError>;
+}
+
+/// What a student should know of how it went, a sentence each.
+pub type Notes = Vec<String>;
+
+/// How a cluster was put back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Whether it is as it was at that moment; else it is as at the start of the lab.
+    pub exact: bool,
+    /// What the student should know.
+    pub notes: Notes,
 }
 
 /// What the student's captures have shown.
@@ -53,6 +85,8 @@ pub struct Sight {
     pub seen: Arc<CaptureEvidence>,
     /// The secrets found.
     pub loot: Arc<[Loot]>,
+    /// The posture, measured once for all checks of a round.
+    pub posture: Posture,
 }
 
 /// A capture that listens.
@@ -61,15 +95,6 @@ pub struct Listening {
     pub pod: String,
     /// What it sees. Dropping it ends the capture.
     pub events: Pin<Box<dyn Stream<Item = Result<TrafficEvent, WorldError>> + Send>>,
-}
-
-/// What a program in a pod came to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ran {
-    /// Its exit code.
-    pub code: i32,
-    /// The end of what it printed.
-    pub output: String,
 }
 
 /// Changes of the cluster.
@@ -81,7 +106,7 @@ pub enum Change {
     /// The pods of the lab, as they are now.
     Workloads(Vec<WorkloadView>),
     /// Something a check may look at is different.
-    Cluster,
+    Topic(Topic),
     /// The cluster does not answer any more, and why.
     Lost(String),
 }
@@ -124,6 +149,15 @@ impl From<crate::cluster::ClusterError> for WorldError {
 
 impl From<crate::capture::CaptureError> for WorldError {
     fn from(error: crate::capture::CaptureError) -> Self {
+        Self {
+            message: error.to_string(),
+            hint: Some(error.hint().to_owned()),
+        }
+    }
+}
+
+impl From<PostureError> for WorldError {
+    fn from(error: PostureError) -> Self {
         Self {
             message: error.to_string(),
             hint: Some(error.hint().to_owned()),

@@ -1,5 +1,7 @@
 //! The table of images that this binary answers for.
 
+use super::tls::environment::DOCUMENTED;
+
 /// An image that this binary answers for.
 #[derive(Debug, Clone, Copy)]
 pub struct Image {
@@ -22,7 +24,7 @@ pub struct Image {
 }
 
 const TOOLS: &[&str] = &[
-    "curl", "dig", "idle", "nc", "nslookup", "psql", "reach", "sleep", "ztls",
+    "curl", "dig", "env", "idle", "nc", "nslookup", "printenv", "psql", "reach", "sleep", "ztls",
 ];
 
 const TOOLS_SUPPORT: &[&str] = &[
@@ -31,8 +33,10 @@ const TOOLS_SUPPORT: &[&str] = &[
     "dig: [@server] name [type] -x -p +short +tcp +search +time= +tries=",
     "nslookup: name [server], with the search list of /etc/resolv.conf",
     "psql: -h -p -U -d -c -t -A, PGPASSWORD and the other PG variables, postgresql:// URLs; no backslash commands",
+    "psql over TLS: sslmode (disable, prefer, require, verify-ca, verify-full), sslrootcert, sslcert, sslkey, or PGSSLMODE and so on",
     "ztls: facts of a TLS handshake and of every certificate in it, as text or --json",
     "reach: tries many tcp:// and udp:// targets at once, once or for a while; open, refused or timeout for each",
+    "env, printenv: the environment of the container",
     "sleep: seconds, suffixes s m h d, infinity",
     "idle: does nothing until SIGTERM (the default command)",
     "the host's sh, openssl and tcpdump where the host has them in /usr/bin",
@@ -47,12 +51,13 @@ pub const ALL: &[Image] = &[
         supports: &[
             "GET /, a status as JSON; GET /healthz",
             "env ORDERS_URL, LISTEN, INTERVAL_MS, CUSTOMER, CARD_NUMBER, AMOUNT",
+            DOCUMENTED,
             "access log and outcome of every order as JSON lines on stdout",
         ],
         entrypoint: &["frontend"],
         cmd: &[],
         env: &[],
-        programs: &["frontend"],
+        programs: &["frontend", "env", "printenv"],
     },
     Image {
         name: "orders-api",
@@ -61,12 +66,13 @@ pub const ALL: &[Image] = &[
         supports: &[
             "POST /orders {customer, amount, card}; GET /orders; GET /healthz",
             "env PAYMENTS_URL, PAYMENTS_TOKEN, LISTEN",
+            DOCUMENTED,
             "access log as JSON lines on stdout",
         ],
         entrypoint: &["orders-api"],
         cmd: &[],
         env: &[],
-        programs: &["orders-api"],
+        programs: &["orders-api", "env", "printenv"],
     },
     Image {
         name: "payments-api",
@@ -76,28 +82,30 @@ pub const ALL: &[Image] = &[
             "POST /charge {amount, card?, customer?, order?}; GET /payments; both want the bearer token, else 401",
             "GET /healthz",
             "env PAYMENTS_TOKEN, LEDGER_URL, LEDGER_USER, LEDGER_PASSWORD, LISTEN",
+            DOCUMENTED,
             "one database connection a payment; access log as JSON lines on stdout",
         ],
         entrypoint: &["payments-api"],
         cmd: &[],
         env: &[],
-        programs: &["payments-api"],
+        programs: &["payments-api", "env", "printenv"],
     },
     Image {
         name: "ledger",
         repositories: &["ztlab.dev/shop/ledger"],
         summary: "the shop's database, PostgreSQL on the wire, in memory",
         supports: &[
-            "PostgreSQL protocol 3 with cleartext password login; simple and extended query; no TLS",
+            "PostgreSQL protocol 3 with cleartext password login; simple and extended query; TLS by SSLRequest",
             "INSERT INTO payments (columns) VALUES (...) [RETURNING id]",
             "SELECT columns | * | count(*) FROM payments [WHERE column = value [AND ...]] [ORDER BY column] [LIMIT n]",
             "SELECT version() | current_user | current_database() | literals; psql's \\dt and \\d",
             "env LEDGER_USER, LEDGER_PASSWORD, LEDGER_ROWS, LISTEN; logins and queries as JSON lines on stdout",
+            DOCUMENTED,
         ],
         entrypoint: &["ledger"],
         cmd: &[],
         env: &[],
-        programs: &["ledger"],
+        programs: &["ledger", "env", "printenv"],
     },
     Image {
         name: "toolbox",

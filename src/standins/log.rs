@@ -49,6 +49,16 @@ struct AccessLine<'a> {
 }
 
 #[derive(Serialize)]
+struct RefusedLine<'a> {
+    ts: String,
+    level: &'static str,
+    service: &'a str,
+    caller_ip: String,
+    caller_port: u16,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
 struct EventLine<'a> {
     ts: String,
     level: &'static str,
@@ -93,6 +103,18 @@ impl Log {
             level: "access",
             service: self.service,
             access,
+        });
+    }
+
+    /// Records that `peer` was not let in: its TLS handshake failed, so that it asked for nothing.
+    pub fn refused(&self, peer: SocketAddr, reason: &str) {
+        self.line(&RefusedLine {
+            ts: now(),
+            level: "refused",
+            service: self.service,
+            caller_ip: peer.ip().to_canonical().to_string(),
+            caller_port: peer.port(),
+            reason: &bounded(reason),
         });
     }
 

@@ -14,6 +14,7 @@ mod log;
 mod process;
 mod settings;
 mod shop;
+mod tls;
 mod tools;
 
 use std::{ffi::OsString, process::ExitCode};
@@ -30,6 +31,7 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("curl", tools::curl::main),
     ("curl-entrypoint", tools::entrypoint::main),
     ("dig", tools::dig::main),
+    ("env", tools::printenv::env),
     ("frontend", shop::frontend::main),
     ("hello", tools::hello::main),
     ("idle", tools::idle::main),
@@ -38,6 +40,7 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("nslookup", tools::nslookup::main),
     ("orders-api", shop::orders_api::main),
     ("payments-api", shop::payments_api::main),
+    ("printenv", tools::printenv::main),
     ("psql", tools::psql::main),
     ("reach", tools::reach::main),
     ("sleep", tools::sleep::main),

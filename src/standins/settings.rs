@@ -4,6 +4,11 @@ use std::{env, io, net::SocketAddr};
 
 use tokio::net::TcpListener;
 
+use super::{http::door::Door, log::Log, tls::environment};
+
+/// The port of the plain HTTP health check of a service that otherwise speaks TLS: the kubelet has no certificate.
+const HEALTH_PORT: u16 = 8081;
+
 /// The value of `variable`.
 ///
 /// # Errors
@@ -43,7 +48,32 @@ pub fn parsed<T: std::str::FromStr>(variable: &str, default: T) -> io::Result<T>
 /// # Errors
 /// When `LISTEN` is no address, or it is taken.
 pub async fn listener(port: u16) -> io::Result<TcpListener> {
-    let address = parsed("LISTEN", SocketAddr::from(([0, 0, 0, 0], port)))?;
+    bind(parsed("LISTEN", SocketAddr::from(([0, 0, 0, 0], port)))?).await
+}
+
+/// Listens as [`listener`], with TLS where the environment has it, and for health checks on `HEALTH_LISTEN`; a service
+/// with TLS has those on port 8081 where the variable is unset. `protocols` are spoken inside TLS.
+///
+/// # Errors
+/// When an address is taken, or the settings of TLS do not do.
+pub async fn door(port: u16, log: &Log, protocols: &[&[u8]]) -> io::Result<Door> {
+    let tls = environment::acceptor(log, protocols)?;
+    let usual = SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT));
+    let health = match optional("HEALTH_LISTEN") {
+        Some(_) => Some(parsed("HEALTH_LISTEN", usual)?),
+        None => tls.is_some().then_some(usual),
+    };
+    Ok(Door {
+        listener: listener(port).await?,
+        tls: tls.map(std::sync::Arc::new),
+        health: match health {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        },
+    })
+}
+
+async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .map_err(|error| io::Error::new(error.kind(), format!("listening on {address}: {error}")))

@@ -93,6 +93,7 @@ pub enum Action {
     Capture,
     Answer,
     Reset,
+    ResetStep,
     Shell,
     LeaksOnly,
     Follow,
@@ -312,6 +313,13 @@ pub const TABLE: &[Binding] = &[
         Action::Reset,
         "reset",
         "back to the start of the lab: a pristine cluster, no points",
+    ),
+    row(
+        Context::Lab,
+        &[Char('R')],
+        Action::ResetStep,
+        "",
+        "back to the start of this step: cluster and files as they were when it was opened",
     ),
     row(Context::Lab, &[RIGHT, Char(']')], Action::NextStep, "", "the next step"),
     row(

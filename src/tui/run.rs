@@ -101,13 +101,18 @@ async fn interface() -> io::Result<Ended> {
                 }
                 Effect::Redraw => screen.terminal().clear()?,
                 Effect::Send { id, commands } => host.send(id, commands),
-                Effect::Shell { kubeconfig, label } => {
+                Effect::Shell {
+                    kubeconfig,
+                    label,
+                    work,
+                } => {
                     // Two readers of one keyboard would take keys from each other.
                     keyboard.close().await;
                     screen.suspend();
                     let place = Place {
                         kubeconfig: kubeconfig.into(),
                         label,
+                        work: Some(work).filter(|work| !work.is_empty()).map(Into::into),
                     };
                     let ended = open_shell(&place, &mut signals).await?;
                     screen.resume()?;

@@ -106,14 +106,15 @@ impl Options {
     }
 }
 
-/// The stage `__observe`: `capture …` streams a pcap file, `probe JSON` runs one probe.
+/// The stage `__observe`: `capture …` streams a pcap file, `probe` runs the one that a line of standard
+/// input describes.
 pub fn observe_stage(args: Vec<OsString>) -> ExitCode {
     let args: Vec<String> = args.into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let outcome = match args.split_first() {
         Some((what, rest)) if what == "capture" => capture(rest),
-        Some((what, [request])) if what == "probe" => crate::probe::stage(request),
+        Some((what, [])) if what == "probe" => crate::probe::stage(),
         _ => Err(
-            "usage: __observe capture [--filter F] [--snaplen N] [--ring N] [--duration-ms N] [--packets N] | probe JSON".into(),
+            "usage: __observe capture [--filter F] [--snaplen N] [--ring N] [--duration-ms N] [--packets N] | probe < JSON".into(),
         ),
     };
     match outcome {

@@ -4,7 +4,7 @@ mod file;
 mod several;
 mod show;
 
-use std::{pin::Pin, process::ExitCode, time::Duration};
+use std::{path::Path, pin::Pin, process::ExitCode, time::Duration};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Pod;
@@ -234,12 +234,15 @@ async fn show_session(
 
 /// The cluster that is meant.
 async fn cluster_of(lab: Option<&SessionView>, args: &Capture) -> Result<ClusterHandle, CliError> {
-    let name = match (&args.cluster, lab) {
-        (Some(name), _) => name.clone(),
-        (None, Some(session)) => session.cluster.clone(),
-        (None, None) => shell::only_cluster().await?,
-    };
-    Ok(cluster::ground(GroundKind::Embedded)?.get(&name).await?)
+    match (&args.cluster, lab.and_then(|lab| Some((lab, lab.kubeconfig.as_ref()?)))) {
+        // The lab's own cluster, on whatever ground.
+        (_, Some((lab, kubeconfig))) => Ok(cluster::by_kubeconfig(&lab.cluster, Path::new(kubeconfig)).await?),
+        (Some(name), None) => Ok(cluster::ground(GroundKind::Embedded)?.get(name).await?),
+        (None, None) => {
+            let name = shell::only_cluster().await?;
+            Ok(cluster::ground(GroundKind::Embedded)?.get(&name).await?)
+        }
+    }
 }
 
 fn namespace_of(lab: Option<&SessionView>, args: &Capture) -> Option<String> {

@@ -3,7 +3,7 @@
 use futures::{StreamExt, TryStreamExt};
 use kube::{
     Api, Client,
-    api::{DynamicObject, Patch, PatchParams, PostParams},
+    api::{DynamicObject, Patch, PatchParams},
     core::Status,
     discovery::{ApiCapabilities, ApiResource, Discovery, Scope},
 };
@@ -11,12 +11,14 @@ use kube::{
 use crate::cluster::{ClusterError, ClusterHandle, Progress, ProgressEvent};
 
 /// Who applies, in `managedFields`.
-const FIELD_MANAGER: &str = "ztlab";
+pub(super) const FIELD_MANAGER: &str = "ztlab";
+/// Where `kubectl apply` keeps what it applied last.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Requests under way at once.
 const AT_ONCE: usize = 16;
 
 /// The kinds a cluster serves.
-pub(super) struct Kinds(Discovery);
+pub(in crate::cluster) struct Kinds(Discovery);
 
 impl Kinds {
     pub(super) async fn of(client: &Client) -> Result<Self, ClusterError> {
@@ -31,7 +33,10 @@ impl Kinds {
         }
     }
 
-    pub(super) fn resolve(&self, object: &DynamicObject) -> Result<(ApiResource, ApiCapabilities), ClusterError> {
+    pub(in crate::cluster) fn resolve(
+        &self,
+        object: &DynamicObject,
+    ) -> Result<(ApiResource, ApiCapabilities), ClusterError> {
         self.0.resolve_object(object).ok_or_else(|| ClusterError::Manifest {
             file: name_of(object),
             reason: "the cluster does not know this kind; is its CustomResourceDefinition missing?".to_owned(),
@@ -117,7 +122,7 @@ where
             .filter(|object| wave(object) == now)
             .map(|object| {
                 let name = name_of(object);
-                let write = write(object.clone());
+                let write = write(as_applied(object));
                 async move { write.await.map(|()| name) }
             })
             .collect();
@@ -133,6 +138,17 @@ where
         }
     }
     Ok(())
+}
+
+/// The object with the annotation by which `kubectl apply` knows what was applied before: a student's own `kubectl apply` of
+/// a changed manifest then takes away what the new one no longer has.
+fn as_applied(object: &DynamicObject) -> DynamicObject {
+    let mut annotated = object.clone();
+    if let Ok(json) = serde_json::to_string(object) {
+        let annotations = annotated.metadata.annotations.get_or_insert_default();
+        annotations.insert(LAST_APPLIED.to_owned(), json + "\n");
+    }
+    annotated
 }
 
 /// Creates or updates the objects, as `kubectl apply --server-side --force-conflicts` does, namespaces first.
@@ -156,18 +172,8 @@ pub async fn apply(
 }
 
 async fn apply_one(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), ClusterError> {
-    let what = || format!("apply {}", name_of(object));
     let name = object.metadata.name.as_deref().unwrap_or_default();
-    // Nearly always the object is new, and creating it is one plain request.
-    let params = PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
-    };
-    match api.create(&params, object).await {
-        Ok(_) => return Ok(()),
-        Err(error) if status(&error).is_some_and(|status| status.reason == "AlreadyExists") => {}
-        Err(error) => return Err(api_error(what())(error)),
-    }
+    // Also where the object is new: what one apply wrote and the next no longer has can then be told, and is removed.
     let params = PatchParams {
         field_manager: Some(FIELD_MANAGER.to_owned()),
         force: true,
@@ -176,5 +182,5 @@ async fn apply_one(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(
     api.patch(name, &params, &Patch::Apply(object))
         .await
         .map(|_| ())
-        .map_err(api_error(what()))
+        .map_err(api_error(format!("apply {}", name_of(object))))
 }

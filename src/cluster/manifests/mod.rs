@@ -1,8 +1,11 @@
 //! Plain manifests: read, applied, waited for, put back.
 
 mod apply;
+pub mod certificates;
+mod owned;
 mod ready;
 mod reset;
+mod transform;
 
 use std::{fs, path::Path};
 
@@ -11,8 +14,15 @@ use kube::core::DynamicObject;
 use super::ClusterError;
 
 pub use apply::apply;
-pub use ready::{Readiness, wait_ready};
-pub use reset::reset;
+pub use owned::{claim, remove};
+pub use ready::{Readiness, never_pulled, wait_ready, wait_ready_for};
+pub use reset::{namespaces, reset};
+pub use transform::{IMAGES, LAB_LABEL, OWNER_LABEL, Transform, images};
+
+/// The kinds a cluster serves.
+pub(super) async fn kinds(client: &kube::Client) -> Result<apply::Kinds, ClusterError> {
+    apply::Kinds::of(client).await
+}
 
 /// The largest manifest file that is read.
 const MAX_FILE: u64 = 1 << 20;
@@ -79,8 +89,66 @@ const FLAT: &[(&str, &str)] = &[
     ),
 ];
 
+/// The files of `manifests/microsegmented`.
+const MICROSEGMENTED: &[(&str, &str)] = &[
+    (
+        "microsegmented/00-default-deny.yaml",
+        include_str!("../../../manifests/microsegmented/00-default-deny.yaml"),
+    ),
+    (
+        "microsegmented/01-dns.yaml",
+        include_str!("../../../manifests/microsegmented/01-dns.yaml"),
+    ),
+    (
+        "microsegmented/frontend.yaml",
+        include_str!("../../../manifests/microsegmented/frontend.yaml"),
+    ),
+    (
+        "microsegmented/ledger.yaml",
+        include_str!("../../../manifests/microsegmented/ledger.yaml"),
+    ),
+    (
+        "microsegmented/orders-api.yaml",
+        include_str!("../../../manifests/microsegmented/orders-api.yaml"),
+    ),
+    (
+        "microsegmented/payments-api.yaml",
+        include_str!("../../../manifests/microsegmented/payments-api.yaml"),
+    ),
+];
+
+/// The files of `manifests/mtls`.
+const MTLS: &[(&str, &str)] = &[
+    (
+        "mtls/frontend.yaml",
+        include_str!("../../../manifests/mtls/frontend.yaml"),
+    ),
+    ("mtls/ledger.yaml", include_str!("../../../manifests/mtls/ledger.yaml")),
+    (
+        "mtls/orders-api.yaml",
+        include_str!("../../../manifests/mtls/orders-api.yaml"),
+    ),
+    (
+        "mtls/payments-api.yaml",
+        include_str!("../../../manifests/mtls/payments-api.yaml"),
+    ),
+];
+
 /// The topologies built into this binary, by the name of their directory.
-const BUILT_IN: &[(&str, &[(&str, &str)])] = &[("flat", FLAT)];
+const BUILT_IN: &[(&str, &[(&str, &str)])] = &[("flat", FLAT), ("microsegmented", MICROSEGMENTED), ("mtls", MTLS)];
+
+/// The names of the topologies built into this binary, each of which adds to the one before.
+pub fn layers() -> impl Iterator<Item = &'static str> {
+    BUILT_IN.iter().map(|(name, _)| *name)
+}
+
+/// The files of a topology built into this binary, as they are written: name and text.
+pub fn texts(layer: &str) -> Option<&'static [(&'static str, &'static str)]> {
+    BUILT_IN
+        .iter()
+        .find(|(name, _)| *name == layer)
+        .map(|(_, files)| *files)
+}
 
 /// The manifests of a topology built into this binary (`flat`, …), or `None` where there is none of that name.
 ///
@@ -96,6 +164,18 @@ pub fn built_in(layer: &str) -> Option<Result<Vec<DynamicObject>, ClusterError>>
         }
     }
     Some(Ok(objects))
+}
+
+/// The objects of several topologies one on the other: of those that have the same kind, namespace and name, the last.
+pub fn layered(objects: Vec<DynamicObject>) -> Vec<DynamicObject> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut kept: Vec<DynamicObject> = objects
+        .into_iter()
+        .rev()
+        .filter(|object| seen.insert(apply::name_of(object)))
+        .collect();
+    kept.reverse();
+    kept
 }
 
 /// Reads the objects of a YAML text, which may hold several documents and `List`s.
@@ -161,6 +241,20 @@ mod tests {
             );
             assert!(!built_in.is_empty());
         }
+    }
+
+    #[test]
+    fn of_two_layers_the_later_object_is_kept() {
+        let [flat, mtls] = ["flat", "mtls"].map(|layer| built_in(layer).unwrap().unwrap());
+        let both = layered(flat.iter().chain(&mtls).cloned().collect());
+        assert!(mtls.iter().all(|object| both.contains(object)));
+        let replaced: Vec<_> = flat
+            .iter()
+            .filter(|object| !both.contains(object))
+            .map(apply::name_of)
+            .collect();
+        assert!(replaced.contains(&"service shop/orders-api".to_owned()), "{replaced:?}");
+        assert_eq!(both.len(), flat.len() + mtls.len() - replaced.len());
     }
 
     #[test]

@@ -159,12 +159,25 @@ fn keep<K: ResourceExt + Clone>(held: &mut BTreeMap<String, K>, listed: &mut boo
 /// # Errors
 /// When that takes longer than two minutes, naming what is not ready and why.
 pub async fn wait_ready(cluster: &ClusterHandle, namespace: &str, progress: &Progress) -> Result<(), ClusterError> {
+    wait_ready_for(LIMIT, cluster, namespace, progress).await
+}
+
+/// The same for another time.
+///
+/// # Errors
+/// When that takes longer than `limit`, naming what is not ready and why.
+pub async fn wait_ready_for(
+    limit: Duration,
+    cluster: &ClusterHandle,
+    namespace: &str,
+    progress: &Progress,
+) -> Result<(), ClusterError> {
     let mut last = None;
-    match tokio::time::timeout(LIMIT, watch(cluster, namespace, progress, &mut last)).await {
+    match tokio::time::timeout(limit, watch(cluster, namespace, progress, &mut last)).await {
         Ok(result) => result,
         Err(_) => Err(ClusterError::NotReady {
             what: format!("namespace {namespace}"),
-            seconds: LIMIT.as_secs(),
+            seconds: limit.as_secs(),
             state: last.map_or_else(
                 || "nothing was seen of it".to_owned(),
                 |seen: Readiness| seen.missing.join("; "),
@@ -225,10 +238,57 @@ async fn watch(
     Ok(())
 }
 
+/// Waits until a pod of the namespace cannot get its image, and says which.
+pub async fn never_pulled(cluster: &ClusterHandle, namespace: &str) -> String {
+    let pods = Api::<Pod>::namespaced(cluster.client.clone(), namespace);
+    let mut events = watcher(pods, watcher::Config::default()).default_backoff().boxed();
+    while let Some(event) = events.next().await {
+        let Ok(watcher::Event::InitApply(pod) | watcher::Event::Apply(pod)) = event else {
+            continue;
+        };
+        if let Some(image) = unpulled(&pod) {
+            return image;
+        }
+    }
+    std::future::pending().await
+}
+
+/// The image that the node gave up on for now. A first `ErrImagePull` may be a moment's trouble; what is tried again later is not.
+fn unpulled(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let containers = status
+        .init_container_statuses
+        .iter()
+        .chain(&status.container_statuses)
+        .flatten();
+    let waits = |container: &&k8s_openapi::api::core::v1::ContainerStatus| {
+        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
+        matches!(
+            reason,
+            Some("ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull")
+        )
+    };
+    containers.filter(waits).map(|container| container.image.clone()).next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn an_image_that_is_given_up_on_is_named() {
+        let of = |reason: &str| {
+            pod(
+                json!({"status": {"containerStatuses": [{"name": "c", "image": "ztlab.dev/x:1", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"waiting": {"reason": reason}}}]}}),
+            )
+        };
+        assert_eq!(unpulled(&of("ImagePullBackOff")).as_deref(), Some("ztlab.dev/x:1"));
+        assert_eq!(unpulled(&of("ErrImagePull")), None);
+        assert_eq!(unpulled(&pod(json!({}))), None);
+    }
 
     fn deployment(generation: i64, observed: i64, status: serde_json::Value) -> Deployment {
         let mut value = json!({"metadata": {"name": "d", "generation": generation}, "spec": {"replicas": 2,

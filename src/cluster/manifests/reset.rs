@@ -1,6 +1,6 @@
 //! Putting namespaces back to what manifests say.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Namespace;
@@ -13,11 +13,15 @@ use kube::{
 use crate::cluster::{ClusterError, ClusterHandle, Progress};
 
 use super::{
-    apply::{Kinds, api_error, in_waves, name_of, status},
+    apply::{FIELD_MANAGER, Kinds, api_error, in_waves, name_of, status},
     ready::wait_ready,
 };
 
 const AT_ONCE: usize = 16;
+/// How long what was deleted may take to go.
+const GONE: Duration = Duration::from_secs(120);
+/// How often it is looked for.
+const LOOK: Duration = Duration::from_millis(100);
 /// Namespaces that belong to the cluster itself.
 const SYSTEM: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 /// Kinds that the control plane writes and removes by itself.
@@ -85,15 +89,18 @@ pub async fn reset(
     })
     .await?;
     // First what would make new pods, then the pods.
+    let going: BTreeSet<String> = dying.iter().chain(&killed).filter_map(DynamicObject::uid).collect();
     delete_all(cluster, &kinds, dying, &DeleteParams::background()).await?;
     delete_all(cluster, &kinds, killed, &DeleteParams::default().grace_period(0)).await?;
+    gone(cluster, &kinds, &cleaned, &going).await?;
     for namespace in &mine {
         wait_ready(cluster, namespace, progress).await?;
     }
     Ok(())
 }
 
-fn namespaces(objects: &[DynamicObject]) -> BTreeSet<String> {
+/// The namespaces that these objects are, or are in.
+pub fn namespaces(objects: &[DynamicObject]) -> BTreeSet<String> {
     objects
         .iter()
         .filter_map(|object| match object.types.as_ref()?.kind.as_str() {
@@ -101,6 +108,36 @@ fn namespaces(objects: &[DynamicObject]) -> BTreeSet<String> {
             _ => object.metadata.namespace.clone(),
         })
         .collect()
+}
+
+/// Waits until what was deleted is gone: a finalizer may hold it, and its owner's pods are removed one by one.
+async fn gone(
+    cluster: &ClusterHandle,
+    kinds: &Kinds,
+    namespaces: &BTreeSet<String>,
+    going: &BTreeSet<String>,
+) -> Result<(), ClusterError> {
+    let waiting = async {
+        loop {
+            let left = list(cluster, kinds, namespaces).await?;
+            let left = left
+                .iter()
+                .find(|object| object.uid().is_some_and(|uid| going.contains(&uid)));
+            let Some(left) = left else {
+                return Ok(());
+            };
+            tracing::debug!(object = name_of(left), "still there");
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    match tokio::time::timeout(GONE, waiting).await {
+        Ok(result) => result,
+        Err(_) => Err(ClusterError::NotReady {
+            what: "the removal of what the student made".to_owned(),
+            seconds: GONE.as_secs(),
+            state: "something has a finalizer that nobody takes away".to_owned(),
+        }),
+    }
 }
 
 async fn delete_other_namespaces(cluster: &ClusterHandle, mine: &BTreeSet<String>) -> Result<(), ClusterError> {
@@ -163,7 +200,10 @@ async fn list(
 async fn replace(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), ClusterError> {
     let what = || format!("write {}", name_of(object));
     let name = object.metadata.name.as_deref().unwrap_or_default();
-    let params = PostParams::default();
+    let params = PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    };
     let error = match api.replace(name, &params, object).await {
         Ok(_) => return Ok(()),
         Err(error) => error,

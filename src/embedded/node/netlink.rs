@@ -56,6 +56,11 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// How many answers it gets.
+    pub(crate) fn answers(&self) -> usize {
+        self.expected.len()
+    }
+
     /// The message at hand without its header.
     #[cfg(test)]
     pub(crate) fn payload(&self) -> &[u8] {
@@ -280,6 +285,11 @@ impl Socket {
                 }
             }
         }
+    }
+
+    /// The most bytes that one batch may have: what the send buffer holds, which is twice what was asked for (socket(7)).
+    pub(crate) fn largest_batch(&self) -> usize {
+        sockopt::socket_send_buffer_size(&self.0).unwrap_or(128 << 10)
     }
 
     /// Forgets answers that are still queued.

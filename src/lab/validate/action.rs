@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use serde_yaml::Spanned;
-
 use super::Validator;
 use crate::{
     lab::{
-        error::one_of,
         model::{Action, AnswerValue, Attempt, Until},
-        raw::{RawAction, RawAnswerAction, RawAttempt, RawCaptureAction, RawCheck, RawStep, Text},
+        raw::{RawAction, RawAnswerAction, RawAttempt, RawCaptureAction, RawCheck, RawExec, RawStep, Spanned, Text},
     },
-    packet::LeakKind,
     score::Points,
 };
+
+/// The kinds of action a lab can have, as they are written.
+const KINDS: &str = "exactly one of `capture`, `answer`, `exec`, `apply`, `delete`, `label`, `patch`, `scale`, \
+                     `restart`, `runPod`, `ca`, `certificate`, `secret`, `configmap`, `file` and `waitFor`";
 
 /// The longest a capture of a solution or an attempt may run.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -36,29 +36,38 @@ impl Validator<'_> {
 
     pub(super) fn action(&mut self, raw: &Spanned<RawAction>, checks: &[Spanned<RawCheck>]) -> Option<Action> {
         let action = &raw.value;
-        match (&action.capture, &action.answer, &action.exec) {
-            (Some(capture), None, None) => self.capture_action(capture),
-            (None, Some(answer), None) => self.answer_action(answer, checks),
-            (None, None, Some(exec)) => {
-                let workload = self.workload(&exec.workload);
-                if exec.run.value.is_empty() {
-                    self.places
-                        .report(&exec.run, "no program is named")
-                        .expected("a list: the program, then its arguments");
-                }
-                let run = exec.run.value.iter().map(|word| self.word(word)).collect();
-                Some(Action::Exec {
-                    workload: workload?,
-                    run,
-                })
-            }
-            _ => {
-                self.places
-                    .report(raw, "it is not clear what is to be done")
-                    .expected("exactly one of `capture`, `answer` and `exec`");
-                None
-            }
+        let mut kinds: Vec<Option<Action>> = [
+            action.capture.as_ref().map(|capture| self.capture_action(capture)),
+            action.answer.as_ref().map(|answer| self.answer_action(answer, checks)),
+            action.exec.as_ref().map(|exec| self.exec_action(exec)),
+            action.wait_for.as_ref().map(|wait| self.wait_action(wait)),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(self.deeds(action))
+        .collect();
+        if kinds.len() != 1 {
+            self.places
+                .report(raw, format!("{} things are to be done at once", kinds.len()))
+                .expected(KINDS)
+                .rule("action-kind");
         }
+        kinds.pop()?
+    }
+
+    fn exec_action(&mut self, exec: &RawExec) -> Option<Action> {
+        let source = self.source(&exec.source);
+        self.argv(&exec.run);
+        let run = exec.run.value.iter().map(|word| self.filled(word, false)).collect();
+        let may_fail = exec
+            .exit
+            .as_ref()
+            .map_or(Some(false), |exit| self.named(exit, &[("0", false), ("any", true)]));
+        Some(Action::Exec {
+            source: source?,
+            run,
+            may_fail: may_fail?,
+        })
     }
 
     fn capture_action(&mut self, raw: &Spanned<RawCaptureAction>) -> Option<Action> {
@@ -102,7 +111,7 @@ impl Validator<'_> {
                 self.fixed(from, "capture");
                 AnswerValue::FromCapture
             }
-            (None, Some(value)) => AnswerValue::Text(self.word(value)),
+            (None, Some(value)) => AnswerValue::Text(self.filled(value, false)),
             _ => {
                 self.places
                     .report(raw, "the answer is missing")
@@ -111,34 +120,6 @@ impl Validator<'_> {
             }
         };
         Some(Action::Answer { check, value })
-    }
-
-    /// A word of a command or an answer, whose `${…}` must be known.
-    fn word(&mut self, raw: &Text) -> String {
-        let mut rest = raw.value.as_str();
-        while let Some(start) = rest.find("${") {
-            let inner = &rest[start + 2..];
-            let end = inner.find('}');
-            let name = end.map_or(inner, |end| &inner[..end]);
-            let known = name
-                .strip_prefix("leak.")
-                .map(|leak| leak.strip_suffix(".account").unwrap_or(leak))
-                .is_some_and(|leak| LeakKind::ALL.into_iter().any(|kind| kind.as_str() == leak));
-            if end.is_none() || !known {
-                self.places
-                    .report(
-                        raw,
-                        format!("`${{{}}}` stands for nothing", crate::text::one_line(name)),
-                    )
-                    .expected(format!(
-                        "`${{leak.KIND}}` or `${{leak.KIND.account}}`, where KIND is {}",
-                        one_of(LeakKind::ALL.map(LeakKind::as_str))
-                    ));
-                break;
-            }
-            rest = &inner[name.len() + 1..];
-        }
-        self.text(raw)
     }
 
     fn duration(&mut self, raw: &Text) -> Option<Duration> {

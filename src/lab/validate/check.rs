@@ -1,18 +1,15 @@
 //! The checks of a step.
 
-use regex::RegexBuilder;
-use serde_yaml::Spanned;
-
 use super::Validator;
 use crate::{
     lab::{
         model::{
-            Answer, CaptureCheck, Captured, Check, CheckKind, Choice, DatabaseCheck, HttpCheck, Part, Pattern,
-            Question, Reach, Seen, TcpCheck,
+            CaptureCheck, Check, CheckKind, Client, DatabaseCheck, DnsCheck, FlowCheck, FlowWanted, HttpCheck,
+            HttpExpect, Pattern, Reach, Resolution, Seen, StartTls, Target, TcpCheck, TlsTry, TlsUse, TlsVersion,
         },
         raw::{
-            RawAnswer, RawCaptureCheck, RawCheck, RawChoice, RawDatabase, RawHttp, RawPattern, RawQuestion, RawTcp,
-            Text,
+            RawCaptureCheck, RawCheck, RawDatabase, RawDns, RawHttp, RawHttpExpect, RawPattern, RawTcp, RawTlsTry,
+            RawTlsUse, Spanned, Text,
         },
     },
     packet::{LeakKind, Protocol},
@@ -20,7 +17,8 @@ use crate::{
 };
 
 /// The kinds of check a lab can have, as they are written.
-const KINDS: &str = "exactly one of `capture`, `question`, `http`, `database` or `tcp`";
+const KINDS: &str = "exactly one of `capture`, `question`, `http`, `database`, `tcp`, `dns`, `object`, `tls`, \
+                     `certificate`, `file`, `exec` and `posture`";
 
 impl Validator<'_> {
     pub(super) fn check(&mut self, raw: &Spanned<RawCheck>) -> Option<Check> {
@@ -31,26 +29,12 @@ impl Validator<'_> {
             .weight
             .as_ref()
             .map_or(Some(1), |weight| self.within(weight, 1, 100, "a weight"));
-        let mut kinds = Vec::new();
-        if let Some(capture) = &check.capture {
-            kinds.push(self.capture(capture).map(CheckKind::Capture));
-        }
-        if let Some(question) = &check.question {
-            kinds.push(self.question(question).map(CheckKind::Question));
-        }
-        if let Some(http) = &check.http {
-            kinds.push(self.http(http).map(CheckKind::Http));
-        }
-        if let Some(database) = &check.database {
-            kinds.push(self.database(database).map(CheckKind::Database));
-        }
-        if let Some(tcp) = &check.tcp {
-            kinds.push(self.tcp(tcp).map(CheckKind::Tcp));
-        }
+        let mut kinds = self.kinds(check);
         if kinds.len() != 1 {
             self.places
                 .report(&check.name, format!("the check looks at {} things", kinds.len()))
-                .expected(KINDS);
+                .expected(KINDS)
+                .rule("check-kind");
         }
         Some(Check {
             name,
@@ -60,31 +44,105 @@ impl Validator<'_> {
         })
     }
 
-    fn capture(&mut self, raw: &Spanned<RawCaptureCheck>) -> Option<CaptureCheck> {
+    /// Each kind that is given; `None` for one that is wrong.
+    fn kinds(&mut self, check: &RawCheck) -> Vec<Option<CheckKind>> {
+        let kinds = [
+            check.capture.as_ref().map(|raw| self.capture(raw)),
+            check
+                .question
+                .as_ref()
+                .map(|raw| self.question(raw).map(CheckKind::Question)),
+            check.http.as_ref().map(|raw| self.http(raw).map(CheckKind::Http)),
+            check
+                .database
+                .as_ref()
+                .map(|raw| self.database(raw).map(CheckKind::Database)),
+            check.tcp.as_ref().map(|raw| self.tcp(raw).map(CheckKind::Tcp)),
+            check.dns.as_ref().map(|raw| self.dns(raw).map(CheckKind::Dns)),
+            check.object.as_ref().map(|raw| self.object(raw).map(CheckKind::Object)),
+            check.tls.as_ref().map(|raw| self.tls(raw).map(CheckKind::Tls)),
+            check
+                .certificate
+                .as_ref()
+                .map(|raw| self.certificate(raw).map(CheckKind::Certificate)),
+            check.file.as_ref().map(|raw| self.file_check(raw).map(CheckKind::File)),
+            check.exec.as_ref().map(|raw| self.exec_check(raw).map(CheckKind::Exec)),
+            check
+                .posture
+                .as_ref()
+                .map(|raw| self.posture(raw).map(CheckKind::Posture)),
+        ];
+        kinds.into_iter().flatten().collect()
+    }
+
+    fn capture(&mut self, raw: &Spanned<RawCaptureCheck>) -> Option<CheckKind> {
         let between = self.pair(&raw.value.between);
-        let (pattern, wanted) = match (&raw.value.holds, &raw.value.lacks) {
-            (Some(holds), None) => (self.pattern(holds)?, true),
-            (None, Some(lacks)) => (self.pattern(lacks)?, false),
+        let (pattern, wanted) = match (&raw.value.holds, &raw.value.lacks, &raw.value.verdict) {
+            (Some(holds), None, None) => (self.pattern(holds)?, true),
+            (None, Some(lacks), None) => (self.pattern(lacks)?, false),
+            (None, None, Some(verdict)) => {
+                let wanted = self.named(verdict, FlowWanted::ALL);
+                let probe = transpose(raw.value.probe.as_ref().map(|probe| self.tls_try(probe)));
+                return Some(CheckKind::Flow(FlowCheck {
+                    between: between?,
+                    wanted: wanted?,
+                    probe: probe?,
+                }));
+            }
             _ => {
                 self.places
                     .report(raw, "it is not clear what the capture must show")
-                    .expected("exactly one of `holds` and `lacks`");
+                    .expected("exactly one of `holds`, `lacks` and `verdict`")
+                    .rule("capture-kind");
                 return None;
             }
         };
-        Some(CaptureCheck {
+        if let Some(probe) = &raw.value.probe {
+            self.places
+                .report(&probe.to, "a probe decides nothing here")
+                .expected("`probe` beside `verdict` only")
+                .rule("capture-kind");
+        }
+        Some(CheckKind::Capture(CaptureCheck {
             between: between?,
             pattern,
             wanted,
+        }))
+    }
+
+    fn tls_try(&mut self, raw: &RawTlsTry) -> Option<TlsTry> {
+        let from = self.source(&raw.from);
+        let to = self.target_with_port(&raw.to);
+        let client = self.client(&raw.client)?;
+        if client == Client::None {
+            self.places
+                .report(&raw.client, "the probe has no certificate to show")
+                .expected("the certificate of somebody who is let in; without one is tried too")
+                .rule("no-client");
+        }
+        let starttls = transpose(raw.starttls.as_ref().map(|word| self.named(word, StartTls::ALL)))?;
+        let (to, port) = to?;
+        Some(TlsTry {
+            from: from?,
+            to,
+            port,
+            starttls,
+            tls: TlsUse {
+                client,
+                name: raw.name.as_ref().map(|name| self.line(name)),
+                ..TlsUse::default()
+            },
         })
     }
 
     fn pattern(&mut self, raw: &RawPattern) -> Option<Pattern> {
         let protocol = raw.protocol.as_ref().map(|text| self.protocol(text));
         let leak = raw.leak.as_ref().map(|text| self.leak(text));
+        let text = raw.text.as_ref().map(|text| self.regex(text));
         Some(Pattern {
             protocol: transpose(protocol)?,
             leak: transpose(leak)?,
+            text: transpose(text)?,
         })
     }
 
@@ -106,164 +164,199 @@ impl Validator<'_> {
         found
     }
 
-    fn question(&mut self, raw: &RawQuestion) -> Option<Question> {
-        let ask = self.text(&raw.ask);
-        let answer = self.answer(&raw.answer)?;
-        Some(Question {
-            ask: ask.trim().to_owned(),
-            answer,
-        })
-    }
-
-    fn answer(&mut self, raw: &Spanned<RawAnswer>) -> Option<Answer> {
-        let answer = &raw.value;
-        match (&answer.from, &answer.choices, &answer.matches) {
-            (Some(from), None, None) => {
-                self.fixed(from, "capture");
-                self.captured(raw).map(Answer::Captured)
-            }
-            (None, Some(choices), None) => self.choices(choices).map(Answer::Choices),
-            (None, None, Some(rules)) => {
-                let rules: Vec<_> = rules.value.iter().map(|rule| self.rule(rule)).collect();
-                rules.into_iter().collect::<Option<Vec<_>>>().map(Answer::Text)
-            }
-            _ => {
-                self.places
-                    .report(raw, "it is not clear what the right answer is")
-                    .expected("exactly one of `from: capture`, `choices` and `matches`");
-                None
-            }
-        }
-    }
-
-    fn captured(&mut self, raw: &Spanned<RawAnswer>) -> Option<Captured> {
-        let Some(leak) = &raw.value.leak else {
-            self.places
-                .report(raw, "which captured secret is the answer is not said")
-                .expected("`leak: …` beside `from: capture`");
-            return None;
-        };
-        let leak = self.leak(leak);
-        let part = raw
-            .value
-            .part
-            .as_ref()
-            .map_or(Some(Part::Value), |part| self.named(part, Part::ALL));
-        let between = transpose(raw.value.between.as_ref().map(|pair| self.pair(pair)))?;
-        Some(Captured {
-            leak: leak?,
-            part: part?,
-            between,
-        })
-    }
-
-    fn choices(&mut self, raw: &Spanned<Vec<RawChoice>>) -> Option<Vec<Choice>> {
-        let right = raw.value.iter().filter(|choice| choice.right).count();
-        if raw.value.len() < 2 || raw.value.len() > 26 || right == 0 {
-            self.places
-                .report(
-                    raw,
-                    format!("there are {} choices, {right} of them right", raw.value.len()),
-                )
-                .expected("2 to 26 choices, at least one with `right: true`");
-            return None;
-        }
-        let choice = |choice: &RawChoice| Choice {
-            text: self.line(&choice.text),
-            right: choice.right,
-        };
-        Some(raw.value.iter().map(choice).collect())
-    }
-
-    fn rule(&mut self, raw: &Text) -> Option<regex::Regex> {
-        let whole = format!("^(?:{})$", raw.value);
-        match RegexBuilder::new(&whole)
-            .case_insensitive(true)
-            .size_limit(1 << 20)
-            .build()
-        {
-            Ok(rule) => Some(rule),
-            Err(error) => {
-                self.places
-                    .report(raw, "this is no regular expression")
-                    .expected("the syntax of the Rust crate `regex`")
-                    .hint(crate::text::one_line(&error.to_string()));
-                None
-            }
-        }
-    }
-
-    fn http(&mut self, raw: &RawHttp) -> Option<HttpCheck> {
-        let from = self.workload(&raw.from);
-        let (to, port, path) = self.url(&raw.to)?;
-        let status = self.within(&raw.expect.status, 100, 599, "an HTTP status");
-        let seen = raw
+    fn http(&mut self, raw: &Spanned<RawHttp>) -> Option<HttpCheck> {
+        let http = &raw.value;
+        let from = self.source(&http.from);
+        let url = self.url(&http.to);
+        let seen = http
             .seen
             .as_ref()
-            .map_or(Some(Seen::ByProbe), |seen| self.named(seen, Seen::ALL));
+            .map_or(Some(Seen::ByProbe), |seen| self.named(seen, Seen::ALL))?;
+        let expect = self.http_expect(&http.expect, seen);
+        let control = transpose(http.control.as_ref().map(|control| self.control(control)))?;
+        let headers: Vec<(String, String)> = http
+            .headers
+            .iter()
+            .map(|(name, value)| (name.to_ascii_lowercase(), self.filled(value, true)))
+            .collect();
+        let body = http.body.as_ref().map(|body| self.filled(body, true));
+        let tls = transpose(http.tls.as_ref().map(|tls| self.tls_use(tls)))?;
+        let (secure, to, port, path) = url?;
+        if !secure && http.tls.is_some() {
+            self.places
+                .report(&http.to, "`tls` says nothing about a call in clear")
+                .expected("`https://…`")
+                .rule("http-tls");
+        }
+        if seen == Seen::ByStudent && (http.tls.is_some() || !headers.is_empty() || body.is_some() || control.is_some())
+        {
+            self.places
+                .report(raw, "the student makes this call, and the access log tells of it")
+                .expected("`tls`, `headers`, `body` and `control` with `seen: by-probe` only")
+                .rule("by-student");
+        }
+        let expect = expect?;
+        if expect.outcome.is_some_and(|outcome| outcome != Reach::Allowed) {
+            self.needs_control(&http.expect, control.is_some());
+        }
         Some(HttpCheck {
             from: from?,
             to,
+            secure,
             port,
             path,
-            method: raw
+            method: http
                 .method
                 .as_ref()
                 .map_or_else(|| "GET".to_owned(), |method| self.line(method)),
-            status: status?,
-            seen: seen?,
+            headers,
+            body,
+            tls: tls.unwrap_or_default(),
+            expect,
+            control,
+            seen,
         })
     }
 
-    /// `http://workload[:port]/path`.
-    fn url(&mut self, raw: &Text) -> Option<(crate::lab::Workload, u16, String)> {
-        let parts = raw.value.strip_prefix("http://").and_then(|rest| {
+    fn http_expect(&mut self, raw: &Spanned<RawHttpExpect>, seen: Seen) -> Option<HttpExpect> {
+        let expect = &raw.value;
+        let status: Vec<Option<u16>> = expect
+            .status
+            .iter()
+            .flat_map(|status| status.value.0.iter().map(move |one| (status.at, one)))
+            .map(|(at, one)| {
+                let at = if one.at.line == 0 { at } else { one.at };
+                self.within(&Spanned::new(one.value, at), 100, 599, "an HTTP status")
+            })
+            .collect();
+        let outcome = transpose(expect.outcome.as_ref().map(|word| self.named(word, Reach::HTTP)))?;
+        let body = transpose(expect.body.as_ref().map(|rule| self.text_rule(rule)))?;
+        let caller = transpose(expect.caller.as_ref().map(|rule| self.text_rule(rule)))?;
+        let headers: Vec<_> = expect
+            .headers
+            .iter()
+            .map(|(name, rule)| Some((name.to_ascii_lowercase(), self.text_rule(rule)?)))
+            .collect();
+        let expect = HttpExpect {
+            status: status.into_iter().collect::<Option<_>>()?,
+            outcome,
+            body,
+            headers: headers.into_iter().collect::<Option<_>>()?,
+            caller,
+        };
+        let answered = !expect.status.is_empty() || expect.body.is_some() || !expect.headers.is_empty();
+        let wrong = match (seen, expect.outcome) {
+            (_, Some(outcome)) if outcome != Reach::Allowed && answered => Some((
+                "a call that is not answered has no status, headers or body",
+                "`outcome` alone",
+            )),
+            (Seen::ByStudent, Some(_)) => Some((
+                "an access log tells of answers only",
+                "`status`, with `seen: by-student`; or a probe",
+            )),
+            (Seen::ByStudent, None) if expect.status.is_empty() => {
+                Some(("it is not clear what the call must come to", "`status`"))
+            }
+            (Seen::ByStudent, None) if expect.body.is_some() || !expect.headers.is_empty() => Some((
+                "an access log has no headers and no body",
+                "`status` and `caller`, with `seen: by-student`",
+            )),
+            (Seen::ByProbe, _) if expect.caller.is_some() => Some((
+                "only an access log tells of the caller",
+                "`caller` with `seen: by-student`",
+            )),
+            (_, None) if !answered => Some((
+                "it is not clear what the call must come to",
+                "`status`, `outcome`, `body` or `headers`",
+            )),
+            _ => None,
+        };
+        if let Some((message, expected)) = wrong {
+            self.places.report(raw, message).expected(expected).rule("http-expect");
+        }
+        Some(expect)
+    }
+
+    fn tls_use(&mut self, raw: &RawTlsUse) -> Option<TlsUse> {
+        let trust = transpose(raw.trust.as_ref().map(|trust| self.store(trust)));
+        let client = transpose(raw.client.as_ref().map(|client| self.client(client)));
+        let version = transpose(raw.version.as_ref().map(|word| self.named(word, TlsVersion::ALL)));
+        Some(TlsUse {
+            trust: trust?,
+            client: client?.unwrap_or_default(),
+            name: raw.name.as_ref().map(|name| self.line(name)),
+            version: version?,
+            alpn: Vec::new(),
+        })
+    }
+
+    /// `http://callee[:port]/path`, or `https://`.
+    fn url(&mut self, raw: &Text) -> Option<(bool, Target, u16, String)> {
+        let parts = raw.value.split_once("://").and_then(|(scheme, rest)| {
+            let secure = match scheme {
+                "http" => false,
+                "https" => true,
+                _ => return None,
+            };
             let (authority, path) = match rest.find('/') {
                 Some(slash) => rest.split_at(slash),
                 None => (rest, "/"),
             };
-            let (host, port) = match authority.split_once(':') {
-                Some((host, port)) => (host, port.parse().ok()?),
-                None => (authority, 80),
+            // An IPv6 address has colons of its own, in brackets.
+            let (host, port) = match authority.rsplit_once(':') {
+                Some((host, port)) if !port.contains(']') => (host, port.parse().ok().filter(|port| *port > 0)?),
+                _ => (authority, if secure { 443 } else { 80 }),
             };
-            Some((host.to_owned(), port, path.to_owned()))
+            Some((secure, host.to_owned(), port, path.to_owned()))
         });
-        let Some((host, port, path)) = parts else {
+        let Some((secure, host, port, path)) = parts else {
             self.places
                 .report(
                     raw,
                     format!("`{}` is no URL a check can look at", crate::text::one_line(&raw.value)),
                 )
-                .expected("`http://workload/path`, with `:port` where it is not 80");
+                .expected("`http://payments-api/path` or `https://…`, with `:port` where it is not 80 or 443")
+                .rule("no-url");
             return None;
         };
-        let host = Spanned::new(host, raw.referenced, raw.defined);
-        Some((self.workload(&host)?, port, path))
+        let target = self.target(&Spanned::new(host, raw.at))?;
+        self.port_of(&target, &Spanned::new(port, raw.at));
+        Some((secure, target, port, path))
     }
 
     fn database(&mut self, raw: &RawDatabase) -> Option<DatabaseCheck> {
-        let (from, to) = (self.workload(&raw.from), self.workload(&raw.to));
+        let (from, to) = (self.source(&raw.from), self.workload(&raw.to));
         if let Some(seen) = &raw.seen {
             self.fixed(seen, "by-student");
+        }
+        let refused = raw.expect.as_ref().map_or(Some(false), |expect| {
+            self.named(expect, &[("allowed", false), ("refused", true)])
+        })?;
+        if let (true, Some(statement)) = (refused, &raw.statement) {
+            self.places
+                .report(statement, "a login that is turned away runs nothing")
+                .expected("no `statement` with `expect: refused`")
+                .rule("database-expect");
         }
         Some(DatabaseCheck {
             from: from?,
             to: to?,
             statement: raw.statement.as_ref().map(|statement| self.line(statement)),
+            refused,
         })
     }
 
     fn tcp(&mut self, raw: &Spanned<RawTcp>) -> Option<TcpCheck> {
         let tcp = &raw.value;
-        let (from, to) = (self.workload(&tcp.from), self.workload(&tcp.to));
+        let (from, to) = (self.source(&tcp.from), self.target(&tcp.to));
         let port = self.within(&tcp.port, 1, u16::MAX, "a port");
+        if let Some(to) = &to {
+            self.port_of(to, &tcp.port);
+        }
         let expect = self.named(&tcp.expect, Reach::ALL)?;
-        let control = transpose(tcp.control.as_ref().map(|control| self.workload(control)))?;
-        if expect != Reach::Allowed && control.is_none() {
-            self.places
-                .report(&tcp.expect, "nothing shows that the callee is alive")
-                .expected("`control: …`, a workload that can connect in the same moment")
-                .hint("a dead service refuses everybody, which proves nothing");
+        let control = transpose(tcp.control.as_ref().map(|control| self.plain_control(control)))?;
+        if expect != Reach::Allowed {
+            self.needs_control(&tcp.expect, control.is_some());
         }
         Some(TcpCheck {
             from: from?,
@@ -273,10 +366,45 @@ impl Validator<'_> {
             control,
         })
     }
+
+    fn dns(&mut self, raw: &Spanned<RawDns>) -> Option<DnsCheck> {
+        let dns = &raw.value;
+        let from = self.source(&dns.from);
+        let name = self.line(&dns.name);
+        if name.is_empty() || name.len() > 253 || name.contains(char::is_whitespace) {
+            self.places
+                .report(&dns.name, "this is no DNS name")
+                .expected("a name of at most 253 characters, as `payments-api`")
+                .rule("no-name");
+        }
+        let expect = self.named(&dns.expect, Resolution::ALL)?;
+        let to = transpose(dns.to.as_ref().map(|to| self.target(to)))?;
+        let control = transpose(dns.control.as_ref().map(|control| self.plain_control(control)))?;
+        if let (false, Some(to)) = (expect == Resolution::Resolves, &dns.to) {
+            self.places
+                .report(to, "a name that does not resolve has no address")
+                .expected("`to` with `expect: resolves` only")
+                .rule("dns-expect");
+        }
+        if matches!(expect, Resolution::NoAnswer | Resolution::Fails) && control.is_none() {
+            self.places
+                .report(&dns.expect, "nothing shows that DNS is alive")
+                .expected("`control: …`, who can resolve the name in the same moment")
+                .hint("a dead DNS server answers nobody, which proves nothing")
+                .rule("no-control");
+        }
+        Some(DnsCheck {
+            from: from?,
+            name,
+            expect,
+            to,
+            control,
+        })
+    }
 }
 
 /// `None` for a value that was there and wrong; `Some(None)` for one that was not there.
-fn transpose<T>(value: Option<Option<T>>) -> Option<Option<T>> {
+pub(super) fn transpose<T>(value: Option<Option<T>>) -> Option<Option<T>> {
     match value {
         Some(None) => None,
         Some(Some(value)) => Some(Some(value)),

@@ -2,50 +2,72 @@
 
 mod action;
 mod check;
+mod deed;
+mod lint;
+mod look;
+mod markdown;
+mod named;
 mod place;
+mod question;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_yaml::Spanned;
-
+pub use self::lint::Lint;
 use self::place::Places;
 use super::{
-    LabError, Topologies,
+    Layer, Problem, Surroundings,
     error::{did_you_mean, one_of},
-    model::{Capability, Difficulty, Edge, Hint, Lab, LabId, Opens, Step, StepId, Workload},
-    raw::{RawEdge, RawHint, RawLab, RawStep, Text},
+    model::{Capability, Difficulty, Edge, Hint, Lab, LabId, Opens, Prerequisite, Step, StepId, Workload},
+    raw::{RawEdge, RawHint, RawLab, RawStep, Spanned, Text},
 };
 use crate::{score::Points, verdict::Finding};
 
 /// The most steps a lab may have, and the most checks, hints, actions or attempts of a step.
 const MOST: usize = 64;
 
-/// Checks the lab as a whole.
-///
-/// # Errors
-/// Everything that is wrong with it.
-pub fn validate(file: &str, text: &str, raw: &RawLab, topologies: Topologies<'_>) -> Result<Lab, LabError> {
+/// Checks the lab as a whole, after what is known to be wrong with its shape; with `lint`, also by the rules for those
+/// who write labs. The lab comes back where everything in it is there; with it everything that is wrong.
+pub fn validate(
+    text: &str,
+    raw: &RawLab,
+    problems: Vec<Problem>,
+    among: Surroundings<'_>,
+    lint: Option<Lint<'_>>,
+) -> (Option<Lab>, Vec<Problem>) {
     let mut validator = Validator {
-        places: Places::new(text),
-        workloads: BTreeSet::new(),
+        places: Places::new(text, problems),
+        among,
+        lint,
+        known: Layer::default(),
+        used: BTreeSet::new(),
+        open_network: false,
+        host_tools: Vec::new(),
+        edges: Vec::new(),
     };
-    let lab = validator.lab(raw, topologies);
-    match lab {
-        Some(lab) if validator.places.problems.is_empty() => Ok(lab),
-        _ => Err(LabError {
-            file: file.to_owned(),
-            problems: validator.places.finish(),
-        }),
-    }
+    let lab = validator.lab(raw);
+    validator.lint_lab(raw);
+    (lab, validator.places.finish())
 }
 
 struct Validator<'a> {
     places: Places<'a>,
-    workloads: BTreeSet<String>,
+    among: Surroundings<'a>,
+    /// What the topology and the manifests beside the lab make.
+    known: Layer,
+    /// The files beside the lab that it names.
+    used: BTreeSet<String>,
+    /// What only the linter knows.
+    lint: Option<Lint<'a>>,
+    /// No policy stands when the lab starts.
+    open_network: bool,
+    /// The programs that the student has.
+    host_tools: Vec<String>,
+    /// The declared calls: from whom, to whom.
+    edges: Vec<(Text, Text)>,
 }
 
 impl Validator<'_> {
-    fn lab(&mut self, raw: &RawLab, topologies: Topologies<'_>) -> Option<Lab> {
+    fn lab(&mut self, raw: &RawLab) -> Option<Lab> {
         self.fixed(&raw.api_version, "ztlab.dev/v1");
         self.fixed(&raw.kind, "Lab");
         let (metadata, spec) = (&raw.metadata, &raw.spec);
@@ -53,15 +75,30 @@ impl Validator<'_> {
         let level = self.within(&metadata.level, 0, 4, "a zero trust level");
         let minutes = self.within(&metadata.minutes, 1, 600, "minutes");
         let difficulty = self.named(&metadata.difficulty, Difficulty::ALL);
-        let topology = self.topology(&spec.topology, topologies);
+        self.read_files();
+        let topology = self.topology(&spec.topology);
         let capabilities = spec
             .needs
             .capabilities
             .iter()
             .filter_map(|capability| self.named(capability, Capability::ALL))
             .collect();
+        let host_tools: Vec<String> = spec.needs.host_tools.iter().map(|tool| self.host_tool(tool)).collect();
+        self.host_tools.clone_from(&host_tools);
+        let clusters = self.clusters(spec.clusters.as_ref());
+        let prerequisites = metadata
+            .prerequisites
+            .iter()
+            .map(|text| self.prerequisite(text))
+            .collect();
         let edges = spec.edges.iter().filter_map(|edge| self.edge(edge)).collect();
         let objectives = spec.objectives.iter().map(|text| self.line(text)).collect();
+        self.edges = spec
+            .edges
+            .iter()
+            .map(|edge| (edge.from.clone(), edge.to.clone()))
+            .collect();
+        self.applied_layers(&spec.steps.value);
         let steps = self.steps(&spec.steps);
         Some(Lab {
             id: id?,
@@ -69,13 +106,17 @@ impl Validator<'_> {
             level: level?,
             minutes: minutes?,
             difficulty: difficulty?,
+            prerequisites,
             objectives,
+            clusters,
             namespace: self.name(&spec.namespace)?,
             topology,
+            files: self.among.files.clone(),
             capabilities,
+            host_tools,
             edges,
             steps: steps?,
-            recap: spec.recap.as_ref().map(|text| self.text(text)),
+            recap: spec.recap.as_ref().map(|text| self.markdown(text)),
         })
     }
 
@@ -89,40 +130,157 @@ impl Validator<'_> {
         }
     }
 
-    fn topology(&mut self, raw: &Spanned<Vec<Text>>, topologies: Topologies<'_>) -> Vec<String> {
+    fn topology(&mut self, raw: &Spanned<Vec<Text>>) -> Vec<String> {
         if raw.value.is_empty() {
             self.places
                 .report(raw, "a lab starts from at least one topology layer")
                 .expected("`[flat]`, and what is added to it");
         }
         let mut layers = Vec::new();
+        let mut policies = false;
         for layer in &raw.value {
-            match topologies(&layer.value) {
-                Some(workloads) => {
-                    self.workloads.extend(workloads);
+            if layer.value.starts_with("./") || layer.value.contains('/') {
+                // What the files make is known already: see `files`.
+                let files = self.files(layer);
+                let read = |file: &String| self.among.manifests.read(file, &self.among.files[file]);
+                policies |= files
+                    .iter()
+                    .filter_map(|file| read(file).ok())
+                    .any(|layer| layer.policies);
+                layers.extend(files.into_iter().map(|file| format!("./{file}")));
+                continue;
+            }
+            match self.among.manifests.layer(&layer.value) {
+                Some(found) => {
+                    policies |= found.policies;
+                    self.known.extend(found);
                     layers.push(layer.value.clone());
                 }
-                None => self
-                    .places
-                    .report(
-                        layer,
-                        format!("there is no topology `{}`", crate::text::one_line(&layer.value)),
-                    )
-                    .expected("the name of a directory of manifests, as `flat`")
-                    .done(),
+                None => self.unknown_layer(layer),
             }
         }
+        self.open_network = !policies;
         layers
+    }
+
+    fn unknown_layer(&mut self, layer: &Text) {
+        let message = format!("there is no topology `{}`", crate::text::one_line(&layer.value));
+        self.places
+            .report(layer, message)
+            .expected("the name of a directory of manifests, as `flat`, or `./file.yaml` beside the lab");
+    }
+
+    /// Reports a port that no Service of this name has.
+    pub(super) fn port(&mut self, to: &str, port: &Spanned<u16>) {
+        // A pod of its own has no Service, and any port.
+        let Some(ports) = self.known.services.get(to) else {
+            return;
+        };
+        if !ports.is_empty() && !ports.contains(&port.value) {
+            let known: Vec<String> = ports.iter().map(u16::to_string).collect();
+            self.places
+                .report(port, format!("the Service `{to}` has no port {}", port.value))
+                .expected(one_of(known.iter().map(String::as_str)));
+        }
+    }
+
+    /// The manifests beside the lab that a path in its file means, in the order they are to be applied; none where the
+    /// path is wrong, which is reported.
+    pub(super) fn files(&mut self, path: &Text) -> Vec<String> {
+        match self.among.find(&path.value) {
+            Ok(found) => {
+                self.used.extend(found.iter().cloned());
+                found
+            }
+            Err(no) => {
+                let report = self.places.report(path, no.message).expected(no.expected);
+                if let Some(hint) = no.hint {
+                    report.hint(hint);
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// Reads every manifest beside the lab: what any of them makes may be named.
+    fn read_files(&mut self) {
+        for (file, text) in self.among.files {
+            match self.among.manifests.read(file, text) {
+                Ok(layer) => self.known.extend(layer),
+                Err(why) => self.places.beside(file, format!("this is no manifest: {why}")).done(),
+            }
+        }
     }
 
     fn edge(&mut self, raw: &RawEdge) -> Option<Edge> {
         let (from, to) = (self.workload(&raw.from), self.workload(&raw.to));
-        let port = self.within(&raw.port, 1, u16::MAX, "a port")?;
+        let port = self.within(&raw.port, 1, u16::MAX, "a port");
+        if let Some(to) = &to {
+            self.port(to.as_str(), &raw.port);
+        }
+        let path = raw.path.as_ref().map(|path| self.edge_path(path));
+        let method = raw.method.as_ref().map(|method| self.method(method));
         Some(Edge {
             from: from?,
             to: to?,
-            port,
+            port: port?,
+            path,
+            method,
         })
+    }
+
+    fn edge_path(&mut self, raw: &Text) -> String {
+        if !raw.value.starts_with('/') {
+            self.places
+                .report(raw, format!("`{}` is no path", crate::text::one_line(&raw.value)))
+                .expected("a path from `/` on, as `/charge`");
+        }
+        self.line(raw)
+    }
+
+    fn method(&mut self, raw: &Text) -> String {
+        let method = raw.value.as_str();
+        if method.is_empty() || method.len() > 16 || !method.chars().all(|c| c.is_ascii_uppercase()) {
+            self.places
+                .report(raw, format!("`{}` is no HTTP method", crate::text::one_line(method)))
+                .expected("a method in capital letters, as `POST`");
+        }
+        self.line(raw)
+    }
+
+    fn clusters(&mut self, raw: Option<&Spanned<Vec<Text>>>) -> Vec<String> {
+        let Some(raw) = raw else {
+            return vec!["main".to_owned()];
+        };
+        if raw.value.len() != 1 {
+            self.places
+                .report(raw, format!("the lab wants {} clusters", raw.value.len()))
+                .expected("one cluster")
+                .hint("labs of several clusters are not possible yet");
+        }
+        raw.value.iter().filter_map(|name| self.name(name)).collect()
+    }
+
+    fn prerequisite(&mut self, raw: &Text) -> Prerequisite {
+        let line = self.line(raw);
+        // An id is one word in small letters; whether there is such a lab is for who knows all labs.
+        if is_name(&line) {
+            Prerequisite::Lab(LabId(line))
+        } else {
+            Prerequisite::Words(line)
+        }
+    }
+
+    /// A program's name: what can stand in a directory of `PATH`, and nothing else.
+    fn host_tool(&mut self, raw: &Text) -> String {
+        let name = raw.value.as_str();
+        let letters = |c: char| c.is_ascii_alphanumeric() || ['-', '_', '.', '+'].contains(&c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(letters) || name.starts_with(['.', '-']) {
+            self.places
+                .report(raw, format!("`{}` is no program's name", crate::text::one_line(name)))
+                .expected("a name without a path, as `openssl`");
+        }
+        self.line(raw)
     }
 
     fn steps(&mut self, raw: &Spanned<Vec<RawStep>>) -> Option<Vec<Step>> {
@@ -135,7 +293,7 @@ impl Validator<'_> {
         let mut index: BTreeMap<&str, usize> = BTreeMap::new();
         for (at, step) in raw.value.iter().enumerate() {
             if let Some(first) = index.get(step.id.value.as_str()).copied() {
-                let line = raw.value[first].id.referenced.line();
+                let line = raw.value[first].id.at.line;
                 self.places
                     .report(
                         &step.id,
@@ -150,7 +308,9 @@ impl Validator<'_> {
         let needs: Vec<Vec<usize>> = raw.value.iter().map(|step| self.needs(step, &index)).collect();
         self.no_cycle(&raw.value, &needs);
         let total: u64 = raw.value.iter().map(|step| u64::from(step.points.value)).sum();
-        if total != 100 && !raw.value.is_empty() {
+        // Points that are missing or no number were reported.
+        let known = raw.value.iter().all(|step| step.points.at.line > 0);
+        if total != 100 && !raw.value.is_empty() && known {
             self.places
                 .report(raw, format!("the points of the steps sum to {total}"))
                 .expected("100");
@@ -243,13 +403,18 @@ impl Validator<'_> {
             .map(|check| check.value.name.value.as_str())
             .collect();
         let checks: Vec<_> = raw.checks.value.iter().map(|check| self.check(check)).collect();
+        self.lint_step(raw, &checks);
         let hints: Vec<_> = raw.hints.iter().map(|hint| self.hint(hint, &known)).collect();
         let solution: Vec<_> = raw
             .solution
             .iter()
             .map(|action| self.action(action, &raw.checks.value))
             .collect();
-        let wrong: Vec<_> = raw.wrong.iter().map(|attempt| self.attempt(attempt, raw)).collect();
+        let wrong: Vec<_> = raw
+            .wrong
+            .iter()
+            .map(|attempt| self.attempt(&attempt.value, raw))
+            .collect();
         for (count, what) in [
             (raw.hints.len(), "hints"),
             (raw.solution.len(), "actions"),
@@ -267,17 +432,17 @@ impl Validator<'_> {
             points: Points(points?),
             needs,
             vantage: raw.vantage.as_ref().map(|text| self.text(text)),
-            instructions: self.text(&raw.instructions),
+            instructions: self.markdown(&raw.instructions),
             checks: checks.into_iter().collect::<Option<_>>()?,
             hints: hints.into_iter().collect::<Option<_>>()?,
-            teaches: raw.teaches.as_ref().map(|text| self.text(text)),
+            teaches: raw.teaches.as_ref().map(|text| self.markdown(text)),
             solution: solution.into_iter().collect::<Option<_>>()?,
             wrong: wrong.into_iter().collect::<Option<_>>()?,
         })
     }
 
     fn hint(&mut self, raw: &Spanned<RawHint>, checks: &[&str]) -> Option<Hint> {
-        let text = self.text(&raw.value.text);
+        let text = self.markdown(&raw.value.text);
         let opens = match (&raw.value.when, &raw.value.cost) {
             (Some(when), None) => {
                 let check = self.check_named(&when.check, checks);
@@ -313,12 +478,12 @@ impl Validator<'_> {
     }
 
     fn workload(&mut self, name: &Text) -> Option<Workload> {
-        if self.workloads.contains(&name.value) {
+        if self.known.workloads.contains(&name.value) {
             return Some(Workload(name.value.clone()));
         }
         // Without any, the topology is what is wrong, and that was said.
-        if !self.workloads.is_empty() {
-            let known: Vec<String> = self.workloads.iter().cloned().collect();
+        if !self.known.workloads.is_empty() {
+            let known: Vec<String> = self.known.workloads.iter().cloned().collect();
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
             self.unknown(name, "workload in the topology", &known);
         }
@@ -373,13 +538,7 @@ impl Validator<'_> {
     /// An id: a DNS label of RFC 1123.
     fn name(&mut self, text: &Text) -> Option<String> {
         let name = text.value.as_str();
-        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        if !name.is_empty()
-            && name.len() <= 32
-            && name.chars().all(letters)
-            && !name.starts_with('-')
-            && !name.ends_with('-')
-        {
+        if is_name(name) {
             return Some(name.to_owned());
         }
         self.places
@@ -418,4 +577,10 @@ impl Validator<'_> {
         }
         self.text(text).trim().to_owned()
     }
+}
+
+/// Whether a word is an id of this format.
+fn is_name(name: &str) -> bool {
+    let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=32).contains(&name.len()) && name.chars().all(letters) && !name.starts_with('-') && !name.ends_with('-')
 }

@@ -1,5 +1,6 @@
 //! The session host: owns this user's session, whoever looks at it.
 
+mod begin;
 mod labs;
 mod process;
 mod socket;
@@ -18,30 +19,31 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use labs::topologies;
+pub use labs::Topologies;
 pub use process::host_stage;
 pub(super) use process::{READY, SOCKET};
+
+use begin::Wish;
 
 use super::{
     GroundWorld,
     command::{Command, Refusal, Reply},
-    driver::{Begin, Session, refuse},
-    journal::{Header, Journal},
+    driver::{Session, edited, refuse},
+    site::Site,
     snapshot::{Phase, Snapshot, StepState},
-    state::{Event, State},
     world::World,
+    write,
 };
-use crate::{
-    catalog::{self, Found},
-    cluster::GroundKind,
-    lab::Lab,
-};
+use crate::catalog;
 
 /// How long changes are collected before a new snapshot is sent.
 const FRAME: Duration = Duration::from_millis(40);
 
-/// Makes the world of a session: ground and the cluster's name in, world out.
-pub type Worlds = Box<dyn Fn(GroundKind, &str) -> Arc<dyn World> + Send + Sync>;
+/// Said of a session that was there before.
+const GOES_ON: &str = "goes on where it was left";
+
+/// Makes the world of a session: where it runs in, world out.
+pub type Worlds = Box<dyn Fn(&Site) -> Arc<dyn World> + Send + Sync>;
 
 /// Owns the session; commands come in, snapshots go out.
 pub struct Host {
@@ -59,18 +61,13 @@ pub struct Host {
 #[derive(Debug, Serialize, Deserialize)]
 struct Active {
     lab: String,
-    ground: GroundKind,
     cwd: Option<PathBuf>,
 }
 
 impl Host {
     /// A host that keeps its sessions in `dir` and calls its clusters `<prefix><lab>`.
     pub fn new(dir: PathBuf, prefix: &str) -> Arc<Self> {
-        Self::in_worlds(
-            dir,
-            prefix,
-            Box::new(|ground, cluster| Arc::new(GroundWorld::new(ground, cluster.to_owned()))),
-        )
+        Self::in_worlds(dir, prefix, Box::new(|site| Arc::new(GroundWorld::new(site.clone()))))
     }
 
     /// The same in other worlds.
@@ -159,7 +156,15 @@ impl Host {
                     labs: labs::summaries(&self.dir, cwd.as_deref()),
                 };
             }
-            Command::Start { lab, ground, fresh } => self.start(cwd.clone(), &lab, &ground, fresh).await,
+            Command::Start {
+                lab,
+                ground,
+                fresh,
+                context,
+            } => match Wish::new(lab, &ground, fresh, context) {
+                Ok(wish) => self.start(cwd.clone(), wish).await,
+                Err(refusal) => Err(refusal),
+            },
             Command::Shutdown => {
                 self.stop.cancel();
                 Ok("the session host stops; what runs in the cluster goes on".to_owned())
@@ -183,6 +188,13 @@ impl Host {
     async fn in_session(&self, command: Command) -> Result<String, Refusal> {
         let session = self.session.borrow().clone();
         let session = session.ok_or_else(no_session)?;
+        let done = Self::act(&session, command).await;
+        // What the student does next must not be in the start of a step that this opened.
+        session.kept().await;
+        done
+    }
+
+    async fn act(session: &Arc<Session>, command: Command) -> Result<String, Refusal> {
         match command {
             Command::Check { step } => {
                 session.ready()?;
@@ -197,14 +209,16 @@ impl Host {
             Command::Hint { step } => session.hint(&step),
             Command::Solve { step } => session.solve(step.as_deref()).await,
             Command::Attempt { step, attempt } => session.attempt(&step, attempt).await,
-            Command::Reset { step: None } => {
-                session.reset().await?;
-                Ok("back at the start".to_owned())
+            Command::Reset { step } => session.reset(step.as_deref()).await,
+            Command::Pause => session.pause().await,
+            Command::Resume => {
+                if session.phase() != Phase::Paused {
+                    session.ready()?;
+                    return Ok("the lab is not paused".to_owned());
+                }
+                session.resume();
+                ready(session, GOES_ON).await
             }
-            Command::Reset { step: Some(_) } => Err(refuse(
-                "resetting to the start of one step is not possible yet",
-                "reset the whole lab, without naming a step",
-            )),
             Command::CaptureStart { pod, filter, seconds } => {
                 let limit = seconds.map(Duration::from_secs);
                 session.capture(&pod, filter, limit).await
@@ -216,48 +230,44 @@ impl Host {
         }
     }
 
-    async fn start(
-        self: &Arc<Self>,
-        cwd: Option<PathBuf>,
-        id: &str,
-        ground: &str,
-        fresh: bool,
-    ) -> Result<String, Refusal> {
-        let ground: GroundKind = ground.parse().map_err(|error: crate::cluster::ClusterError| Refusal {
-            message: error.to_string(),
-            hint: error.hint(),
-        })?;
+    async fn start(self: &Arc<Self>, cwd: Option<PathBuf>, wish: Wish) -> Result<String, Refusal> {
         let mut slot = self.slot.lock().await;
         if let Some(session) = slot.clone() {
-            if session.lab().id.as_str() != id {
+            if session.lab().id.as_str() != wish.lab {
+                // One that is not there is what is wrong, whatever runs.
+                catalog::find(&wish.lab, cwd.as_deref()).map_err(labs::refusal)?;
                 return Err(refuse(
                     format!("the lab `{}` is running", session.lab().id),
                     "end it first: `ztlab lab stop` (its progress is kept)",
                 ));
             }
-            if !fresh {
+            let elsewhere = session.is_new() && wish.fits(session.choice()).is_err();
+            if !wish.fresh && !elsewhere {
+                wish.fits(session.choice())?;
+                let mut how = "was running already";
                 session.look().await;
-                if matches!(session.phase(), Phase::Failed(_)) {
-                    session.retry();
+                match session.phase() {
+                    Phase::Failed(_) => session.retry(),
+                    Phase::Paused => {
+                        session.resume();
+                        how = GOES_ON;
+                    }
+                    _ => {}
                 }
                 drop(slot);
-                return ready(&session, "was running already").await;
+                return ready(&session, how).await;
             }
             session.end(false).await?;
             *slot = None;
             self.session.send_replace(None);
         }
-        let (session, resumed) = self.open(&mut slot, cwd, id, ground, fresh)?;
+        let (session, resumed) = self.open(&mut slot, cwd, &wish)?;
+        if resumed {
+            // Asking for the lab is the end of a rest.
+            session.resume();
+        }
         drop(slot);
-        ready(
-            &session,
-            if resumed {
-                "goes on where it was left"
-            } else {
-                "is ready"
-            },
-        )
-        .await
+        ready(&session, if resumed { GOES_ON } else { "is ready" }).await
     }
 
     /// Begins or continues a session; its cluster is made ready in the background.
@@ -265,18 +275,15 @@ impl Host {
         self: &Arc<Self>,
         slot: &mut Option<Arc<Session>>,
         cwd: Option<PathBuf>,
-        id: &str,
-        ground: GroundKind,
-        fresh: bool,
+        wish: &Wish,
     ) -> Result<(Arc<Session>, bool), Refusal> {
-        let (begin, resumed) = self.begin(cwd.as_deref(), id, fresh)?;
-        let world = (self.worlds)(ground, &begin.cluster);
+        let (begin, site, resumed) = self.begin(cwd.as_deref(), wish)?;
+        let world = (self.worlds)(&site);
         let session = Session::begin(begin, world);
         *slot = Some(session.clone());
         self.session.send_replace(Some(session.clone()));
         let active = Active {
-            lab: id.to_owned(),
-            ground,
+            lab: wish.lab.clone(),
             cwd,
         };
         self.remember(Some(&active)).map_err(|error| Refusal {
@@ -284,51 +291,6 @@ impl Host {
             hint: Some("see that the state directory can be written".to_owned()),
         })?;
         Ok((session, resumed))
-    }
-
-    /// The session of a lab as its journal left it, or a new one.
-    fn begin(&self, cwd: Option<&Path>, id: &str, fresh: bool) -> Result<(Begin, bool), Refusal> {
-        let found = catalog::find(id, cwd).map_err(labs::refusal)?;
-        let dir = self.dir.join(&found.id);
-        let failed = |error: &dyn std::fmt::Display| Refusal {
-            message: error.to_string(),
-            hint: Some(format!(
-                "`ztlab lab start {id} --fresh` begins anew and forgets the progress of this lab"
-            )),
-        };
-        crate::paths::private_dir(dir.clone()).map_err(|error| failed(&error))?;
-        let (path, pinned) = (dir.join("journal.jsonl"), dir.join("lab.yaml"));
-        let begin = |lab: Lab, events: Option<Vec<Event>>, journal, lab_changed| {
-            let mut state = State::new(Arc::new(lab));
-            for event in events.iter().flatten() {
-                // Effects were run when the event happened.
-                state.apply(event);
-            }
-            state.restart();
-            Begin {
-                id: found.id.clone(),
-                cluster: format!("{}{}", self.prefix, found.id),
-                state,
-                journal,
-                lab_changed,
-            }
-        };
-        if !fresh && let Some((journal, header, events)) = Journal::open(&path).map_err(|error| failed(&error))? {
-            let lab_changed = header.hash != found.hash();
-            let text = if lab_changed {
-                fs::read_to_string(&pinned).map_err(|error| failed(&format!("{}: {error}", pinned.display())))?
-            } else {
-                found.text.clone()
-            };
-            let lab = Found { text, ..found.clone() };
-            let lab = lab.load(&labs::topologies).map_err(labs::refusal)?;
-            return Ok((begin(lab, Some(events), journal, lab_changed), true));
-        }
-        let lab = found.load(&labs::topologies).map_err(labs::refusal)?;
-        let header = Header::new(&found.id, found.hash(), found.source.clone());
-        write(&pinned, found.text.as_bytes()).map_err(|error| failed(&error))?;
-        let journal = Journal::create(&path, &header).map_err(|error| failed(&error))?;
-        Ok((begin(lab, None, journal, false), false))
     }
 
     async fn stop_session(&self, delete: bool) -> Result<String, Refusal> {
@@ -341,7 +303,10 @@ impl Host {
         let _ = self.remember(None);
         ended?;
         let id = &session.lab().id;
-        Ok(if delete {
+        Ok(if delete && session.choice().context.is_some() {
+            let place = session.choice().told();
+            format!("stopped {id} and removed what it made on {place}; its progress is kept")
+        } else if delete {
             format!("stopped {id} and deleted its cluster; its progress is kept")
         } else {
             format!("stopped {id}; its cluster goes on, its progress is kept")
@@ -364,7 +329,7 @@ impl Host {
         let active = fs::read(self.dir.join("active.json")).ok()?;
         let active: Active = serde_json::from_slice(&active).ok()?;
         let mut slot = self.slot.lock().await;
-        match self.open(&mut slot, active.cwd, &active.lab, active.ground, false) {
+        match self.open(&mut slot, active.cwd, &Wish::again(active.lab.clone())) {
             Ok((session, _)) => Some(session),
             Err(refusal) => {
                 tracing::warn!(lab = active.lab, "not resumed: {}", refusal.message);
@@ -393,25 +358,16 @@ async fn ready(session: &Session, how: &str) -> Result<String, Refusal> {
         _ => {
             let view = session.view();
             let next = view.steps.iter().find(|step| step.state == StepState::Open);
-            Ok(match next {
-                Some(step) => format!("{id} {how} ({}); next step: {}", view.score, step.title),
-                None => format!("{id} {how} ({}); every step is passed", view.score),
-            })
+            let next = next.map_or_else(
+                || "every step is passed".to_owned(),
+                |step| format!("next step: {}", step.title),
+            );
+            let mut told = vec![format!("{id} {how} ({})", view.score), next];
+            told.extend(session.core().notes.clone());
+            if view.lab_changed {
+                told.push(edited(id.as_str()));
+            }
+            Ok(told.join("; "))
         }
     }
-}
-
-/// Writes a file so that it is whole or as it was.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let new = path.with_extension("tmp");
-    let mut file = fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&new)?;
-    io::Write::write_all(&mut file, bytes)?;
-    file.sync_all()?;
-    fs::rename(&new, path)
 }

@@ -1,24 +1,26 @@
 //! Serving HTTP with an access log.
 
-use std::{io, net::SocketAddr};
+use std::io;
 
 use axum::{
     Json, Router,
-    extract::{ConnectInfo, DefaultBodyLimit, Request, State, connect_info::Connected},
+    extract::{ConnectInfo, DefaultBodyLimit, Request, State},
     http::{HeaderMap, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
-    serve::{IncomingStream, Listener},
 };
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::door::{Arrivals, Door};
 use crate::standins::{
     PROBE_HEADER,
     log::{Access, Log, bounded},
 };
+
+pub use super::door::Ends;
 
 /// The largest request body, in bytes.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -27,59 +29,44 @@ const LARGEST_BODY: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Caller(pub &'static str);
 
-/// The two ends of a request's connection.
-#[derive(Debug, Clone, Copy)]
-pub struct Ends {
-    /// The caller's.
-    pub peer: SocketAddr,
-    /// The server's: where there are several, the one that was called.
-    pub local: SocketAddr,
+/// Serves `routes` at `door` until `shutdown`, with `GET /healthz` and an access log.
+///
+/// # Errors
+/// When a listener fails.
+pub async fn serve(door: impl Into<Door>, routes: Router, log: Log, shutdown: CancellationToken) -> io::Result<()> {
+    let door = door.into();
+    let with = if door.tls.is_some() { " with TLS" } else { "" };
+    log.info(&format!("listening on {}{with}", door.listener.local_addr()?));
+    let health = health(door.health, log.clone(), shutdown.clone());
+    let routes = complete(routes, log);
+    let main = axum::serve(
+        Arrivals::at(door.listener, door.tls)?,
+        routes.into_make_service_with_connect_info::<Ends>(),
+    )
+    .with_graceful_shutdown(shutdown.cancelled_owned());
+    let (main, health) = tokio::join!(main.into_future(), health);
+    main.and(health)
 }
 
-/// Accepts connections that send what is written at once: else a small answer may wait for the acknowledgement of
-/// its head.
-struct Prompt(TcpListener);
-
-impl Listener for Prompt {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
-        let (stream, peer) = Listener::accept(&mut self.0).await;
-        let _ = stream.set_nodelay(true);
-        (stream, peer)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-}
-
-impl Connected<IncomingStream<'_, Prompt>> for Ends {
-    fn connect_info(stream: IncomingStream<'_, Prompt>) -> Ends {
-        let peer = *stream.remote_addr();
-        Ends {
-            peer,
-            local: stream.io().local_addr().unwrap_or(peer),
-        }
-    }
-}
-
-/// Serves `routes` on `listener` until `shutdown`, with `GET /healthz` and an access log.
+/// Answers `GET /healthz` in plain HTTP on `listener`, if there is one, until `shutdown`.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, routes: Router, log: Log, shutdown: CancellationToken) -> io::Result<()> {
-    log.info(&format!("listening on {}", listener.local_addr()?));
-    let routes = routes
+pub async fn health(listener: Option<TcpListener>, log: Log, shutdown: CancellationToken) -> io::Result<()> {
+    let Some(listener) = listener else {
+        return Ok(());
+    };
+    log.info(&format!("health checks on {}, without TLS", listener.local_addr()?));
+    serve_silently(listener, complete(Router::new(), log), shutdown).await
+}
+
+fn complete(routes: Router, log: Log) -> Router {
+    routes
         .route("/healthz", get(async || Json(json!({"status": "ok"}))))
         .fallback(async || fail(StatusCode::NOT_FOUND, "no such path"))
         .method_not_allowed_fallback(async || fail(StatusCode::METHOD_NOT_ALLOWED, "no such method on this path"))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(middleware::from_fn_with_state(log, record));
-    axum::serve(Prompt(listener), routes.into_make_service_with_connect_info::<Ends>())
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+        .layer(middleware::from_fn_with_state(log, record))
 }
 
 /// Serves `routes` on `listener` until `shutdown`, without a log.
@@ -87,9 +74,12 @@ pub async fn serve(listener: TcpListener, routes: Router, log: Log, shutdown: Ca
 /// # Errors
 /// When the listener fails.
 pub async fn serve_silently(listener: TcpListener, routes: Router, shutdown: CancellationToken) -> io::Result<()> {
-    axum::serve(Prompt(listener), routes.into_make_service_with_connect_info::<Ends>())
-        .with_graceful_shutdown(shutdown.cancelled_owned())
-        .await
+    axum::serve(
+        Arrivals::Plain(listener),
+        routes.into_make_service_with_connect_info::<Ends>(),
+    )
+    .with_graceful_shutdown(shutdown.cancelled_owned())
+    .await
 }
 
 /// An error as the shop answers it.
@@ -116,9 +106,13 @@ async fn record(
         ..Access::by(ends.peer)
     };
     let response = next.run(request).await;
-    if let Some(Caller(caller)) = response.extensions().get() {
-        access.caller = (*caller).to_owned();
-    }
+    let bearer = response.extensions().get().map(|Caller(caller)| *caller);
+    access.caller = match (ends.proved.map(|proved| proved.text()), bearer) {
+        (None, None) => access.caller,
+        (None, Some(bearer)) => bearer.to_owned(),
+        (Some(certificate), None) => certificate,
+        (Some(certificate), Some(bearer)) => format!("{certificate} and {bearer}"),
+    };
     access.status = response.status().as_u16();
     if !is_healthy_probe_of_the_kubelet(&access) {
         log.access(&access);

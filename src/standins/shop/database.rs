@@ -16,6 +16,8 @@ use pgwire::{
 };
 use thiserror::Error;
 
+use crate::standins::tls::{self, Connector, ssl};
+
 /// How long a question may take, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -35,6 +37,9 @@ pub enum DatabaseError {
     /// No connection.
     #[error("ledger not reachable: {0}")]
     Unreachable(io::Error),
+    /// There was no agreement on TLS: what one side says of the other.
+    #[error("ledger: TLS: {0}")]
+    Tls(String),
     /// It refused the login or the statement.
     #[error("ledger refused: {0}")]
     Refused(String),
@@ -60,28 +65,55 @@ pub struct Payment {
 }
 
 /// The ledger, as payments-api knows it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Database {
     config: Config,
+    tls: Option<Arc<Connector>>,
 }
 
 impl Database {
-    /// The database at `url` (`postgresql://host[:port]/name`), with the login `user`.
+    /// The database at `url` (`postgresql://host[:port]/name`), with the login `user`; over TLS where the URL ends with
+    /// `?sslmode=verify-full`, for which there must be a way to speak it.
     ///
     /// # Errors
     /// When `url` is no such URL.
-    pub fn new(url: &str, user: &str, password: &str) -> io::Result<Database> {
-        let mut config: Config = url.parse().map_err(|error: PgWireClientError| {
+    pub fn new(url: &str, user: &str, password: &str, tls: Option<Connector>) -> io::Result<Database> {
+        let invalid = |reason: &str| {
+            let expected = "expected postgresql://host:port/name";
             io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("LEDGER_URL={url}: {error}; expected postgresql://host:port/name"),
+                format!("LEDGER_URL={url}: {reason}; {expected}"),
             )
-        })?;
+        };
+        let (bare, options) = ssl::split(url).map_err(|reason| invalid(&reason))?;
+        let tls = match (options.get("sslmode").map(String::as_str), tls) {
+            (None | Some("disable"), _) => None,
+            (Some("verify-full"), Some(tls)) => Some(tls),
+            (Some("verify-full"), None) => {
+                return Err(invalid(
+                    "set TLS_UPSTREAM_CA_FILE to the certificate of the authority to trust",
+                ));
+            }
+            (Some(other), _) => {
+                let known = "here it is `disable` or `verify-full`: anything between hides, but proves nothing";
+                return Err(invalid(&format!("sslmode={other}: {known}")));
+            }
+        };
+        if let Some(other) = options.keys().find(|key| *key != "sslmode") {
+            return Err(invalid(&format!("{other}: certificates are set by TLS_UPSTREAM_…")));
+        }
+        let mut config: Config = bare
+            .parse()
+            .map_err(|error: PgWireClientError| invalid(&error.to_string()))?;
+        ssl::set_mode(&mut config, if tls.is_some() { "require" } else { "disable" });
         config
             .user(user)
             .password(password)
             .protocol_version(ProtocolVersion::PROTOCOL3_0);
-        Ok(Database { config })
+        Ok(Database {
+            config,
+            tls: tls.map(Arc::new),
+        })
     }
 
     /// Writes `payment`; answers its id.
@@ -148,7 +180,8 @@ impl Database {
         let config = Arc::new(config);
         let mut waits = RETRIES.iter();
         loop {
-            let outcome = PgWireClient::connect(config.clone(), DefaultStartupHandler::new(), None).await;
+            let tls = self.tls.as_ref().map(|tls| tls.library());
+            let outcome = PgWireClient::connect(config.clone(), DefaultStartupHandler::new(), tls).await;
             match (outcome.map_err(classify), waits.next()) {
                 (Err(DatabaseError::Unreachable(_)), Some(wait)) => tokio::time::sleep(*wait).await,
                 (outcome, _) => return outcome,
@@ -165,6 +198,7 @@ async fn within<T>(question: impl Future<Output = Result<T, DatabaseError>>) -> 
 
 fn classify(error: PgWireClientError) -> DatabaseError {
     match error {
+        PgWireClientError::IoError(error) if tls::cause(&error).is_some() => DatabaseError::Tls(tls::told(&error)),
         PgWireClientError::IoError(error) => DatabaseError::Unreachable(error),
         PgWireClientError::RemoteError(info) => DatabaseError::Refused(info.message),
         other => DatabaseError::Broken(other.to_string()),

@@ -12,14 +12,14 @@ use axum::{Json, Router, extract::State, routing::get};
 use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{MADE_UP, PORT, UPSTREAM_TIMEOUT};
+use super::{HTTP, MADE_UP, PORT, UPSTREAM_TIMEOUT};
 use crate::standins::{
-    http::{client::Target, server},
+    http::{client::Target, door::Door, server},
     log::{Log, now},
     process, settings,
+    tls::environment,
 };
 
 /// How `frontend` is configured.
@@ -37,9 +37,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn from_env() -> io::Result<Settings> {
+    fn from_env(log: &Log) -> io::Result<Settings> {
         Ok(Settings {
-            orders: Target::parse(&settings::required("ORDERS_URL")?).map_err(io::Error::other)?,
+            orders: Target::parse(&settings::required("ORDERS_URL")?, environment::connector(log)?)
+                .map_err(io::Error::other)?,
             interval: Duration::from_millis(settings::parsed("INTERVAL_MS", 1000u64)?.max(1)),
             customer: settings::optional("CUSTOMER").unwrap_or_else(|| "Ada Example".to_owned()),
             card: settings::optional("CARD_NUMBER").unwrap_or_else(|| "4111111111111111".to_owned()),
@@ -61,28 +62,23 @@ type Shared = Arc<Mutex<Status>>;
 /// Runs `frontend` with the settings of the environment.
 pub fn main(_args: Vec<OsString>) -> ExitCode {
     process::serve("frontend", async |shutdown| {
-        let settings = Settings::from_env()?;
-        serve(
-            settings::listener(PORT).await?,
-            settings,
-            Log::stdout("frontend"),
-            shutdown,
-        )
-        .await
+        let log = Log::stdout("frontend");
+        let settings = Settings::from_env(&log)?;
+        serve(settings::door(PORT, &log, HTTP).await?, settings, log, shutdown).await
     })
 }
 
-/// Serves on `listener` and orders, until `shutdown`.
+/// Serves at `door` and orders, until `shutdown`.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, settings: Settings, log: Log, shutdown: CancellationToken) -> io::Result<()> {
+pub async fn serve(door: impl Into<Door>, settings: Settings, log: Log, shutdown: CancellationToken) -> io::Result<()> {
     let status = Shared::default();
     let routes = Router::new().route("/", get(page)).with_state(status.clone());
     let orders = shutdown
         .clone()
         .run_until_cancelled_owned(keep_ordering(settings, status, log.clone()));
-    let (served, _) = tokio::join!(server::serve(listener, routes, log, shutdown), orders);
+    let (served, _) = tokio::join!(server::serve(door, routes, log, shutdown), orders);
     served
 }
 

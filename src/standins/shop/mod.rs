@@ -1,6 +1,6 @@
 //! The payments shop: frontend → orders-api → payments-api → ledger.
 //!
-//! Naive on purpose: shared secrets, no encryption, a connection per request. What it must not be is untrue: every
+//! Naive on purpose: shared secrets, no encryption unless it is told to, a connection per request. What it must not be is untrue: every
 //! payment that an answer speaks of was written to the ledger.
 
 pub mod database;
@@ -11,6 +11,8 @@ pub mod payments_api;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_tls;
 
 use std::time::Duration;
 
@@ -21,6 +23,9 @@ pub const MADE_UP: &str = "made-up data of a ztlab lab";
 
 /// The port of the shop's HTTP services.
 pub const PORT: u16 = 8080;
+
+/// The ALPN names of what the shop's HTTP services speak inside TLS.
+pub const HTTP: &[&[u8]] = &[b"http/1.1"];
 
 /// How long a service waits for the next one.
 pub const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(3);

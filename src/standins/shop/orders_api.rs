@@ -18,15 +18,15 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{MADE_UP, PORT, UPSTREAM_TIMEOUT};
+use super::{HTTP, MADE_UP, PORT, UPSTREAM_TIMEOUT};
 use crate::standins::{
     PROBE_HEADER,
-    http::{client::Target, server},
+    http::{client::Target, door::Door, server},
     log::{Log, bounded},
     process, settings,
+    tls::environment,
 };
 
 /// How many orders `GET /orders` remembers.
@@ -41,9 +41,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn from_env() -> io::Result<Settings> {
+    fn from_env(log: &Log) -> io::Result<Settings> {
         Ok(Settings {
-            payments: Target::parse(&settings::required("PAYMENTS_URL")?).map_err(io::Error::other)?,
+            payments: Target::parse(&settings::required("PAYMENTS_URL")?, environment::connector(log)?)
+                .map_err(io::Error::other)?,
             token: settings::required("PAYMENTS_TOKEN")?,
         })
     }
@@ -80,22 +81,17 @@ struct Book {
 /// Runs `orders-api` with the settings of the environment.
 pub fn main(_args: Vec<OsString>) -> ExitCode {
     process::serve("orders-api", async |shutdown| {
-        let settings = Settings::from_env()?;
-        serve(
-            settings::listener(PORT).await?,
-            settings,
-            Log::stdout("orders-api"),
-            shutdown,
-        )
-        .await
+        let log = Log::stdout("orders-api");
+        let settings = Settings::from_env(&log)?;
+        serve(settings::door(PORT, &log, HTTP).await?, settings, log, shutdown).await
     })
 }
 
-/// Serves on `listener` until `shutdown`.
+/// Serves at `door` until `shutdown`.
 ///
 /// # Errors
 /// When the token cannot be a header's value, or the listener fails.
-pub async fn serve(listener: TcpListener, settings: Settings, log: Log, shutdown: CancellationToken) -> io::Result<()> {
+pub async fn serve(door: impl Into<Door>, settings: Settings, log: Log, shutdown: CancellationToken) -> io::Result<()> {
     let authorization = HeaderValue::try_from(format!("Bearer {}", settings.token))
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "PAYMENTS_TOKEN cannot stand in a header"))?;
     let orders = Arc::new(Orders {
@@ -105,7 +101,7 @@ pub async fn serve(listener: TcpListener, settings: Settings, log: Log, shutdown
         book: Mutex::default(),
     });
     let routes = Router::new().route("/orders", post(place).get(list)).with_state(orders);
-    server::serve(listener, routes, log, shutdown).await
+    server::serve(door, routes, log, shutdown).await
 }
 
 async fn list(State(orders): State<Arc<Orders>>) -> Json<Value> {

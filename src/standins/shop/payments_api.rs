@@ -12,17 +12,20 @@ use axum::{
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    MADE_UP, PORT,
+    HTTP, MADE_UP, PORT,
     database::{Database, DatabaseError, Payment},
 };
 use crate::standins::{
-    http::server::{self, Caller},
+    http::{
+        door::Door,
+        server::{self, Caller},
+    },
     log::{Log, bounded},
     process, settings,
+    tls::environment,
 };
 
 /// How many payments `GET /payments` answers.
@@ -43,13 +46,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn from_env() -> io::Result<Settings> {
+    fn from_env(log: &Log) -> io::Result<Settings> {
         Ok(Settings {
             token: settings::required("PAYMENTS_TOKEN")?,
             database: Database::new(
                 &settings::required("LEDGER_URL")?,
                 &settings::required("LEDGER_USER")?,
                 &settings::required("LEDGER_PASSWORD")?,
+                environment::connector(log)?,
             )?,
         })
     }
@@ -71,22 +75,17 @@ struct Payments {
 /// Runs `payments-api` with the settings of the environment.
 pub fn main(_args: Vec<OsString>) -> ExitCode {
     process::serve("payments-api", async |shutdown| {
-        let settings = Settings::from_env()?;
-        serve(
-            settings::listener(PORT).await?,
-            settings,
-            Log::stdout("payments-api"),
-            shutdown,
-        )
-        .await
+        let log = Log::stdout("payments-api");
+        let settings = Settings::from_env(&log)?;
+        serve(settings::door(PORT, &log, HTTP).await?, settings, log, shutdown).await
     })
 }
 
-/// Serves on `listener` until `shutdown`.
+/// Serves at `door` until `shutdown`.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(listener: TcpListener, settings: Settings, log: Log, shutdown: CancellationToken) -> io::Result<()> {
+pub async fn serve(door: impl Into<Door>, settings: Settings, log: Log, shutdown: CancellationToken) -> io::Result<()> {
     let payments = Arc::new(Payments {
         settings,
         log: log.clone(),
@@ -95,7 +94,7 @@ pub async fn serve(listener: TcpListener, settings: Settings, log: Log, shutdown
         .route("/charge", post(charge))
         .route("/payments", get(list))
         .with_state(payments);
-    server::serve(listener, routes, log, shutdown).await
+    server::serve(door, routes, log, shutdown).await
 }
 
 async fn charge(State(payments): State<Arc<Payments>>, headers: HeaderMap, body: Bytes) -> Response {

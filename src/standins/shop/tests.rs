@@ -24,13 +24,13 @@ use crate::standins::{
     log::Log,
 };
 
-const TOKEN: &str = "tok_test_not-a-real-secret";
-const PASSWORD: &str = "ledger-test-password";
-const CARD: &str = "4111111111111111";
+pub(super) const TOKEN: &str = "tok_test_not-a-real-secret";
+pub(super) const PASSWORD: &str = "ledger-test-password";
+pub(super) const CARD: &str = "4111111111111111";
 
 /// The lines of every service's log.
 #[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Lines(pub(super) Arc<Mutex<Vec<u8>>>);
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -44,13 +44,13 @@ impl Write for Lines {
 }
 
 impl Lines {
-    fn all(&self) -> Vec<Value> {
+    pub(super) fn all(&self) -> Vec<Value> {
         let bytes = self.0.lock().unwrap();
         let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
         lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
     }
 
-    fn accesses(&self, service: &str) -> Vec<Value> {
+    pub(super) fn accesses(&self, service: &str) -> Vec<Value> {
         let mut lines = self.all();
         lines.retain(|line| line["level"] == "access" && line["service"] == service);
         lines
@@ -65,21 +65,21 @@ struct Shop {
     _running: DropGuard,
 }
 
-async fn port() -> (TcpListener, SocketAddr) {
+pub(super) async fn port() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
 fn target(address: SocketAddr) -> Target {
-    Target::parse(&format!("http://{address}")).unwrap()
+    Target::parse(&format!("http://{address}"), None).unwrap()
 }
 
-fn start(service: impl Future<Output = io::Result<()>> + Send + 'static) {
+pub(super) fn start(service: impl Future<Output = io::Result<()>> + Send + 'static) {
     tokio::spawn(async { service.await.unwrap() });
 }
 
-fn ledger_settings() -> ledger::Settings {
+pub(super) fn ledger_settings() -> ledger::Settings {
     ledger::Settings {
         user: "payments".to_owned(),
         password: PASSWORD.to_owned(),
@@ -88,7 +88,7 @@ fn ledger_settings() -> ledger::Settings {
 }
 
 fn database(address: SocketAddr) -> Database {
-    Database::new(&format!("postgresql://{address}/shop"), "payments", PASSWORD).unwrap()
+    Database::new(&format!("postgresql://{address}/shop"), "payments", PASSWORD, None).unwrap()
 }
 
 /// Ledger, payments-api and orders-api; the way to the ledger leads over `via` if given.
@@ -133,7 +133,7 @@ async fn shop() -> Shop {
 }
 
 /// A listener that passes everything on to `to`, both ways, and writes down what passes from client to server.
-async fn tapped(to: SocketAddr, wire: &Lines) -> SocketAddr {
+pub(super) async fn tapped(to: SocketAddr, wire: &Lines) -> SocketAddr {
     let (listener, address) = port().await;
     let wire = wire.clone();
     tokio::spawn(async move {

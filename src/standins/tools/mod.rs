@@ -8,6 +8,7 @@ pub mod hello;
 pub mod idle;
 pub mod nc;
 pub mod nslookup;
+pub mod printenv;
 pub mod psql;
 pub mod reach;
 pub mod sleep;

@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::OsString,
     io::{self, IsTerminal, Read},
+    path::PathBuf,
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -21,9 +22,16 @@ use pgwire::{
     messages::{ProtocolVersion, data::DataRow, response::CommandComplete},
     tokio::client::PgWireClient,
 };
+use tokio_rustls::TlsConnector;
 use unicode_width::UnicodeWidthStr;
 
-use crate::standins::{process, shop::database};
+use super::tls::{Demand, Trust};
+use crate::standins::{
+    process,
+    shop::database,
+    tls::{self, Versions, ssl},
+    tools,
+};
 
 /// How long a server may take to let us in.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,13 +100,13 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 async fn run(args: &Args) -> Result<u8, String> {
-    let config = config(args, |name| env::var(name).ok().filter(|value| !value.is_empty()))?;
+    let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let server = server(args, variable)?;
     let statements = statements(args)?;
-    let connecting = PgWireClient::connect(Arc::new(config), DefaultStartupHandler::new(), None);
-    let mut client = tokio::time::timeout(LOGIN_TIMEOUT, connecting)
+    let mut client = tokio::time::timeout(LOGIN_TIMEOUT, connect(server))
         .await
         .map_err(|_| format!("no answer from the server within {} s", LOGIN_TIMEOUT.as_secs()))?
-        .map_err(|error| format!("connection to server failed: {}", told(&error)))?;
+        .map_err(|error| format!("connection to server failed: {error}"))?;
     for statement in statements {
         if statement.trim_start().starts_with('\\') {
             return Err(format!(
@@ -136,10 +144,122 @@ fn statements(args: &Args) -> Result<Vec<String>, String> {
     Ok(vec![text])
 }
 
+/// Connects; in the mode `prefer` without TLS where that did not work with it, as libpq does.
+async fn connect(server: Server) -> Result<PgWireClient, String> {
+    let connector = server.ssl.connector()?;
+    let config = Arc::new(server.config);
+    let first = PgWireClient::connect(config.clone(), DefaultStartupHandler::new(), connector).await;
+    let error = match first {
+        Ok(client) => return Ok(client),
+        Err(error) => error,
+    };
+    let is_tls = matches!(&error, PgWireClientError::IoError(error) if tls::cause(error).is_some());
+    if server.ssl.mode != SslMode::Prefer || !is_tls {
+        return Err(told(&error));
+    }
+    let mut plain = (*config).clone();
+    ssl::set_mode(&mut plain, "disable");
+    let again = PgWireClient::connect(Arc::new(plain), DefaultStartupHandler::new(), None).await;
+    again.map_err(|second| format!("with TLS: {}; without TLS: {}", told(&error), told(&second)))
+}
+
+/// What is asked of TLS, as libpq names it (PostgreSQL, SSL Support, Protection Provided in Different Modes).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SslMode {
+    Disable,
+    Prefer,
+    Require,
+    VerifyCa,
+    VerifyFull,
+}
+
+#[derive(Debug)]
+struct Ssl {
+    mode: SslMode,
+    root: Option<PathBuf>,
+    identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl Ssl {
+    fn read(option: impl Fn(&str) -> Option<String>) -> Result<Ssl, String> {
+        let mode = match option("sslmode").as_deref() {
+            Some("disable") => SslMode::Disable,
+            None | Some("prefer") => SslMode::Prefer,
+            Some("require") => SslMode::Require,
+            Some("verify-ca") => SslMode::VerifyCa,
+            Some("verify-full") => SslMode::VerifyFull,
+            Some(other) => {
+                return Err(format!(
+                    "sslmode={other}: this psql is a stand-in of ztlab and does not know it"
+                ));
+            }
+        };
+        let root = option("sslrootcert").map(PathBuf::from);
+        if root.is_none() && matches!(mode, SslMode::VerifyCa | SslMode::VerifyFull) {
+            return Err("sslmode verifies the server: name the authority's certificate in sslrootcert".to_owned());
+        }
+        let identity = match (option("sslcert"), option("sslkey")) {
+            (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+            (None, None) => None,
+            _ => return Err("sslcert and sslkey go together".to_owned()),
+        };
+        Ok(Ssl { mode, root, identity })
+    }
+
+    fn connector(&self) -> Result<Option<TlsConnector>, String> {
+        let demand = match (self.mode, &self.root) {
+            (SslMode::Disable, _) => return Ok(None),
+            (SslMode::VerifyFull, _) => Demand::Full,
+            // `require` with an authority verifies as `verify-ca` does, says libpq.
+            (SslMode::VerifyCa, _) | (SslMode::Require, Some(_)) => Demand::Chain,
+            (SslMode::Prefer, _) | (SslMode::Require, None) => Demand::Nothing,
+        };
+        let (mut config, _) = tools::tls::client(Trust {
+            authorities: self.root.as_deref(),
+            identity: self
+                .identity
+                .as_ref()
+                .map(|(certificate, key)| (certificate.as_path(), key.as_path())),
+            demand,
+            versions: Versions::Both,
+        })
+        .map_err(|error| error.to_string())?;
+        if let Some(config) = Arc::get_mut(&mut config) {
+            config.alpn_protocols = vec![b"postgresql".to_vec()];
+        }
+        Ok(Some(TlsConnector::from(config)))
+    }
+}
+
+#[derive(Debug)]
+struct Server {
+    config: Config,
+    ssl: Ssl,
+}
+
+fn server(args: &Args, variable: impl Fn(&str) -> Option<String>) -> Result<Server, String> {
+    let database = args.dbname.as_ref().or(args.positional.first());
+    let (bare, options) = match database {
+        Some(url) => ssl::split(url)?,
+        None => Default::default(),
+    };
+    let ssl = Ssl::read(|name| {
+        let option = options.get(name).cloned();
+        option.or_else(|| variable(&format!("PG{}", name.to_uppercase())))
+    })?;
+    let mut config = config(args, database.map(|_| bare), variable)?;
+    let mode = match ssl.mode {
+        SslMode::Disable => "disable",
+        SslMode::Prefer => "prefer",
+        SslMode::Require | SslMode::VerifyCa | SslMode::VerifyFull => "require",
+    };
+    ssl::set_mode(&mut config, mode);
+    Ok(Server { config, ssl })
+}
+
 /// Where to connect to and as whom. A URL (or a `host=… user=…` string) says the server; options and the environment
 /// say what it leaves out.
-fn config(args: &Args, variable: impl Fn(&str) -> Option<String>) -> Result<Config, String> {
-    let database = args.dbname.as_ref().or(args.positional.first());
+fn config(args: &Args, database: Option<String>, variable: impl Fn(&str) -> Option<String>) -> Result<Config, String> {
     let user = args.username.clone().or_else(|| args.positional.get(1).cloned());
     let mut config = match database {
         Some(url) if url.contains("://") || url.contains('=') => {
@@ -159,7 +279,7 @@ fn config(args: &Args, variable: impl Fn(&str) -> Option<String>) -> Result<Conf
             config
                 .host(host.ok_or("no server: give one with -h, in PGHOST, or as a postgresql:// URL")?)
                 .port(port);
-            if let Some(name) = database.cloned().or_else(|| variable("PGDATABASE")) {
+            if let Some(name) = database.or_else(|| variable("PGDATABASE")) {
                 config.dbname(name);
             }
             config
@@ -186,8 +306,10 @@ fn config(args: &Args, variable: impl Fn(&str) -> Option<String>) -> Result<Conf
 
 /// An error as psql says it.
 fn told(error: &PgWireClientError) -> String {
-    let PgWireClientError::RemoteError(info) = error else {
-        return error.to_string();
+    let info = match error {
+        PgWireClientError::RemoteError(info) => info,
+        PgWireClientError::IoError(error) => return tls::told(error),
+        other => return other.to_string(),
     };
     let ErrorInfo {
         severity,
@@ -325,11 +447,41 @@ mod tests {
     use super::*;
 
     fn read(line: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+        Ok(whole(line, variables)?.config)
+    }
+
+    fn whole(line: &str, variables: &[(&str, &str)]) -> Result<Server, String> {
         let args = Args::try_parse_from(line.split_whitespace()).map_err(|error| error.to_string())?;
-        config(&args, |name| {
+        server(&args, |name| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| (*value).to_owned())
         })
+    }
+
+    #[test]
+    fn what_is_asked_of_tls_is_read_as_libpq_reads_it() {
+        let url = "psql postgresql://u@l/d?sslmode";
+        for (line, variables, mode) in [
+            ("psql postgresql://u@l/d", &[][..], SslMode::Prefer),
+            (&format!("{url}=disable"), &[("PGSSLMODE", "require")], SslMode::Disable),
+            ("psql postgresql://u@l/d", &[("PGSSLMODE", "require")], SslMode::Require),
+            (&format!("{url}=verify-full&sslrootcert=/ca"), &[], SslMode::VerifyFull),
+            (
+                &format!("{url}=verify-ca"),
+                &[("PGSSLROOTCERT", "/ca")],
+                SslMode::VerifyCa,
+            ),
+        ] {
+            assert_eq!(whole(line, variables).unwrap().ssl.mode, mode, "{line}");
+        }
+        for (line, why) in [
+            (format!("{url}=verify-full"), "sslrootcert"),
+            (format!("{url}=allow"), "does not know"),
+            ("psql postgresql://u@l/d?sslcert=/c".to_owned(), "go together"),
+        ] {
+            let error = whole(&line, &[]).unwrap_err();
+            assert!(error.contains(why), "{line}: {error}");
+        }
     }
 
     #[test]
@@ -381,7 +533,7 @@ mod tests {
         fn no_arguments_panic(args: Vec<String>) {
             let args = std::iter::once("psql".to_owned()).chain(args);
             if let Ok(args) = Args::try_parse_from(args) {
-                let _ = config(&args, |_| None);
+                let _ = server(&args, |_| None);
             }
         }
     }

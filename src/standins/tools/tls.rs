@@ -1,22 +1,22 @@
 //! The TLS that the tool box's clients share: whom to trust, which certificate to show, and what a handshake told.
 
 use std::{
-    env, fs, io,
+    env, fs,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, ring},
-    version::TLS12,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject};
-use thiserror::Error;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use crate::standins::tls::{TlsError, Versions, certificates_of, private_key};
 
 /// Where the distributions keep the authorities they trust.
 const SYSTEM_BUNDLES: [&str; 3] = [
@@ -25,41 +25,28 @@ const SYSTEM_BUNDLES: [&str; 3] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Why no handshake can be begun.
-#[derive(Debug, Error)]
-pub enum TlsError {
-    /// The authorities cannot be read.
-    #[error("authorities to trust, {path}: {reason}")]
-    Authorities {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The client's certificate or key cannot be used.
-    #[error("client certificate {path}: {reason}")]
-    Identity {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The library refused.
-    #[error(transparent)]
-    Library(#[from] Error),
-}
-
 /// How to judge the server and what to show it.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Trust<'a> {
     /// Authorities, PEM; the system's if `None`.
     pub authorities: Option<&'a Path>,
     /// Client certificate and key, PEM.
     pub identity: Option<(&'a Path, &'a Path)>,
-    /// Go on whatever the server's certificate.
-    pub insecure: bool,
-    /// TLS 1.2 at most.
-    pub only_tls12: bool,
+    /// What the server's certificate must be for the handshake to go on.
+    pub demand: Demand,
+    /// Which versions are offered.
+    pub versions: Versions,
+}
+
+/// What a server's certificate must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Demand {
+    /// Issued by one of the authorities, for the name that was asked for.
+    Full,
+    /// Issued by one of the authorities, for whichever name.
+    Chain,
+    /// Anything.
+    Nothing,
 }
 
 /// What the verifier found, whether or not the handshake went on.
@@ -73,32 +60,26 @@ pub fn client(trust: Trust) -> Result<(Arc<ClientConfig>, Judgement), TlsError> 
     let provider = Arc::new(ring::default_provider());
     let judgement = Judgement::default();
     let verifier = Arc::new(Verifier {
-        inner: verifier(trust.authorities, trust.insecure, &provider)?,
-        insecure: trust.insecure,
+        inner: verifier(trust.authorities, trust.demand == Demand::Nothing, &provider)?,
+        demand: trust.demand,
         provider: provider.clone(),
         judgement: judgement.clone(),
     });
-    let versions: &[_] = if trust.only_tls12 {
-        &[&TLS12]
-    } else {
-        rustls::ALL_VERSIONS
-    };
     let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)?
+        .with_protocol_versions(trust.versions.list())?
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let config = match trust.identity {
         None => config.with_no_client_auth(),
         Some((certificate, key)) => {
-            let wrong = |path: &Path, reason: String| TlsError::Identity {
-                path: path.display().to_string(),
-                reason,
-            };
-            let chain = certificates(certificate).map_err(|reason| wrong(certificate, reason))?;
-            let private = PrivateKeyDer::from_pem_file(key).map_err(|error| wrong(key, error.to_string()))?;
+            let chain = certificates_of(certificate).map_err(|reason| TlsError::identity(certificate, reason))?;
+            let private = fs::read(key).map_err(|error| error.to_string());
+            let private = private
+                .and_then(|pem| private_key(&pem))
+                .map_err(|reason| TlsError::identity(key, reason))?;
             config
                 .with_client_auth_cert(chain, private)
-                .map_err(|error| wrong(certificate, error.to_string()))?
+                .map_err(|error| TlsError::identity(certificate, error))?
         }
     };
     Ok((Arc::new(config), judgement))
@@ -110,7 +91,7 @@ fn verifier(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Option<Arc<WebPkiServerVerifier>>, TlsError> {
     let (path, found) = match path {
-        Some(path) => (path.display().to_string(), certificates(path)),
+        Some(path) => (path.display().to_string(), certificates_of(path)),
         None => system_authorities(),
     };
     let found = match found {
@@ -135,7 +116,7 @@ fn system_authorities() -> (String, Result<Vec<CertificateDer<'static>>, String>
     let candidates = named.into_iter().chain(SYSTEM_BUNDLES.map(str::to_owned));
     for path in candidates {
         if Path::new(&path).exists() {
-            let found = certificates(Path::new(&path));
+            let found = certificates_of(Path::new(&path));
             return (path, found);
         }
     }
@@ -143,22 +124,11 @@ fn system_authorities() -> (String, Result<Vec<CertificateDer<'static>>, String>
     ("the system's bundle".to_owned(), Err(reason))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let pem = fs::read(path).map_err(|error: io::Error| error.to_string())?;
-    let found = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| error.to_string())?;
-    if found.is_empty() {
-        return Err("no certificate in it".to_owned());
-    }
-    Ok(found)
-}
-
 /// Judges as the web does, remembers the judgement, and goes on regardless where it is told to.
 #[derive(Debug)]
 struct Verifier {
     inner: Option<Arc<WebPkiServerVerifier>>,
-    insecure: bool,
+    demand: Demand,
     provider: Arc<CryptoProvider>,
     judgement: Judgement,
 }
@@ -179,10 +149,17 @@ impl ServerCertVerifier for Verifier {
             None => Err(Error::General("no authorities to judge by".to_owned())),
         };
         *self.judgement.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
-        if self.insecure {
-            return Ok(ServerCertVerified::assertion());
+        match (self.demand, found) {
+            (Demand::Nothing, _) => Ok(ServerCertVerified::assertion()),
+            // The name is looked at last, when everything else is good.
+            (
+                Demand::Chain,
+                Err(Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                )),
+            ) => Ok(ServerCertVerified::assertion()),
+            (_, found) => found.map(|()| ServerCertVerified::assertion()),
         }
-        found.map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

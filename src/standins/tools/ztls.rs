@@ -9,8 +9,8 @@ use tokio::{io::AsyncReadExt, net::TcpStream};
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::tls::{self, Trust};
-use crate::standins::process;
+use super::tls::{self, Demand, Trust};
+use crate::standins::{process, tls::Versions};
 
 /// How long connecting and the handshake may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -108,8 +108,8 @@ async fn handshake(args: &Args) -> Result<Facts, String> {
     let (config, judgement) = tls::client(Trust {
         authorities: args.cacert.as_deref(),
         identity: args.cert.as_deref().zip(key),
-        insecure: true,
-        only_tls12: args.tls12,
+        demand: Demand::Nothing,
+        versions: if args.tls12 { Versions::Only12 } else { Versions::Both },
     })
     .map_err(|error| error.to_string())?;
     let stream = TcpStream::connect(&args.server)

@@ -10,7 +10,7 @@ pub(super) use self::question::question;
 use self::{
     question::{answer, ask, choose_by_letter, edit, mark, type_text},
     scrolling::{Scroll, clamp, scroll},
-    working::{captures, check, confirm, hint, reset, shell, start, stop, toggle_capture},
+    working::{captures, check, confirm, hint, reset, reset_step, shell, start, stop, toggle_capture},
 };
 use super::{
     keys::{self, Action, Key},
@@ -61,6 +61,8 @@ pub enum Effect {
         kubeconfig: String,
         /// The lab.
         label: String,
+        /// The student's work directory.
+        work: String,
     },
     /// Forget what is on the terminal and draw it anew.
     Redraw,
@@ -278,6 +280,7 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Capture => captures(model),
         Action::Answer => return ask(model),
         Action::Reset => reset(model),
+        Action::ResetStep => reset_step(model),
         Action::Shell => return shell(model),
         Action::LeaksOnly => {
             model.leaks_only = !model.leaks_only;

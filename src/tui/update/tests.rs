@@ -61,7 +61,8 @@ fn keys_send_what_they_say() {
         press(&mut model(80, 24), "s"),
         [Effect::Shell {
             kubeconfig: session().kubeconfig.unwrap(),
-            label: "wiretap".to_owned()
+            label: "wiretap".to_owned(),
+            work: session().work
         }]
     );
 }
@@ -70,6 +71,12 @@ fn keys_send_what_they_say() {
 fn what_cannot_be_undone_is_asked_first_and_enter_means_no() {
     for (key, command) in [
         ("r", Command::Reset { step: None }),
+        (
+            "R",
+            Command::Reset {
+                step: Some("listen".to_owned()),
+            },
+        ),
         (
             "h",
             Command::Hint {

@@ -2,7 +2,6 @@
 
 use super::{Effect, send, tell};
 use crate::{
-    cluster::GroundKind,
     session::{
         command::Command,
         snapshot::{NoticeLevel, Phase, StepState},
@@ -49,8 +48,10 @@ pub(super) fn start(model: &mut Model, fresh: bool) -> Vec<Effect> {
     }
     let command = Command::Start {
         lab: lab.id.clone(),
-        ground: GroundKind::Embedded.to_string(),
+        // Where it was left, else on the embedded ground.
+        ground: String::new(),
         fresh,
+        context: None,
     };
     let running = model
         .session()
@@ -183,12 +184,28 @@ pub(super) fn reset(model: &mut Model) {
     });
 }
 
+pub(super) fn reset_step(model: &mut Model) {
+    let Some(step) = workable(model) else { return };
+    model.overlay = Some(Overlay::Confirm {
+        question: format!(
+            "Back to the start of step `{step}`? Its points, and those of the steps that need it, are lost. Cluster and \
+             work directory become what they were when it was opened."
+        ),
+        commands: vec![Command::Reset { step: Some(step) }],
+    });
+}
+
 pub(super) fn shell(model: &mut Model) -> Vec<Effect> {
-    let place = model
-        .session()
-        .and_then(|session| session.kubeconfig.clone().map(|path| (path, session.lab.id.clone())));
+    let place = model.session().and_then(|session| {
+        let kubeconfig = session.kubeconfig.clone()?;
+        Some(Effect::Shell {
+            kubeconfig,
+            label: session.lab.id.clone(),
+            work: session.work.clone(),
+        })
+    });
     match place {
-        Some((kubeconfig, label)) => vec![Effect::Shell { kubeconfig, label }],
+        Some(shell) => vec![shell],
         None => {
             tell(model, NoticeLevel::Warning, "the lab's cluster is not there yet");
             Vec::new()

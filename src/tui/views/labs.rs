@@ -127,6 +127,13 @@ fn draw_about(frame: &mut Frame<'_>, area: Rect, lab: &LabSummary, model: &Model
         for objective in &lab.objectives {
             lines.extend(wrap(&[(text::one_line(objective), Style::new())], width, "• ", "  "));
         }
+        if !lab.before.is_empty() {
+            lines.push(Line::default());
+            lines.push(Line::styled("Before", theme.strong()));
+        }
+        for before in &lab.before {
+            lines.extend(wrap(&[(text::one_line(before), Style::new())], width, "• ", "  "));
+        }
     }
     scrolled(frame, inner, &lines, 0, model);
 }

@@ -115,7 +115,11 @@ fn draw_header(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let (title, score) = match (model.screen, model.session()) {
         (Screen::Lab, Some(session)) => (
             format!("{} · level {}", text::one_line(&session.lab.title), session.lab.level),
-            format!("score {}", session.score),
+            if session.lab_changed {
+                format!("lab edited · score {}", session.score)
+            } else {
+                format!("score {}", session.score)
+            },
         ),
         _ => ("zero-trust labs".to_owned(), String::new()),
     };
@@ -149,6 +153,12 @@ fn draw_told(frame: &mut Frame<'_>, area: Rect, model: &Model) {
         Line::styled(format!(" … {}", pending.what), theme.unsure())
     } else if model.link == Link::Connecting {
         Line::styled(" … connecting to the session host", theme.unsure())
+    } else if model.session().is_some_and(|session| session.lab_changed) {
+        // The student's choice, for as long as it is not made.
+        Line::styled(
+            " ! the lab's file has changed: you go on with yours; esc, then f begins anew with the changed one",
+            theme.unsure(),
+        )
     } else {
         Line::default()
     };

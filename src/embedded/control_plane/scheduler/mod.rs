@@ -20,7 +20,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -201,7 +201,7 @@ impl Scheduler {
             self.refuse(&pod, GATED, message.to_owned(), None).await?;
             return Ok(None);
         }
-        match decide(&pod, &self.cluster(&pod)) {
+        match decide(&pod, &self.cluster(&pod).await?) {
             Decision::Bind(node) => self.bind(&pod, node).await?,
             Decision::Choose(node, claims) => self.choose(&node, &claims).await?,
             // What completes its claims queues it again.
@@ -219,9 +219,21 @@ impl Scheduler {
         self.assumed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cluster(&self, pod: &Pod) -> Cluster {
+    /// The claims that a pod may use. Asked anew: the caches follow each its own watch, and after a restore a pod may be known
+    /// before its claim is; taken for the bound one of before, it would be sent to a node that nobody makes a volume on.
+    async fn claims(&self, pod: &Pod) -> Result<Vec<Arc<PersistentVolumeClaim>>, kube::Error> {
+        let claims: Api<PersistentVolumeClaim> =
+            Api::namespaced(self.client.clone(), &pod.namespace().unwrap_or_default());
+        let list = claims.list(&ListParams::default()).await?;
+        Ok(list.items.into_iter().map(Arc::new).collect())
+    }
+
+    async fn cluster(&self, pod: &Pod) -> Result<Cluster, kube::Error> {
         let cache = &self.informers;
-        let claims = volumes::claims_of(pod).next().is_some();
+        let claims = match volumes::claims_of(pod).next() {
+            Some(_) => Some(self.claims(pod).await?),
+            None => None,
+        };
         let mut pods = cache.pods.all();
         let mut assumed = self.lock();
         let mut still = HashMap::new();
@@ -235,22 +247,16 @@ impl Scheduler {
             }
         }
         *assumed = still;
-        Cluster {
+        Ok(Cluster {
             nodes: cache.nodes.all(),
             pods,
             namespaces: cache.namespaces.all(),
-            volumes: if claims {
-                Volumes {
-                    claims: cache
-                        .persistent_volume_claims
-                        .in_namespace(&pod.namespace().unwrap_or_default()),
-                    volumes: cache.persistent_volumes.all(),
-                    classes: cache.storage_classes.all(),
-                }
-            } else {
-                Volumes::default()
-            },
-        }
+            volumes: claims.map_or_else(Volumes::default, |claims| Volumes {
+                claims,
+                volumes: cache.persistent_volumes.all(),
+                classes: cache.storage_classes.all(),
+            }),
+        })
     }
 
     /// Tells the pod's claims which node it will be on.

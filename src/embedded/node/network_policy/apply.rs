@@ -22,8 +22,8 @@ use super::{
     rules::{ITSELF, ITSELF_NOTE, Match, Rule, RuleSet, Set, Verdict},
 };
 
-/// A transaction that has grown to this many bytes is committed: the send buffer of an ordinary user is some 200 KiB.
-const TRANSACTION: usize = 64 << 10;
+/// And one that gets more answers than this: they must fit the receive buffer, where each takes about 1 KiB.
+const ANSWERS: usize = 256;
 
 /// Why rules could not be applied.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,9 @@ impl PolicyError {
 #[derive(Debug)]
 pub struct KernelRules {
     socket: Socket,
+    /// A transaction that has grown to this many bytes is committed: half of what can be sent, since one more operation may
+    /// have come to it. For an ordinary user that is some 200 KiB, the entries of 600 pods.
+    transaction: usize,
     applied: RuleSet,
 }
 
@@ -86,7 +89,12 @@ impl KernelRules {
             notes: BTreeMap::from([(ITSELF.to_owned(), ITSELF_NOTE.to_owned())]),
             ..RuleSet::default()
         };
-        Ok(Self { socket, applied })
+        let transaction = socket.largest_batch() / 2;
+        Ok(Self {
+            socket,
+            transaction,
+            applied,
+        })
     }
 
     /// Brings the kernel's rules to `wanted`: only what differs is touched.
@@ -100,7 +108,7 @@ impl KernelRules {
             for operation in step {
                 encode(&mut to, &operation);
                 pending.push(operation);
-                if to.len() > TRANSACTION {
+                if to.len() > self.transaction || to.answers() > ANSWERS {
                     std::mem::replace(&mut to, Transaction::new(TABLE)).commit(&self.socket)?;
                     self.keep(&mut pending);
                 }

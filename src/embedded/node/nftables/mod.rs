@@ -177,6 +177,11 @@ impl Transaction {
         self.batch.len()
     }
 
+    /// How many answers the kernel gives to it; all of them wait in the socket's receive buffer at once.
+    pub(crate) fn answers(&self) -> usize {
+        self.batch.answers()
+    }
+
     /// Makes the table.
     pub(crate) fn add_table(&mut self) {
         self.message(NEWTABLE, CREATE, format!("add table {}", self.table));

@@ -13,14 +13,25 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{session::Handlers, table::Table};
-use crate::standins::{log::Log, process, settings};
+use crate::standins::{
+    http::{door::Door, server},
+    log::Log,
+    process, settings,
+    tls::{self, Acceptor},
+};
 
 /// PostgreSQL's port.
 const PORT: u16 = 5432;
+
+/// PostgreSQL's name in ALPN.
+const ALPN: &[&[u8]] = &[b"postgresql"];
 
 /// How many clients may be connected at once; more wait.
 const CONNECTIONS: usize = 64;
@@ -51,25 +62,35 @@ impl Settings {
 /// Runs `ledger` with the settings of the environment.
 pub fn main(_args: Vec<OsString>) -> ExitCode {
     process::serve("ledger", async |shutdown| {
+        let log = Log::stdout("ledger");
         let settings = Settings::from_env()?;
-        serve(
-            settings::listener(PORT).await?,
-            settings,
-            Log::stdout("ledger"),
-            shutdown,
-        )
-        .await
+        serve(settings::door(PORT, &log, ALPN).await?, settings, log, shutdown).await
     })
 }
 
-/// Serves on `listener` until `shutdown`.
+/// Serves at `door` until `shutdown`. Where TLS is spoken, nobody is served without.
 ///
 /// # Errors
-/// When the listener fails.
-pub async fn serve(listener: TcpListener, settings: Settings, log: Log, shutdown: CancellationToken) -> io::Result<()> {
-    log.info(&format!("listening on {}", listener.local_addr()?));
+/// When a listener fails.
+pub async fn serve(door: impl Into<Door>, settings: Settings, log: Log, shutdown: CancellationToken) -> io::Result<()> {
+    let Door { listener, tls, health } = door.into();
+    let with = if tls.is_some() { " with TLS" } else { "" };
+    log.info(&format!("listening on {}{with}", listener.local_addr()?));
+    let health = server::health(health, log.clone(), shutdown.clone());
     let table = Arc::new(Mutex::new(Table::new(settings.rows)));
-    let handlers = Arc::new(Handlers::new(settings, table, log.clone()));
+    let handlers = Arc::new(Handlers::new(settings, table, tls.is_some(), log.clone()));
+    let clients = serve_clients(listener, tls, handlers, log, shutdown);
+    let ((), health) = tokio::join!(clients, health);
+    health
+}
+
+async fn serve_clients(
+    listener: TcpListener,
+    tls: Option<Arc<Acceptor>>,
+    handlers: Arc<Handlers>,
+    log: Log,
+    shutdown: CancellationToken,
+) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let connections = TaskTracker::new();
     let accepting = shutdown.clone().run_until_cancelled_owned(async {
@@ -79,11 +100,11 @@ pub async fn serve(listener: TcpListener, settings: Settings, log: Log, shutdown
             };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let handlers = handlers.clone();
+                    let serving = converse(stream, tls.clone(), handlers.clone());
                     connections.spawn(shutdown.clone().run_until_cancelled_owned(async move {
                         let _place = place;
                         // How a connection ends is its client's affair; logins and statements are logged as they come.
-                        let _ = pgwire::tokio::process_socket(stream, None, handlers).await;
+                        let _ = serving.await;
                     }));
                 }
                 // Such as too many open files: it passes when connections close.
@@ -97,5 +118,23 @@ pub async fn serve(listener: TcpListener, settings: Settings, log: Log, shutdown
     accepting.await;
     connections.close();
     connections.wait().await;
-    Ok(())
+}
+
+async fn converse(stream: TcpStream, tls: Option<Arc<Acceptor>>, handlers: Arc<Handlers>) -> io::Result<()> {
+    let Some(tls) = tls else {
+        return pgwire::tokio::process_socket(stream, None, handlers).await;
+    };
+    let peer = stream.peer_addr()?;
+    let stream = stream.into_std()?;
+    // The protocol's library drops the stream of a failed handshake, and with it the alert that says why.
+    let kept = TcpStream::from_std(stream.try_clone()?)?;
+    let stream = TcpStream::from_std(stream)?;
+    let outcome = pgwire::tokio::process_socket(stream, Some(tls.library()), handlers).await;
+    if let Err(error) = &outcome
+        && tls::cause(error).is_some()
+    {
+        tls.refused(peer, error);
+        tls::farewell(kept).await;
+    }
+    outcome
 }

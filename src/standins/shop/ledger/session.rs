@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Debug,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -33,6 +34,7 @@ use super::{
 use crate::standins::{
     log::{Access, Log, bounded},
     shop::database::PROBE_PREFIX,
+    tls::Proved,
 };
 
 /// What every connection is served with.
@@ -42,8 +44,8 @@ pub struct Handlers {
 }
 
 impl Handlers {
-    /// Serves `table` to the user of `settings`.
-    pub fn new(settings: Settings, table: Arc<Mutex<Table>>, log: Log) -> Handlers {
+    /// Serves `table` to the user of `settings`, over TLS only where `encrypted`.
+    pub fn new(settings: Settings, table: Arc<Mutex<Table>>, encrypted: bool, log: Log) -> Handlers {
         let mut parameters = DefaultServerParameterProvider::default();
         parameters.server_version = "15.0 (ztlab stand-in)".to_owned();
         parameters.is_superuser = false;
@@ -54,6 +56,7 @@ impl Handlers {
         Handlers {
             startup: Arc::new(Startup {
                 inner: CleartextPasswordAuthStartupHandler::new(login, parameters),
+                encrypted,
                 log: log.clone(),
             }),
             queries: Arc::new(Queries {
@@ -123,8 +126,21 @@ fn refused(login: &LoginInfo) -> PgWireError {
     )))
 }
 
+/// As PostgreSQL answers where its `pg_hba.conf` has `hostssl` lines only.
+fn unencrypted(peer: SocketAddr) -> PgWireError {
+    PgWireError::UserError(Box::new(ErrorInfo::new(
+        "FATAL".to_owned(),
+        "28000".to_owned(),
+        format!(
+            "no pg_hba.conf entry for host \"{}\", no encryption",
+            peer.ip().to_canonical()
+        ),
+    )))
+}
+
 struct Startup {
     inner: CleartextPasswordAuthStartupHandler<Login, DefaultServerParameterProvider>,
+    encrypted: bool,
     log: Log,
 }
 
@@ -136,17 +152,31 @@ impl StartupHandler for Startup {
         C::Error: Debug,
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
+        if self.encrypted && !client.is_secure() {
+            let reason = "no TLS: this ledger speaks to nobody in clear";
+            self.log.refused(client.socket_addr(), reason);
+            return Err(unencrypted(client.socket_addr()));
+        }
         let is_login = matches!(message, PgWireFrontendMessage::PasswordMessageFamily(_));
         let outcome = self.inner.on_startup(client, message).await;
         if is_login {
             let mut access = access(client, "login", metadata(client, METADATA_DATABASE));
             access.status = if outcome.is_ok() { 200 } else { 401 };
             if outcome.is_ok() {
-                access.caller = format!("password of {}", bounded(metadata(client, METADATA_USER)));
+                access.caller = caller(client);
             }
             self.log.access(&access);
         }
         outcome
+    }
+}
+
+/// What a client that logged in proved.
+fn caller(client: &impl ClientInfo) -> String {
+    let password = format!("password of {}", bounded(metadata(client, METADATA_USER)));
+    match Proved::by(client.client_certificates()) {
+        Some(proved) => format!("{} and {password}", proved.text()),
+        None => password,
     }
 }
 
@@ -175,7 +205,7 @@ struct Queries {
 impl Queries {
     fn record(&self, client: &impl ClientInfo, text: &str, failed: bool) {
         let mut access = access(client, "query", text);
-        access.caller = format!("password of {}", bounded(metadata(client, METADATA_USER)));
+        access.caller = caller(client);
         access.status = if failed { 400 } else { 200 };
         self.log.access(&access);
     }

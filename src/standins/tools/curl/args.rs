@@ -4,6 +4,8 @@ use std::{ffi::OsString, net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
+use crate::standins::tls::Versions;
+
 /// What stands at the head of `curl --version` and of every complaint about an option.
 pub const NAME: &str = "curl (a stand-in of ztlab, not curl)";
 
@@ -97,6 +99,15 @@ struct Raw {
     /// Certificates of the authorities to trust, PEM
     #[arg(long, value_name = "FILE")]
     cacert: Option<PathBuf>,
+    /// Offer TLS 1.2 and above, which is what is offered anyway
+    #[arg(long = "tlsv1.2")]
+    tls12: bool,
+    /// Offer TLS 1.3 only
+    #[arg(long = "tlsv1.3")]
+    tls13: bool,
+    /// Highest version of TLS to offer, 1.2 or 1.3
+    #[arg(long, value_name = "VERSION")]
+    tls_max: Option<String>,
     /// Accepted for compatibility: HTTP/1.1 is what is spoken
     #[arg(long = "http1.1")]
     http11: bool,
@@ -158,6 +169,8 @@ pub struct Options {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Authorities.
     pub cacert: Option<PathBuf>,
+    /// Versions of TLS.
+    pub versions: Versions,
 }
 
 /// A part of a body.
@@ -230,6 +243,12 @@ fn options(raw: Raw) -> Result<Options, String> {
         (None, Some(_)) => return Err("--key is of no use without --cert".to_owned()),
         (None, None) => None,
     };
+    let lowest = match (raw.tls12, raw.tls13) {
+        (_, true) => Some("1.3"),
+        (true, false) => Some("1.2"),
+        (false, false) => None,
+    };
+    let versions = Versions::between(lowest, raw.tls_max.as_deref())?;
     Ok(Options {
         urls,
         say_errors: !raw.silent || raw.show_error,
@@ -253,6 +272,7 @@ fn options(raw: Raw) -> Result<Options, String> {
         user_agent: raw.user_agent,
         identity,
         cacert: raw.cacert,
+        versions,
     })
 }
 

@@ -1,7 +1,6 @@
 //! One connection: to an address, over TLS where asked, with everything that passes written down for `-v` and `-i`.
 
 use std::{
-    error::Error,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -18,7 +17,10 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::{args::Options, error::CurlError, url::Url};
-use crate::standins::tools::tls::{self, Trust};
+use crate::standins::{
+    tls::cause,
+    tools::tls::{self, Demand, Trust},
+};
 
 /// How much of either direction is written down, in bytes: more than any head.
 const WRITTEN_DOWN: usize = 64 * 1024;
@@ -146,8 +148,12 @@ async fn handshake(
             .identity
             .as_ref()
             .map(|(certificate, key)| (certificate.as_path(), key.as_path())),
-        insecure: options.insecure,
-        only_tls12: false,
+        demand: if options.insecure {
+            Demand::Nothing
+        } else {
+            Demand::Full
+        },
+        versions: options.versions,
     })?;
     let name = ServerName::try_from(url.host.clone())
         .map_err(|_| CurlError::Url(format!("{} is no name that a certificate could have", url.host)))?;
@@ -175,24 +181,8 @@ async fn handshake(
     Ok(stream)
 }
 
-/// The TLS error inside another one, if that is what it is.
-pub fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        // An I/O error's source is that of what it wraps, so what it wraps must be looked at apart.
-        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
-    }
-    None
-}
-
 fn classify(error: &io::Error) -> CurlError {
-    match tls_error(error) {
+    match cause(error) {
         Some(rustls::Error::InvalidCertificate(problem)) => CurlError::Certificate(problem.to_string()),
         Some(other) => CurlError::Handshake(other.to_string()),
         None => CurlError::Handshake(error.to_string()),

@@ -4,7 +4,7 @@ use std::{io, path::PathBuf, time::Duration};
 
 use thiserror::Error;
 
-use crate::standins::tools::tls::TlsError;
+use crate::standins::tls::TlsError;
 
 /// Why a transfer failed; the texts say what curl's say.
 #[derive(Debug, Error)]

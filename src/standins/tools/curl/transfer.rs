@@ -23,6 +23,7 @@ use super::{
     url::Url,
     write_out::Facts,
 };
+use crate::standins::tls::cause;
 
 /// How many redirects are followed, as curl does.
 const REDIRECTS: u32 = 50;
@@ -325,7 +326,7 @@ fn tell(record: &Record, notes: &[String], stderr: &mut dyn Write) {
 }
 
 fn classify(error: &hyper::Error) -> CurlError {
-    if let Some(tls) = connection::tls_error(error) {
+    if let Some(tls) = cause(error) {
         return CurlError::Receive(tls.to_string());
     }
     let mut source: Option<&(dyn Error + 'static)> = error.source();

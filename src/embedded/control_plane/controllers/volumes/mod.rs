@@ -321,10 +321,21 @@ impl Controller {
         Ok(true)
     }
 
+    /// Whether a claim that the cache has is still that one. A restore puts another of its name in its place, and the volume may
+    /// be known first: kept for a claim that is gone, it would be nobody's from then on.
+    async fn is_there(&self, claim: &PersistentVolumeClaim) -> Result<bool, kube::Error> {
+        let claims = self.claims(&claim.namespace().unwrap_or_default());
+        let now = claims.get_opt(&claim.name_any()).await?;
+        Ok(now.is_some_and(|now| now.metadata.uid == claim.metadata.uid))
+    }
+
     /// First the volume, then the claim: whoever sees a bound claim sees a volume that is bound to it.
     async fn bind(&self, claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<(), kube::Error> {
         let mut volume = volume.clone();
         if let Some(bound) = claim::bound_volume(&volume, claim) {
+            if !self.is_there(claim).await? {
+                return Ok(());
+            }
             volume = self.replace_volume(&bound).await?;
         }
         self.volume_phase(&volume, "Bound", None).await?;

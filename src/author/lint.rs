@@ -1,0 +1,194 @@
+//! Everything that is wrong with lab files, without running them.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use crate::{
+    catalog::{self, CatalogError, Found},
+    lab::{self, LabError, Lint, Problem, Severity, Surroundings},
+    session::Topologies,
+};
+
+/// What is wrong with some lab files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Linted {
+    /// Whether no file has an error; warnings are none.
+    pub ok: bool,
+    /// How many errors there are.
+    pub errors: usize,
+    /// How many warnings there are.
+    pub warnings: usize,
+    /// Each file.
+    pub files: Vec<LintedFile>,
+}
+
+/// What is wrong with one lab file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LintedFile {
+    /// The file, or the built-in lab's.
+    pub file: String,
+    /// The lab's id: its directory's name.
+    pub lab: String,
+    /// How many steps it has, if it can be taken.
+    pub steps: Option<usize>,
+    /// How many checks it has, if it can be taken.
+    pub checks: Option<usize>,
+    /// What is wrong, in the file's order.
+    pub problems: Vec<Problem>,
+}
+
+/// Looks at these files, directories of a lab, or directories of labs; at every lab that can be found from `cwd` when none
+/// is named.
+///
+/// # Errors
+/// When one of them cannot be read at all, or holds no lab.
+pub fn lint(paths: &[PathBuf], cwd: Option<&Path>) -> Result<Linted, CatalogError> {
+    let known = catalog::all(cwd);
+    let ids: BTreeSet<String> = known.iter().map(|lab| lab.id.clone()).collect();
+    let mut files = Vec::new();
+    if paths.is_empty() {
+        files.extend(known.iter().map(|found| lint_found(found, &ids)));
+    }
+    for path in paths {
+        for path in labs_of(path)? {
+            files.push(match catalog::open(&path) {
+                Ok(found) => lint_found(&found, &ids),
+                Err(error) => unreadable(&path, error)?,
+            });
+        }
+    }
+    let count = |severity| {
+        let problems = files.iter().flat_map(|file| &file.problems);
+        problems.filter(|problem| problem.severity == severity).count()
+    };
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    Ok(Linted {
+        ok: errors == 0,
+        errors,
+        warnings,
+        files,
+    })
+}
+
+/// A lab file itself; of a directory its `lab.yaml`, or that of each directory in it.
+fn labs_of(path: &Path) -> Result<Vec<PathBuf>, CatalogError> {
+    if !path.is_dir() || path.join("lab.yaml").is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let file_error = |source| CatalogError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let mut labs: Vec<PathBuf> = fs::read_dir(path)
+        .map_err(file_error)?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.join("lab.yaml").is_file())
+        .collect();
+    labs.sort();
+    if labs.is_empty() {
+        let none = io::Error::new(io::ErrorKind::NotFound, "there is no lab.yaml in it");
+        return Err(file_error(none));
+    }
+    Ok(labs)
+}
+
+fn lint_found(found: &Found, ids: &BTreeSet<String>) -> LintedFile {
+    let file = found.file();
+    let among = Surroundings {
+        manifests: &Topologies,
+        files: &found.files,
+    };
+    let own = Path::new(&file).file_name().is_some_and(|name| name == "lab.yaml");
+    let lint = Lint {
+        lab: &|id| ids.contains(id),
+        file: &|path| is_beside(found, path),
+        directory: own.then_some(found.id.as_str()),
+    };
+    let (lab, problems) = lab::lint(&file, &found.text, among, lint);
+    let checks = |lab: &lab::Lab| lab.steps.iter().map(|step| step.checks.len()).sum();
+    LintedFile {
+        file,
+        lab: found.id.clone(),
+        steps: lab.as_ref().map(|lab| lab.steps.len()),
+        checks: lab.as_ref().map(checks),
+        problems,
+    }
+}
+
+/// Whether a link of the lab leads to a file beside it.
+fn is_beside(found: &Found, path: &str) -> bool {
+    let path = path.strip_prefix("./").unwrap_or(path);
+    let inside = |part: &str| !part.is_empty() && part != "." && part != "..";
+    if !path.split('/').all(inside) {
+        return false;
+    }
+    if found.files.contains_key(path) || path == "lab.yaml" {
+        return true;
+    }
+    found.source != catalog::SOURCE_BUILT_IN
+        && Path::new(&found.source)
+            .parent()
+            .is_some_and(|dir| fs::symlink_metadata(dir.join(path)).is_ok_and(|meta| meta.is_file()))
+}
+
+/// A file that is refused before it is read is a broken lab; one that cannot be found or opened is no lab at all.
+fn unreadable(path: &Path, error: CatalogError) -> Result<LintedFile, CatalogError> {
+    let refused = match &error {
+        CatalogError::Beside(_) => true,
+        CatalogError::File { source, .. } => {
+            matches!(source.kind(), io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidData)
+        }
+        CatalogError::Unknown { .. } | CatalogError::Broken { .. } => false,
+    };
+    if !refused {
+        return Err(error);
+    }
+    let problem = Problem {
+        severity: Severity::Error,
+        rule: "refused",
+        line: 0,
+        column: 0,
+        width: 1,
+        message: error.to_string(),
+        expected: None,
+        hint: error.hint(),
+        source: String::new(),
+    };
+    let dir = if path.is_dir() { Some(path) } else { path.parent() };
+    let id = dir
+        .and_then(Path::file_name)
+        .map(|name| name.to_string_lossy().into_owned());
+    Ok(LintedFile {
+        file: path.display().to_string(),
+        lab: id.unwrap_or_default(),
+        steps: None,
+        checks: None,
+        problems: vec![problem],
+    })
+}
+
+impl fmt::Display for Linted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for file in &self.files {
+            if file.problems.is_empty() {
+                let counts = file.steps.zip(file.checks);
+                let counts = counts.map_or_else(String::new, |(steps, checks)| {
+                    format!(", {steps} steps, {checks} checks")
+                });
+                writeln!(f, "{}: lab `{}`{counts}: no mistakes", file.file, file.lab)?;
+            } else {
+                writeln!(f, "{}", LabError::new(&file.file, file.problems.clone()))?;
+            }
+        }
+        match (self.errors, self.warnings) {
+            (0, 0) => Ok(()),
+            (errors, warnings) => writeln!(f, "\n{errors} errors, {warnings} warnings"),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+use super::{
+    tests::{Flat, GOOD},
+    *,
+};
+
+fn linted(text: &str, files: &[(&str, &str)]) -> Vec<Problem> {
+    let files = files
+        .iter()
+        .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
+        .collect();
+    let among = Surroundings {
+        manifests: &Flat,
+        files: &files,
+    };
+    let with = Lint {
+        lab: &|id| id == "wiretap",
+        file: &|path| path == "notes.md",
+        directory: Some("small"),
+    };
+    lint("lab.yaml", text, among, with).1
+}
+
+fn rules(problems: &[Problem]) -> Vec<(&'static str, usize)> {
+    problems.iter().map(|problem| (problem.rule, problem.line)).collect()
+}
+
+/// The small lab with what a lab that ships has.
+fn whole() -> String {
+    GOOD.replacen(
+        "fails: held }\n",
+        "fails: held }\n        - { do: [ { answer: { check: asked, value: no } } ], fails: asked }\n",
+        1,
+    ) + "      wrong:\n        - { do: [], fails: called }\n        - { do: [], fails: refused }\n"
+}
+
+#[test]
+fn a_whole_lab_has_no_problems() {
+    let problems = linted(&whole(), &[]);
+    assert!(problems.is_empty(), "{}", LabError::new("lab.yaml", problems));
+}
+
+/// A change, and the rule that it breaks, with the line.
+const BROKEN: &[(&str, &str, &str, usize)] = &[
+    ("name: small", "name: other", "other-name", 3),
+    (
+        "metadata: {",
+        "metadata: { prerequisites: [wiretap, wire], ",
+        "unknown-lab",
+        3,
+    ),
+    (
+        "      solution:\n        - exec",
+        "      teaches: x\n      x-solution:\n        - exec",
+        "no-solution",
+        31,
+    ),
+    ("        - { do: [], fails: refused }\n", "", "few-attempts", 31),
+    ("cost: 5", "cost: 61", "dear-hint", 24),
+    ("control: payments-api", "control: mallory", "no-control", 39),
+    (
+        "capture: { between: [orders-api, payments-api], holds",
+        "capture: { between: [orders-api, payments-api], lacks",
+        "no-control",
+        14,
+    ),
+    (
+        "capture: { between: [orders-api, payments-api], holds: { protocol: http, leak: card-number } }",
+        "tcp: { from: mallory, to: ledger, port: 5432, expect: allowed }",
+        "true-untouched",
+        14,
+    ),
+    (
+        "capture: { between: [orders-api, payments-api], holds: { protocol: http, leak: card-number } }",
+        "http: { from: mallory, to: \"http://orders-api/orders\", expect: { status: 200 } }",
+        "true-untouched",
+        14,
+    ),
+    (
+        "instructions: Listen.",
+        "instructions: \"See [here](nothing.md).\"",
+        "dead-link",
+        12,
+    ),
+    (
+        "instructions: Listen.",
+        "instructions: \"See [here](../notes.md).\"",
+        "dead-link",
+        12,
+    ),
+    (
+        "instructions: Listen.",
+        "instructions: \"See [here](#there).\"",
+        "dead-link",
+        12,
+    ),
+    (
+        "instructions: Listen.",
+        "instructions: \"See [here](http://).\"",
+        "dead-link",
+        12,
+    ),
+    (
+        "instructions: Listen.",
+        "instructions: \"See [here](ftp://example.org/a).\"",
+        "dead-link",
+        12,
+    ),
+    (
+        "instructions: Listen.",
+        "instructions: |\n        Listen, and see\n        what is [there](nothing.md).",
+        "dead-link",
+        14,
+    ),
+    (
+        "instructions: Listen.",
+        "instructions: |\n        ```run\n        ls",
+        "fence",
+        13,
+    ),
+    (
+        "instructions: Listen.",
+        "instructions: |\n        ```run\n        # nothing\n        ```",
+        "fence",
+        13,
+    ),
+    (
+        "instructions: Listen.",
+        "instructions: |\n        ```Run\n        ls\n        ```",
+        "fence",
+        13,
+    ),
+    (
+        "instructions: Listen.",
+        "instructions: |\n        ```run\n        ls | openssl x509\n        ```",
+        "host-tool",
+        13,
+    ),
+];
+
+#[test]
+fn every_rule_finds_what_breaks_it() {
+    let whole = whole();
+    for (good, bad, rule, line) in BROKEN {
+        assert!(whole.contains(good), "{good}");
+        let problems = linted(&whole.replacen(good, bad, 1), &[]);
+        assert!(
+            rules(&problems).contains(&(rule, *line)),
+            "{rule} at {line} is not in\n{}",
+            LabError::new("lab.yaml", problems)
+        );
+    }
+}
+
+#[test]
+fn what_is_right_is_not_complained_about() {
+    let whole = whole();
+    for (good, right) in [
+        ("metadata: {", "metadata: { prerequisites: [wiretap, Some TLS], "),
+        (
+            "  topology",
+            "  edges: [ { from: orders-api, to: payments-api, port: 80 } ]\n  needs: { hostTools: [openssl] }\n  topology",
+        ),
+        (
+            "instructions: Listen.",
+            "instructions: \"See [here](notes.md), [there](https://example.org/a#b) and <https://example.org>.\"",
+        ),
+        (
+            "instructions: Listen.",
+            "instructions: |\n        # The place\n        See [above](#the-place).\n        ```run\n        ls\n        ```",
+        ),
+        (
+            "instructions: Listen.",
+            "instructions: |\n        ```yaml\n        a: b\n        ```",
+        ),
+    ] {
+        assert!(whole.contains(good), "{good}");
+        let problems = linted(&whole.replacen(good, right, 1), &[]);
+        assert!(problems.is_empty(), "{}", LabError::new("lab.yaml", problems));
+    }
+    // With a policy in force, being let through is something.
+    let text = whole
+        .replacen("topology: [flat]", "topology: [flat, ./policy.yaml]", 1)
+        .replacen(
+            "capture: { between: [orders-api, payments-api], holds: { protocol: http, leak: card-number } }",
+            "tcp: { from: mallory, to: ledger, port: 5432, expect: allowed }",
+            1,
+        )
+        .replacen("found: no-traffic", "found: refused", 1);
+    let problems = linted(&text, &[("policy.yaml", "policy")]);
+    assert!(problems.is_empty(), "{}", LabError::new("lab.yaml", problems));
+    // And in a step that opens later, it may be the control of something else.
+    let later = whole.replacen("expect: blocked, control: payments-api", "expect: allowed", 1);
+    let problems = linted(&later, &[]);
+    assert!(problems.is_empty(), "{}", LabError::new("lab.yaml", problems));
+}
+
+#[test]
+fn a_file_that_nothing_uses_is_worth_a_look() {
+    let problems = linted(&whole(), &[("left.yaml", "spoof")]);
+    assert_eq!(rules(&problems), [("unused-file", 0)]);
+    assert_eq!(problems[0].severity, Severity::Warning);
+}
+
+#[test]
+fn what_only_follows_from_another_mistake_is_not_told() {
+    // Without a shape there is no solution to count, and no sum of points to be wrong.
+    let text = whole()
+        .replacen("      points: 60\n", "", 1)
+        .replacen("  namespace: shop\n", "", 1);
+    let problems = linted(&text, &[]);
+    assert_eq!(rules(&problems), [("missing-field", 5), ("missing-field", 8)]);
+}

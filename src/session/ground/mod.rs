@@ -1,0 +1,377 @@
+//! The world as it is: a cluster of some ground.
+
+mod starts;
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{Api, core::DynamicObject};
+
+use super::{
+    changes,
+    deeds::{self, Place},
+    site::{self, Site},
+    state::Start,
+    world::{Changes, Listening, Notes, Ran, Restored, Sight, World, WorldError},
+};
+use crate::{
+    capture::{self, CaptureRequest, Names},
+    check::{self, Evidence, Scene},
+    cluster::{self, ClusterError, ClusterHandle, ClusterState, Ground, Progress, manifests, no_progress},
+    lab::{Capability, Check, Deed, Fill, Lab, Source},
+    posture::{self, Matrix, Scope},
+};
+
+/// How long a cluster may take to say that it is there.
+const ANSWER: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How long a program in a pod may run.
+const EXEC_LIMIT: Duration = Duration::from_secs(30);
+/// How long what the student made may take to come up, before the student is told that it does not.
+const SETTLED: Duration = Duration::from_secs(20);
+
+/// A lab's cluster.
+pub struct GroundWorld {
+    site: Site,
+    live: Mutex<Option<Live>>,
+}
+
+#[derive(Clone)]
+struct Live {
+    handle: ClusterHandle,
+    names: Names,
+    namespace: String,
+    scope: Scope,
+}
+
+impl GroundWorld {
+    /// The cluster of a site; nothing is touched yet.
+    pub fn new(site: Site) -> Self {
+        Self {
+            site,
+            live: Mutex::new(None),
+        }
+    }
+
+    fn ground(&self) -> Result<Box<dyn Ground>, WorldError> {
+        Ok(self.site.ground()?)
+    }
+
+    fn live(&self) -> Result<Live, WorldError> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.clone()
+            .ok_or_else(|| WorldError::new("the cluster is not up yet").hint("wait until the lab is ready"))
+    }
+
+    fn set(&self, live: Option<Live>) {
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
+    }
+
+    /// The cluster, made or started where it is not.
+    async fn reach(&self, progress: &Progress) -> Result<ClusterHandle, WorldError> {
+        let ground = self.ground()?;
+        let name = &self.site.cluster;
+        let known = ground.list().await?.into_iter().find(|info| info.name == *name);
+        let handle = match known.map(|info| info.state) {
+            Some(ClusterState::Running) => ground.get(name).await?,
+            // One that cannot be used says why when it is started.
+            Some(_) => ground.start(name, progress).await?,
+            None => match ground.create(name, progress).await {
+                // Somebody else made it in the meantime, and may not be done.
+                Err(ClusterError::AlreadyExists { .. }) => ground.start(name, progress).await?,
+                created => created?,
+            },
+        };
+        Ok(handle)
+    }
+
+    /// The objects of a lab's topology as they are on this ground.
+    fn objects(&self, lab: &Lab) -> Result<Vec<DynamicObject>, WorldError> {
+        Ok(self.site.transform.objects(site::objects(lab)?))
+    }
+
+    /// Asks the cluster for what the lab needs of it, before anything is deployed; tells whether the lab is there already.
+    async fn look(
+        &self,
+        handle: &ClusterHandle,
+        lab: &Lab,
+        objects: &[DynamicObject],
+        progress: &Progress,
+    ) -> Result<bool, WorldError> {
+        let shared = !handle.capabilities.disposable;
+        if shared {
+            cluster::may(handle, objects, &lab.namespace).await?;
+        }
+        for capability in &lab.capabilities {
+            match capability {
+                Capability::Capture => capture::able(&handle.client, &lab.namespace).await?,
+                Capability::StandIns if handle.capabilities.stand_ins => {}
+                Capability::Snapshots if handle.capabilities.snapshots => {}
+                Capability::StandIns | Capability::Snapshots => {
+                    let lacks = format!("the cluster lacks `{}`, which the lab needs", capability.as_str());
+                    return Err(WorldError::new(lacks).hint("take the lab on the embedded ground"));
+                }
+            }
+        }
+        if shared {
+            // Others use this cluster too.
+            return Ok(manifests::claim(handle, objects, &self.site.transform.labels, progress).await?);
+        }
+        let namespaces: Api<Namespace> = Api::all(handle.client.clone());
+        let there = namespaces
+            .get_opt(&lab.namespace)
+            .await
+            .map_err(|error| WorldError::new(format!("ask the cluster {}: {error}", handle.name)))?;
+        Ok(there.is_some())
+    }
+
+    /// Waits for the workloads of a lab that was just written.
+    async fn written(
+        &self,
+        handle: &ClusterHandle,
+        lab: &Lab,
+        objects: &[DynamicObject],
+        progress: &Progress,
+    ) -> Result<(), WorldError> {
+        let ready = manifests::wait_ready(handle, &lab.namespace, progress);
+        if handle.capabilities.stand_ins {
+            return Ok(ready.await?);
+        }
+        // Nobody waits two minutes for images that a cluster does not have.
+        tokio::select! {
+            ready = ready => Ok(ready?),
+            image = manifests::never_pulled(handle, &lab.namespace) => {
+                let observer = [capture::observer::IMAGE.to_owned()];
+                Err(WorldError::from(ClusterError::Images {
+                    cluster: handle.name.clone(),
+                    image,
+                    needed: manifests::images(objects).into_iter().chain(observer).collect(),
+                }))
+            }
+        }
+    }
+
+    /// Waits for what a student left; what does not come up is the student's own, and told.
+    async fn settled(handle: &ClusterHandle, lab: &Lab, progress: &Progress) -> Result<Notes, WorldError> {
+        match manifests::wait_ready_for(SETTLED, handle, &lab.namespace, progress).await {
+            Ok(()) => Ok(Vec::new()),
+            Err(ClusterError::NotReady { state, .. }) => Ok(vec![format!("not everything is ready: {state}")]),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A running pod of a workload, or the pod of that very name.
+    async fn pod(&self, live: &Live, name: &str) -> Result<Pod, WorldError> {
+        let pods = check::pods_of(&live.handle.client, &live.namespace, name).await?;
+        let running = |pod: &&Pod| pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+        if let Some(pod) = pods.iter().find(running) {
+            return Ok(pod.clone());
+        }
+        let api: Api<Pod> = Api::namespaced(live.handle.client.clone(), &live.namespace);
+        match api.get_opt(name).await {
+            Ok(Some(pod)) => Ok(pod),
+            Ok(None) => Err(WorldError::new(format!(
+                "no pod of `{}` is running in the namespace {}",
+                crate::text::one_line(name),
+                live.namespace
+            ))
+            .hint(format!(
+                "`kubectl get pods -n {}` shows the pods there are",
+                live.namespace
+            ))),
+            Err(error) => Err(WorldError::new(format!(
+                "look for the pod `{}`: {error}",
+                crate::text::one_line(name)
+            ))),
+        }
+    }
+}
+
+fn pod_name(pod: &Pod) -> String {
+    pod.metadata.name.clone().unwrap_or_default()
+}
+
+#[async_trait]
+impl World for GroundWorld {
+    async fn deploy(&self, lab: &Lab, as_is: bool, progress: &Progress) -> Result<Notes, WorldError> {
+        let handle = self.reach(progress).await?;
+        let objects = self.objects(lab)?;
+        let there = self.look(&handle, lab, &objects, progress).await?;
+        let mut notes = handle.notes.clone();
+        if there && as_is {
+            notes.extend(Self::settled(&handle, lab, progress).await?);
+        } else {
+            if there {
+                // What an earlier run left must not be found by this one.
+                manifests::reset(&handle, &objects, progress).await?;
+            } else {
+                manifests::apply(&handle, &objects, progress).await?;
+            }
+            self.written(&handle, lab, &objects, progress).await?;
+            starts::put_start_aside(&handle, lab, &objects).await?;
+        }
+        self.set(Some(Live {
+            names: Names::watch(&handle.client).await,
+            handle,
+            namespace: lab.namespace.clone(),
+            scope: Scope::of_lab(lab),
+        }));
+        Ok(notes)
+    }
+
+    async fn put_aside(&self, lab: &Lab, start: &Start, in_use: &BTreeSet<u32>) -> Result<(), WorldError> {
+        let live = self.live()?;
+        starts::put_aside(&live.handle, lab, &self.site, start, in_use).await
+    }
+
+    async fn restore(&self, lab: &Lab, to: &Start, progress: &Progress) -> Result<Restored, WorldError> {
+        // A reset after a failed start finds no cluster: then there is nothing to put back but the start of the lab.
+        let Ok(live) = self.live() else {
+            let notes = self.deploy(lab, to.number != 0, progress).await?;
+            if to.number == 0 {
+                return Ok(Restored { exact: true, notes });
+            }
+            return self.restore(lab, to, progress).await;
+        };
+        if to.number != 0 && starts::put_back(&live.handle, lab, &self.site, to).await? {
+            let notes = Self::settled(&live.handle, lab, progress).await?;
+            return Ok(Restored { exact: true, notes });
+        }
+        let objects = self.objects(lab)?;
+        if !live.handle.capabilities.disposable {
+            manifests::claim(&live.handle, &objects, &self.site.transform.labels, progress).await?;
+        }
+        let by_snapshot = starts::put_start_back(&live.handle, lab, &objects).await?;
+        if !by_snapshot {
+            manifests::reset(&live.handle, &objects, progress).await?;
+        }
+        self.written(&live.handle, lab, &objects, progress).await?;
+        if !by_snapshot {
+            starts::put_start_aside(&live.handle, lab, &objects).await?;
+        }
+        Ok(Restored {
+            exact: to.number == 0,
+            notes: Vec::new(),
+        })
+    }
+
+    async fn pause(&self) -> Result<bool, WorldError> {
+        let stopped = match self.ground()?.stop(&self.site.cluster).await {
+            Ok(()) => true,
+            Err(ClusterError::Unsupported { .. }) => false,
+            Err(error) => return Err(error.into()),
+        };
+        self.set(None);
+        Ok(stopped)
+    }
+
+    async fn end(&self, lab: &Lab, delete: bool) -> Result<(), WorldError> {
+        self.set(None);
+        if !delete {
+            return Ok(());
+        }
+        let ground = self.ground()?;
+        match ground.delete(&self.site.cluster).await {
+            Ok(()) | Err(ClusterError::NotFound { .. }) => Ok(()),
+            // Somebody else's cluster stays, without what was made in it.
+            Err(ClusterError::Unsupported { .. }) => {
+                let handle = ground.get(&self.site.cluster).await?;
+                let objects = self.objects(lab)?;
+                let marks = &self.site.transform.labels;
+                Ok(manifests::remove(&handle, &objects, marks, &no_progress()).await?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn kubeconfig(&self) -> Option<PathBuf> {
+        self.live().ok().map(|live| live.handle.kubeconfig)
+    }
+
+    async fn answers(&self) -> bool {
+        let Ok(live) = self.live() else {
+            return false;
+        };
+        let asked = tokio::time::timeout(ANSWER, live.handle.client.apiserver_version()).await;
+        matches!(asked, Ok(Ok(_)))
+    }
+
+    async fn gather(&self, sight: &Sight, check: &Check, given: Option<String>) -> Evidence {
+        let live = match self.live() {
+            Ok(live) => live,
+            Err(error) => return Evidence::Unavailable(error.message),
+        };
+        let scene = Scene {
+            client: live.handle.client,
+            namespace: live.namespace,
+            work: Some(self.site.work.clone()),
+            seen: sight.seen.clone(),
+            loot: sight.loot.clone(),
+            scope: live.scope,
+            posture: sight.posture.clone(),
+        };
+        check::gather(&scene, check, given).await
+    }
+
+    async fn posture(&self, lab: &Lab) -> Result<Matrix, WorldError> {
+        let live = self.live()?;
+        Ok(posture::measure(&live.handle.client, &Scope::of_lab(lab), &no_progress()).await?)
+    }
+
+    async fn capture(&self, workload: &str, filter: Option<String>) -> Result<Listening, WorldError> {
+        let live = self.live()?;
+        let pod = pod_name(&self.pod(&live, workload).await?);
+        let request = CaptureRequest {
+            filter,
+            ..CaptureRequest::pod(&live.namespace, &pod)
+        };
+        let stream = capture::traffic(&live.handle.client, request, live.names).await?;
+        Ok(Listening {
+            pod,
+            events: Box::pin(stream.map(|event| event.map_err(WorldError::from))),
+        })
+    }
+
+    async fn exec(&self, source: &Source, argv: &[String]) -> Result<Ran, WorldError> {
+        let live = self.live()?;
+        let pod = check::running_pod(&live.handle.client, &live.namespace, source).await?;
+        Ok(check::run(&live.handle.client, &pod, argv, EXEC_LIMIT).await?)
+    }
+
+    async fn perform(&self, lab: &Lab, deed: &Deed) -> Result<(), WorldError> {
+        let live = self.live()?;
+        let place = Place {
+            client: live.handle.client,
+            namespace: live.namespace,
+            work: self.site.work.clone(),
+            transform: self.site.transform.clone(),
+        };
+        deeds::perform(&place, lab, deed).await
+    }
+
+    async fn fill(&self, fill: &Fill) -> Result<String, WorldError> {
+        let live = self.live()?;
+        let scene = Scene {
+            client: live.handle.client,
+            namespace: live.namespace,
+            work: Some(self.site.work.clone()),
+            seen: Arc::default(),
+            loot: Arc::default(),
+            scope: live.scope,
+            posture: Arc::default(),
+        };
+        deeds::fill(&scene, fill).await
+    }
+
+    async fn changes(&self, lab: &Lab) -> Result<Changes, WorldError> {
+        let live = self.live()?;
+        Ok(changes::watch(live.handle.client, lab, &self.site.work))
+    }
+}

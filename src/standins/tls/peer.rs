@@ -1,0 +1,70 @@
+//! What a certificate says of its holder, in words for a log.
+
+use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::standins::log::bounded;
+
+/// What a peer proved by a certificate that was verified, and by the signature of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proved {
+    /// The subject, as `CN=orders-api`.
+    pub subject: String,
+    /// The subject alternative names, as `DNS:orders-api`.
+    pub names: Vec<String>,
+}
+
+impl Proved {
+    /// Reads the peer's own certificate, the first of its chain.
+    pub fn by(chain: Option<&[CertificateDer<'_>]>) -> Option<Proved> {
+        let (_, read) = X509Certificate::from_der(chain?.first()?).ok()?;
+        Some(Proved {
+            subject: bounded(&read.subject().to_string()),
+            names: names(&read),
+        })
+    }
+
+    /// As an access log has it.
+    pub fn text(&self) -> String {
+        let who = format!("certificate of {}", self.subject);
+        if self.names.is_empty() {
+            who
+        } else {
+            bounded(&format!("{who} ({})", self.names.join(", ")))
+        }
+    }
+}
+
+/// The names beside the subject, written as OpenSSL writes them.
+fn names(certificate: &X509Certificate<'_>) -> Vec<String> {
+    let Some(found) = certificate.subject_alternative_name().ok().flatten() else {
+        return Vec::new();
+    };
+    let name = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => format!("DNS:{name}"),
+        GeneralName::URI(name) => format!("URI:{name}"),
+        GeneralName::RFC822Name(name) => format!("email:{name}"),
+        GeneralName::IPAddress([a, b, c, d]) => format!("IP:{a}.{b}.{c}.{d}"),
+        other => other.to_string(),
+    };
+    found.value.general_names.iter().map(name).collect()
+}
+
+/// One line about a certificate that is shown to others.
+pub fn summary(certificate: &CertificateDer<'_>) -> String {
+    let Ok((_, read)) = X509Certificate::from_der(certificate) else {
+        return "unreadable".to_owned();
+    };
+    let until = read.validity().not_after.timestamp();
+    let until = jiff::Timestamp::from_second(until).map_or_else(|_| format!("second {until}"), |time| time.to_string());
+    let proved = Proved {
+        subject: bounded(&read.subject().to_string()),
+        names: names(&read),
+    };
+    let names = if proved.names.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", proved.names.join(", "))
+    };
+    format!("{}{names}, issued by {}, until {until}", proved.subject, read.issuer())
+}

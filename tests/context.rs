@@ -1,0 +1,317 @@
+//! The context ground: labs on a cluster that somebody else made, reached by nothing but its kubeconfig. Here that cluster is an
+//! embedded one of another home, so that what stands above the ground is shown to lean on none of its own.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::{path::PathBuf, process::Output};
+
+use common::{Home, embedded_works};
+use serde_json::{Value, json};
+
+const CLUSTER: &str = "shared";
+
+/// A cluster, and the home of whoever made it.
+struct Shared(Home);
+
+impl Shared {
+    fn new(name: &str) -> Self {
+        let home = Home::new(name);
+        ok(&home.ztlab(&["cluster", "create", CLUSTER]));
+        Self(home)
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.0.path().join(format!("state/ztlab/clusters/{CLUSTER}/kubeconfig"))
+    }
+
+    fn context(&self) -> String {
+        self.kubectl(&["config", "current-context"]).trim().to_owned()
+    }
+
+    fn try_kubectl(&self, args: &[&str]) -> Output {
+        let mut command = self.0.command("kubectl");
+        command.env("KUBECONFIG", self.kubeconfig()).args(args);
+        command.output().unwrap()
+    }
+
+    #[track_caller]
+    fn kubectl(&self, args: &[&str]) -> String {
+        let output = self.try_kubectl(args);
+        ok(&output);
+        text(&output.stdout)
+    }
+
+    fn is_there(&self, args: &[&str]) -> bool {
+        let mut get = vec!["get"];
+        get.extend_from_slice(args);
+        self.try_kubectl(&get).status.success()
+    }
+}
+
+/// A student who has the kubeconfig, and no cluster.
+struct Student<'a> {
+    home: Home,
+    shared: &'a Shared,
+}
+
+impl<'a> Student<'a> {
+    fn new(name: &str, shared: &'a Shared) -> Self {
+        let home = Home::new(name);
+        Self { home, shared }
+    }
+
+    fn ztlab(&self, args: &[&str]) -> Output {
+        let mut command = self.home.command(self.home.binary());
+        command.env("KUBECONFIG", self.shared.kubeconfig()).args(args);
+        command.output().unwrap()
+    }
+
+    #[track_caller]
+    fn json(&self, args: &[&str]) -> Value {
+        let output = self.ztlab(args);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!(
+                "ztlab {args:?}: {error}: {}{}",
+                text(&output.stdout),
+                text(&output.stderr)
+            )
+        })
+    }
+
+    fn start(&self, more: &[&str]) -> Output {
+        let context = self.shared.context();
+        let mut args = vec!["lab", "start", "wiretap", "--ground", "context", "--context", &context];
+        args.extend_from_slice(more);
+        self.ztlab(&args)
+    }
+
+    #[track_caller]
+    fn refused(&self, more: &[&str]) -> String {
+        let output = self.start(more);
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
+        text(&output.stderr)
+    }
+
+    fn earned(&self) -> u64 {
+        self.json(&["lab", "status", "--json"])["session"]["score"]["earned"]
+            .as_u64()
+            .unwrap()
+    }
+}
+
+impl Drop for Student<'_> {
+    fn drop(&mut self) {
+        self.ztlab(&["lab", "stop", "--delete"]);
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[track_caller]
+fn ok(output: &Output) {
+    assert!(
+        output.status.success(),
+        "{}{}",
+        text(&output.stdout),
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn a_lab_runs_through_nothing_but_a_kubeconfig() {
+    if !embedded_works() {
+        return;
+    }
+    let shared = Shared::new("context-runs");
+    shared.kubectl(&["create", "namespace", "theirs"]);
+    let student = Student::new("context-runs-student", &shared);
+    ok(&student.start(&[]));
+    let session = student.json(&["lab", "status", "--json"])["session"].clone();
+    assert_eq!(session["cluster"], shared.context());
+    assert!(session["ground"].as_str().unwrap().contains("context"), "{session:#}");
+    assert_eq!(session["workloads"].as_array().unwrap().len(), 5, "{session:#}");
+    assert!(
+        !student.home.path().join("state/ztlab/clusters").exists(),
+        "no cluster of its own"
+    );
+    assert_eq!(
+        shared
+            .kubectl(&["get", "namespaces", "-l", "ztlab.dev/lab=wiretap", "-o", "name"])
+            .trim(),
+        "namespace/shop"
+    );
+    // The student's own kubectl reaches it by the kubeconfig of the session, which holds this context alone.
+    let mut kubectl = student.home.command("kubectl");
+    kubectl.env("KUBECONFIG", session["kubeconfig"].as_str().unwrap());
+    ok(&kubectl.args(["get", "pods", "-n", "shop"]).output().unwrap());
+
+    ok(&student.ztlab(&["lab", "solve", "listen"]));
+    assert_eq!(student.earned(), 30);
+    // Something of the student's own, and something of the lab that is not as it was.
+    shared.kubectl(&["create", "configmap", "mine", "-n", "shop", "--from-literal=a=b"]);
+    shared.kubectl(&["scale", "deployment/mallory", "--replicas=0", "-n", "shop"]);
+    ok(&student.ztlab(&["lab", "solve", "token"]));
+    let output = student.ztlab(&["lab", "reset", "replay"]);
+    ok(&output);
+    let said = text(&output.stdout);
+    assert!(said.contains("as at the start of the lab"), "{said}");
+    assert_eq!(student.earned(), 50, "what the step needs stays passed");
+    assert!(!shared.is_there(&["configmap", "mine", "-n", "shop"]));
+    ok(&student.ztlab(&["lab", "reset"]));
+    assert_eq!(student.earned(), 0);
+    let pods = shared.kubectl(&["get", "pods", "-n", "shop", "-l", "app=mallory", "-o", "name"]);
+    assert_eq!(pods.lines().count(), 1, "the reset waits until it is true: {pods}");
+
+    ok(&student.ztlab(&["lab", "pause"]));
+    assert!(
+        shared.is_there(&["pods", "-n", "shop"]),
+        "somebody else's cluster is not stopped"
+    );
+    ok(&student.ztlab(&["lab", "resume"]));
+    ok(&student.ztlab(&["lab", "stop"]));
+    // Without saying so again, the lab goes on where it was.
+    ok(&student.ztlab(&["lab", "start", "wiretap"]));
+    let refused = student.ztlab(&["lab", "start", "wiretap", "--ground", "embedded"]);
+    assert!(
+        text(&refused.stderr).contains("belongs to the context"),
+        "{}",
+        text(&refused.stderr)
+    );
+    ok(&student.ztlab(&["lab", "stop", "--delete"]));
+    assert!(!shared.is_there(&["namespace", "shop"]));
+    assert!(shared.is_there(&["namespace", "theirs"]));
+}
+
+#[test]
+fn what_somebody_else_made_is_not_touched_and_students_share_by_prefixes() {
+    if !embedded_works() {
+        return;
+    }
+    let shared = Shared::new("context-shared");
+    shared.kubectl(&["create", "namespace", "shop"]);
+    shared.kubectl(&["create", "configmap", "theirs", "-n", "shop"]);
+    let (ann, bob) = (
+        Student::new("context-shared-ann", &shared),
+        Student::new("context-shared-bob", &shared),
+    );
+    let said = ann.refused(&[]);
+    assert!(
+        said.contains("namespace shop") && said.contains("--namespace-prefix"),
+        "{said}"
+    );
+    assert!(
+        ann.refused(&["--fresh", "--namespace-prefix", "Ann_"])
+            .contains("no name of a namespace")
+    );
+    // Nothing was begun yet that another place would belong to.
+    ok(&ann.start(&["--namespace-prefix", "ann-"]));
+    ok(&bob.start(&["--namespace-prefix", "bob-"]));
+    ok(&ann.ztlab(&["lab", "solve", "listen"]));
+    assert_eq!((ann.earned(), bob.earned()), (30, 0));
+    let status = ann.json(&["lab", "status", "--json"]);
+    let instructions = status["session"]["steps"][0]["instructions"].as_str().unwrap();
+    assert!(instructions.contains("kubectl get pods -n ann-shop"), "{instructions}");
+    let carl = Student::new("context-shared-carl", &shared);
+    assert!(
+        carl.refused(&["--namespace-prefix", "ann-"])
+            .contains("namespace ann-shop")
+    );
+    ok(&bob.ztlab(&["lab", "stop", "--delete"]));
+    assert!(!shared.is_there(&["namespace", "bob-shop"]) && shared.is_there(&["namespace", "ann-shop"]));
+    assert_eq!(ann.earned(), 30);
+    assert!(shared.is_there(&["configmap", "theirs", "-n", "shop"]));
+}
+
+#[test]
+fn what_a_cluster_lacks_is_told_before_anything_is_written() {
+    if !embedded_works() {
+        return;
+    }
+    let shared = Shared::new("context-lacks");
+    let student = Student::new("context-lacks-student", &shared);
+    let output = student.ztlab(&["lab", "start", "wiretap", "--ground", "context", "--context", "nosuch"]);
+    let said = text(&output.stderr);
+    assert!(
+        said.contains("no context \"nosuch\"") && said.contains(&shared.context()),
+        "{said}"
+    );
+
+    // A user who may look, and nothing else.
+    shared.kubectl(&["create", "serviceaccount", "guest"]);
+    shared.kubectl(&[
+        "create",
+        "clusterrolebinding",
+        "guest",
+        "--clusterrole=view",
+        "--serviceaccount=default:guest",
+    ]);
+    let token = shared.kubectl(&["create", "token", "guest"]);
+    let config: Value = serde_json::from_str(&shared.kubectl(&["config", "view", "--raw", "-o", "json"])).unwrap();
+    let guest = json!({"apiVersion": "v1", "kind": "Config", "clusters": config["clusters"], "current-context": "guest",
+        "users": [{"name": "guest", "user": {"token": token.trim()}}],
+        "contexts": [{"name": "guest", "context": {"cluster": config["clusters"][0]["name"], "user": "guest"}}]});
+    let file = student.home.path().join("guest.json");
+    std::fs::write(&file, guest.to_string()).unwrap();
+    let file = file.display().to_string();
+    let place = ["--ground", "context", "--context", "guest", "--kubeconfig", &file];
+    let output = student.ztlab(&[&["lab", "start", "wiretap", "--fresh"][..], &place].concat());
+    let said = text(&output.stderr);
+    for right in [
+        "create namespaces",
+        "create deployments.apps in shop",
+        "patch pods/ephemeralcontainers in shop",
+    ] {
+        assert!(said.contains(right), "{right}: {said}");
+    }
+    assert!(!shared.is_there(&["namespace", "shop"]));
+
+    let said = student.refused(&["--fresh", "--images", "registry.invalid/none"]);
+    assert!(said.contains("registry.invalid/none/shop/frontend:1"), "{said}");
+    assert!(said.contains("the lab needs these images"), "{said}");
+}
+
+#[test]
+fn manifests_are_printed_as_a_ground_needs_them() {
+    let home = Home::new("context-manifests");
+    let print = |more: &[&str]| {
+        let output = home.ztlab(&[&["lab", "manifests", "wiretap"][..], more].concat());
+        ok(&output);
+        text(&output.stdout)
+    };
+    let plain = print(&[]);
+    assert!(
+        plain.contains("namespace: shop") && plain.contains("image: ztlab.dev/shop/payments-api:1"),
+        "{plain}"
+    );
+    let changed = print(&["--namespace-prefix", "ann-", "--images", "registry.example/x"]);
+    assert!(
+        changed.contains("namespace: ann-shop") && !changed.contains("namespace: shop"),
+        "{changed}"
+    );
+    assert!(changed.contains("image: registry.example/x/shop/payments-api:1") && !changed.contains("image: ztlab.dev"));
+}
+
+/// The author gate, on a cluster that is reached by its kubeconfig alone.
+#[test]
+fn wiretap_is_proven_on_a_context() {
+    if !embedded_works() {
+        return;
+    }
+    let shared = Shared::new("context-verify");
+    let author = Student::new("context-verify-author", &shared);
+    let context = shared.context();
+    ok(&author.ztlab(&[
+        "lab",
+        "verify",
+        "wiretap",
+        "--ground",
+        "context",
+        "--context",
+        &context,
+        "--json",
+    ]));
+    assert!(!shared.is_there(&["namespace", "shop"]), "it leaves nothing behind");
+}
