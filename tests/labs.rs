@@ -230,3 +230,75 @@ fn a_lab_says_which_program_is_missing_before_it_starts() {
     assert!(told.contains("needs `no-such-program`, not found in PATH"), "{told}");
     assert!(told.contains("hint: install"), "{told}");
 }
+
+/// The whole way of an ordinary user with labs in a Git repository: cloned, trusted once, pulled, and taken.
+#[test]
+fn labs_of_a_checkout_stay_trusted_over_a_pull() {
+    let home = match ordinary_user() {
+        Some(user) => Home::for_user("checkout", user),
+        None => Home::new("checkout"),
+    };
+    let git = |dir: &str, args: &[&str]| {
+        let output = home
+            .command("git")
+            .args([
+                "-c",
+                "user.name=author",
+                "-c",
+                "user.email=author@example.org",
+                "-C",
+                dir,
+            ])
+            .args(args)
+            .output()
+            .unwrap();
+        ended(&output, 0)
+    };
+    ended(&home.ztlab(&["lab", "new", "one", "--dir", "upstream/labs"]), 0);
+    git("upstream", &["init", "--quiet"]);
+    git("upstream", &["add", "."]);
+    git("upstream", &["commit", "--quiet", "-m", "one"]);
+    git(".", &["clone", "--quiet", "upstream", "theirs"]);
+    ended(&home.ztlab(&["lab", "list", "--labs", "theirs"]), 2);
+    let told = ended(&home.ztlab(&["lab", "trust", "theirs", "--yes"]), 0);
+    assert!(told.contains("as long as it is a checkout of"), "{told}");
+    let remembered = fs::metadata(home.path().join("state/ztlab/trusted-labs.json")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::mode(&remembered) & 0o777, 0o600);
+    // More labs come with a pull, and nobody is asked again.
+    ended(&home.ztlab(&["lab", "new", "two", "--dir", "upstream/labs"]), 0);
+    git("upstream", &["add", "."]);
+    git("upstream", &["commit", "--quiet", "-m", "two"]);
+    git("theirs", &["pull", "--quiet"]);
+    let listed = json(&home.ztlab(&["lab", "list", "--labs", "theirs", "--json"]), 0);
+    let sources = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|lab| lab["source"].as_str().unwrap());
+    assert_eq!(
+        sources.filter(|source| source.contains("/theirs/labs/")).count(),
+        2,
+        "{listed}"
+    );
+    // A checkout of something else in the same place is.
+    git(
+        "theirs",
+        &["remote", "set-url", "origin", "https://example.org/other.git"],
+    );
+    let refused = home.ztlab(&["lab", "list", "--labs", "theirs"]);
+    ended(&refused, 2);
+    assert!(text(&refused.stderr).contains("have changed since you trusted them"));
+    git(
+        "theirs",
+        &[
+            "remote",
+            "set-url",
+            "origin",
+            home.path().join("upstream").to_str().unwrap(),
+        ],
+    );
+    if embedded_works() {
+        let proof = json(&home.ztlab(&["lab", "verify", "two", "--labs", "theirs", "--json"]), 0);
+        assert_eq!((&proof["lab"], &proof["ok"]), (&Value::from("two"), &Value::from(true)));
+    }
+}

@@ -72,6 +72,7 @@ pub async fn verify(
     place: (GroundKind, Option<ContextChoice>),
     told: &mut dyn FnMut(&Line),
 ) -> Result<Proof, VerifyError> {
+    let began = Instant::now();
     let found = catalog::find(id, cwd)?;
     let lab = Arc::new(found.load(&Topologies)?);
     let dir = crate::paths::state_dir()?.join(format!("verify-{}", std::process::id()));
@@ -101,6 +102,7 @@ pub async fn verify(
     Ok(Proof {
         lab: found.id.clone(),
         hash: found.hash(),
+        took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
         ok: trial.lines.iter().all(|line| line.ok),
         timings: times.of(&trial.lab),
         lines: trial.lines,

@@ -34,6 +34,22 @@ const BUILT_IN: &[BuiltIn] = &[
                 include_str!("../../labs/manual-mtls/solution/optional.yaml"),
             ),
             (
+                "solution/orders-api.yaml",
+                include_str!("../../labs/manual-mtls/solution/orders-api.yaml"),
+            ),
+            (
+                "solution/payments-api.yaml",
+                include_str!("../../labs/manual-mtls/solution/payments-api.yaml"),
+            ),
+            (
+                "solution/spoof.yaml",
+                include_str!("../../labs/manual-mtls/solution/spoof.yaml"),
+            ),
+            (
+                "solution/thief.yaml",
+                include_str!("../../labs/manual-mtls/solution/thief.yaml"),
+            ),
+            (
                 "solution/tls13.yaml",
                 include_str!("../../labs/manual-mtls/solution/tls13.yaml"),
             ),
@@ -61,8 +77,24 @@ const BUILT_IN: &[BuiltIn] = &[
         files: &[
             ("report.yaml", include_str!("../../labs/perimeter/report.yaml")),
             (
+                "solution/default-deny.yaml",
+                include_str!("../../labs/perimeter/solution/default-deny.yaml"),
+            ),
+            (
+                "solution/dns.yaml",
+                include_str!("../../labs/perimeter/solution/dns.yaml"),
+            ),
+            (
+                "solution/ledger.yaml",
+                include_str!("../../labs/perimeter/solution/ledger.yaml"),
+            ),
+            (
                 "solution/no-frontend.yaml",
                 include_str!("../../labs/perimeter/solution/no-frontend.yaml"),
+            ),
+            (
+                "solution/shop.yaml",
+                include_str!("../../labs/perimeter/solution/shop.yaml"),
             ),
             (
                 "solution/too-broad.yaml",

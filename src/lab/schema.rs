@@ -14,8 +14,24 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let mut value = schema.to_value();
     value["$id"] = Value::from("urn:ztlab:lab:v1");
     value["title"] = Value::from("ztlab lab");
+    exactly_one(&mut value["$defs"]["Check"], &["weight"]);
+    exactly_one(&mut value["$defs"]["Action"], &[]);
     value
 });
+
+/// Says of a type that exactly one of its fields is there, besides those that are needed and `other` ones.
+fn exactly_one(definition: &mut Value, other: &[&str]) {
+    let needed = definition["required"].clone();
+    let is_needed = |name: &String| needed.as_array().is_some_and(|all| all.iter().any(|one| one == name));
+    let Some(fields) = definition["properties"].as_object() else {
+        return;
+    };
+    let kinds = fields
+        .keys()
+        .filter(|name| !is_needed(name) && !other.contains(&name.as_str()));
+    let kinds: Vec<Value> = kinds.map(|name| serde_json::json!({ "required": [name] })).collect();
+    definition["oneOf"] = Value::from(kinds);
+}
 
 /// The schema (JSON Schema 2020-12): for editors, and for reading lab files.
 pub fn value() -> &'static Value {
@@ -66,6 +82,71 @@ mod tests {
             }
         }
         walk(value(), value());
+    }
+
+    /// Whether a validator that is not ours takes a lab.
+    fn valid(text: &str) -> Result<(), String> {
+        let mut schemas = boon::Schemas::new();
+        let mut compiler = boon::Compiler::new();
+        compiler.add_resource("urn:ztlab:lab:v1", value().clone()).unwrap();
+        let schema = compiler.compile("urn:ztlab:lab:v1", &mut schemas).unwrap();
+        let lab: Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+        schemas.validate(&lab, schema).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_lab_is_valid_to_an_editor() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let labs = std::fs::read_dir(root.join("labs"))
+            .unwrap()
+            .map(|lab| lab.unwrap().path().join("lab.yaml"));
+        let seeds = std::fs::read_dir(root.join("fuzz/corpus/lab"))
+            .unwrap()
+            .map(|seed| seed.unwrap().path());
+        let mut tried = 0;
+        for path in labs.chain(seeds).filter(|path| path.is_file()) {
+            if let Err(error) = valid(&std::fs::read_to_string(&path).unwrap()) {
+                panic!("{}: {error}", path.display());
+            }
+            tried += 1;
+        }
+        assert!(tried >= 4, "{tried} labs");
+    }
+
+    #[test]
+    fn what_is_wrong_is_wrong_to_an_editor_too() {
+        let good = include_str!("../../fuzz/corpus/lab/answers.yaml");
+        assert_eq!(valid(good), Ok(()));
+        for (good_part, bad) in [
+            ("kind: Lab", "kind: Labs"),
+            ("title: Every kind of answer", "titel: Every kind of answer"),
+            ("title: Every kind of answer, ", ""),
+            ("level: 1", "level: 5"),
+            ("level: 1", "level: one"),
+            ("difficulty: advanced", "difficulty: hard"),
+            ("topology: [flat, ./visitor.yaml]", "topology: flat"),
+            ("capabilities: [capture", "capabilities: [fly"),
+            ("port: 80,", "port: 70000,"),
+            ("{ cost: 1, text: t }", "{ text: t }"),
+            (
+                "{ cost: 1, text: t }",
+                "{ cost: 1, when: { check: number, found: wrong-answer }, text: t }",
+            ),
+            ("found: wrong-answer", "found: wrong"),
+            ("{ number: { min: 1, max: 2 } }", "{ number: { min: 1 }, matches: [a] }"),
+            ("leak: card-number, part: value", "leak: card, part: value"),
+            (
+                "name: guess\n",
+                "name: guess\n          tcp: { from: mallory, to: ledger, port: 80, expect: allowed }\n",
+            ),
+            (
+                "{ answer: { check: text",
+                "{ exec: { in: mallory, run: [ls] }, answer: { check: text",
+            ),
+        ] {
+            assert!(good.contains(good_part), "{good_part}");
+            assert!(valid(&good.replacen(good_part, bad, 1)).is_err(), "{bad}");
+        }
     }
 
     #[test]

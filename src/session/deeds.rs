@@ -134,6 +134,11 @@ fn manifests_of(lab: &Lab, applied: &Applied) -> Result<Vec<DynamicObject>, Worl
 /// longer have goes.
 async fn apply(place: &Place, objects: Vec<DynamicObject>) -> Result<(), WorldError> {
     let mut objects = place.transform.objects(objects);
+    if let Some(foreign) = place.transform.foreign(&objects) {
+        return Err(WorldError::new(format!(
+            "the namespace {foreign} is not the lab's, and nothing is written into it on a cluster that others use too"
+        )));
+    }
     let first = |object: &DynamicObject| {
         let kind = object.types.as_ref().map(|types| types.kind.as_str());
         !matches!(kind, Some("Namespace" | "CustomResourceDefinition"))

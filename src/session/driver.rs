@@ -15,6 +15,7 @@ use super::{
     captures::Captures,
     clock::Clock,
     command::Refusal,
+    edited::Pinned,
     journal::Journal,
     site::Choice,
     snapshot::{Notice, NoticeLevel, Phase, ProgressView, SessionView, WorkloadView},
@@ -24,14 +25,12 @@ use super::{
     work::{WorkDir, WorkError},
     world::{Change, Changes, Notes, World, WorldError},
 };
-use crate::{catalog, cluster::Progress, lab::Lab};
+use crate::{cluster::Progress, lab::Lab};
 
 /// Notices that are kept.
 const NOTICES: usize = 50;
 /// How long putting a moment aside may take; whoever acts next waits for it.
 const ASIDE: Duration = Duration::from_secs(20);
-/// How often the lab's file is compared with what it was when the session began.
-const COMPARE: Duration = Duration::from_secs(1);
 
 /// What a session was begun with.
 pub struct Begin {
@@ -55,23 +54,12 @@ pub struct Begin {
     pub notes: Notes,
 }
 
-/// The lab as it was when the session began.
-#[derive(Clone, Debug, Default)]
-pub struct Pinned {
-    /// The hash of its text.
-    pub hash: String,
-    /// Its file; none for a lab in the binary.
-    pub file: Option<PathBuf>,
-    /// Whether it says something else now.
-    pub changed: bool,
-}
-
 /// A running session.
 pub struct Session {
     id: String,
     cluster: String,
     choice: Choice,
-    pinned: Pinned,
+    pub(super) pinned: Pinned,
     lab: Arc<Lab>,
     world: Arc<dyn World>,
     work: WorkDir,
@@ -422,34 +410,6 @@ impl Session {
         }
     }
 
-    /// Notices that the lab's file says something else than when the session began, and that it does not any more.
-    async fn keep_comparing(self: Arc<Self>) {
-        let Some(file) = self.pinned.file.clone() else {
-            return;
-        };
-        loop {
-            tokio::time::sleep(COMPARE).await;
-            let (file, hash) = (file.clone(), self.pinned.hash.clone());
-            let differs = move || catalog::open(&file).map_or(true, |found| found.hash() != hash);
-            let Ok(changed) = tokio::task::spawn_blocking(differs).await else {
-                return;
-            };
-            let mut core = self.core();
-            if core.lab_changed == changed {
-                continue;
-            }
-            core.lab_changed = changed;
-            let text = if changed {
-                edited(self.lab.id.as_str())
-            } else {
-                "the lab's file is again what it was when you began".to_owned()
-            };
-            core.notice(NoticeLevel::Warning, text);
-            drop(core);
-            self.touch();
-        }
-    }
-
     /// Waits until something is so. Asked after each change, with no lock held: `watch::Receiver::wait_for` would hold
     /// the channel's while `hoped` takes the core's, and whoever holds the core's and tells of a change waits for both.
     pub(super) async fn until(&self, hoped: impl Fn() -> bool) {
@@ -484,14 +444,6 @@ impl Session {
         self.stop.cancel();
         self.world.end(&self.lab, delete).await.map_err(Refusal::from)
     }
-}
-
-/// What a student is told whose lab was edited: what goes on, and what the choice is.
-pub(super) fn edited(id: &str) -> String {
-    format!(
-        "the lab's file has changed since you began: you go on with the lab as it was then; \
-         `ztlab lab start {id} --fresh` begins anew with the changed one, and forgets your progress"
-    )
 }
 
 /// File work off the threads that serve.

@@ -17,6 +17,7 @@ mod clock;
 pub mod command;
 mod deeds;
 pub mod driver;
+mod edited;
 pub mod export;
 mod ground;
 mod host;

@@ -14,7 +14,7 @@ use crate::{
         self, ClusterError, Ground, GroundKind,
         manifests::{self, LAB_LABEL, OWNER_LABEL, Transform},
     },
-    lab::Lab,
+    lab::{CheckKind, Lab},
 };
 
 /// A context of a kubeconfig that a lab is to run on.
@@ -146,6 +146,11 @@ pub fn placed(mut lab: Lab, transform: &Transform) -> Lab {
         step.instructions = transform.text(&step.instructions);
         for hint in &mut step.hints {
             hint.text = transform.text(&hint.text);
+        }
+        for check in &mut step.checks {
+            if let CheckKind::Object(object) = &mut check.kind {
+                object.namespace = object.namespace.take().map(|name| transform.namespace(&name));
+            }
         }
     }
     lab

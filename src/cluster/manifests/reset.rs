@@ -89,10 +89,10 @@ pub async fn reset(
     })
     .await?;
     // First what would make new pods, then the pods.
-    let going: BTreeSet<String> = dying.iter().chain(&killed).filter_map(DynamicObject::uid).collect();
+    let going: Vec<DynamicObject> = dying.iter().chain(&killed).cloned().collect();
     delete_all(cluster, &kinds, dying, &DeleteParams::background()).await?;
     delete_all(cluster, &kinds, killed, &DeleteParams::default().grace_period(0)).await?;
-    gone(cluster, &kinds, &cleaned, &going).await?;
+    gone(cluster, &kinds, &going).await?;
     for namespace in &mine {
         wait_ready(cluster, namespace, progress).await?;
     }
@@ -111,24 +111,20 @@ pub fn namespaces(objects: &[DynamicObject]) -> BTreeSet<String> {
 }
 
 /// Waits until what was deleted is gone: a finalizer may hold it, and its owner's pods are removed one by one.
-async fn gone(
-    cluster: &ClusterHandle,
-    kinds: &Kinds,
-    namespaces: &BTreeSet<String>,
-    going: &BTreeSet<String>,
-) -> Result<(), ClusterError> {
+async fn gone(cluster: &ClusterHandle, kinds: &Kinds, going: &[DynamicObject]) -> Result<(), ClusterError> {
     let waiting = async {
-        loop {
-            let left = list(cluster, kinds, namespaces).await?;
-            let left = left
-                .iter()
-                .find(|object| object.uid().is_some_and(|uid| going.contains(&uid)));
-            let Some(left) = left else {
-                return Ok(());
+        for object in going {
+            let api = kinds.api(&cluster.client, object)?;
+            let look = async || {
+                let found = api.get_opt(&object.name_any()).await;
+                found.map_err(api_error(format!("look for {}", name_of(object))))
             };
-            tracing::debug!(object = name_of(left), "still there");
-            tokio::time::sleep(LOOK).await;
+            // One of its name may be there already: the manifests' own.
+            while look().await?.is_some_and(|found| found.uid() == object.uid()) {
+                tokio::time::sleep(LOOK).await;
+            }
         }
+        Ok(())
     };
     match tokio::time::timeout(GONE, waiting).await {
         Ok(result) => result,

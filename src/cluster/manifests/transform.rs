@@ -40,6 +40,16 @@ impl Transform {
         }
     }
 
+    /// A namespace that these objects are, or are in, and that is not the lab's, on a cluster that others use too. They
+    /// are as this ground needs them.
+    pub fn foreign(&self, objects: &[DynamicObject]) -> Option<String> {
+        if self.labels.is_empty() {
+            return None;
+        }
+        let mine: BTreeSet<String> = self.namespaces.iter().map(|name| self.namespace(name)).collect();
+        super::namespaces(objects).into_iter().find(|name| !mine.contains(name))
+    }
+
     /// What an image is called.
     pub fn image(&self, name: &str) -> String {
         match (&self.images, name.strip_prefix(IMAGES)) {
@@ -221,6 +231,14 @@ spec: { ingress: [ { from: [ { namespaceSelector: { matchLabels: { kubernetes.io
         assert_eq!(done[2].data["subjects"][1]["namespace"], "kube-system");
         let from = &done[3].data["spec"]["ingress"][0]["from"][0]["namespaceSelector"]["matchLabels"];
         assert_eq!(from["kubernetes.io/metadata.name"], "ann-shop");
+        assert_eq!(transform().foreign(&done), None);
+        let foreign = parse(
+            "x",
+            "{apiVersion: v1, kind: Secret, metadata: {name: s, namespace: kube-system}}",
+        )
+        .unwrap();
+        assert_eq!(transform().foreign(&foreign).as_deref(), Some("kube-system"));
+        assert_eq!(Transform::default().foreign(&foreign), None, "a cluster of one's own");
         let of = images(&done);
         assert_eq!(of.len(), 3, "{of:?}");
     }

@@ -14,7 +14,8 @@ use crate::{
     session::{
         clock::Clock,
         command::Refusal,
-        driver::{Begin, Pinned, refuse},
+        driver::{Begin, refuse},
+        edited::Pinned,
         journal::{Header, Journal, Written},
         pin, posture,
         site::{self, Choice, ContextChoice, Site},

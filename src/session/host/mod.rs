@@ -28,7 +28,8 @@ use begin::Wish;
 use super::{
     GroundWorld,
     command::{Command, Refusal, Reply},
-    driver::{Session, edited, refuse},
+    driver::{Session, refuse},
+    edited::edited,
     site::Site,
     snapshot::{Phase, Snapshot, StepState},
     world::World,

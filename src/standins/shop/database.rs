@@ -16,7 +16,7 @@ use pgwire::{
 };
 use thiserror::Error;
 
-use crate::standins::tls::{self, Connector, ssl};
+use crate::standins::tls::{Connector, ssl};
 
 /// How long a question may take, connecting included.
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -197,8 +197,10 @@ async fn within<T>(question: impl Future<Output = Result<T, DatabaseError>>) -> 
 }
 
 fn classify(error: PgWireClientError) -> DatabaseError {
+    if let Some(reason) = ssl::reason(&error) {
+        return DatabaseError::Tls(reason);
+    }
     match error {
-        PgWireClientError::IoError(error) if tls::cause(&error).is_some() => DatabaseError::Tls(tls::told(&error)),
         PgWireClientError::IoError(error) => DatabaseError::Unreachable(error),
         PgWireClientError::RemoteError(info) => DatabaseError::Refused(info.message),
         other => DatabaseError::Broken(other.to_string()),

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use pgwire::api::client::Config;
+use pgwire::{
+    api::client::Config,
+    error::{PgWireClientError, PgWireError},
+};
+
+use super::cause;
 
 /// The names of libpq's options about TLS that are known here.
 const OPTIONS: [&str; 4] = ["sslmode", "sslrootcert", "sslcert", "sslkey"];
@@ -13,6 +18,15 @@ pub fn set_mode(config: &mut Config, mode: &str) {
     if let Ok(read) = format!("sslmode={mode}").parse::<Config>() {
         config.ssl_mode(read.get_ssl_mode());
     }
+}
+
+/// What TLS says of why a client failed, if it was TLS. A refusal in TLS 1.3 comes with what the client reads first, so
+/// that it is wrapped as an error of the protocol.
+pub fn reason(error: &PgWireClientError) -> Option<String> {
+    let (PgWireClientError::IoError(io) | PgWireClientError::PgWireError(PgWireError::IoError(io))) = error else {
+        return None;
+    };
+    cause(io).map(ToString::to_string)
 }
 
 /// Takes the options about TLS out of `postgresql://…?…`, or out of `host=… sslmode=…`; what is left, and they.

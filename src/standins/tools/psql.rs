@@ -29,7 +29,7 @@ use super::tls::{Demand, Trust};
 use crate::standins::{
     process,
     shop::database,
-    tls::{self, Versions, ssl},
+    tls::{Versions, ssl},
     tools,
 };
 
@@ -153,7 +153,7 @@ async fn connect(server: Server) -> Result<PgWireClient, String> {
         Ok(client) => return Ok(client),
         Err(error) => error,
     };
-    let is_tls = matches!(&error, PgWireClientError::IoError(error) if tls::cause(error).is_some());
+    let is_tls = ssl::reason(&error).is_some();
     if server.ssl.mode != SslMode::Prefer || !is_tls {
         return Err(told(&error));
     }
@@ -306,10 +306,8 @@ fn config(args: &Args, database: Option<String>, variable: impl Fn(&str) -> Opti
 
 /// An error as psql says it.
 fn told(error: &PgWireClientError) -> String {
-    let info = match error {
-        PgWireClientError::RemoteError(info) => info,
-        PgWireClientError::IoError(error) => return tls::told(error),
-        other => return other.to_string(),
+    let PgWireClientError::RemoteError(info) = error else {
+        return ssl::reason(error).unwrap_or_else(|| error.to_string());
     };
     let ErrorInfo {
         severity,
