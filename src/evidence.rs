@@ -28,8 +28,7 @@ impl fmt::Display for ProbeId {
     }
 }
 
-/// The header that carries a [`ProbeId`].
-pub const PROBE_HEADER: &str = "x-ztlab-probe";
+pub use crate::packet::PROBE_HEADER;
 
 /// How far a probe had come when it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -327,14 +326,12 @@ pub struct Judged {
 /// Lines of evidence of a [`Judged`].
 const LINES: usize = 8;
 
-impl Probed {
-    /// What two probes of the same server found: one that showed a certificate, one that showed none. What does not tell
-    /// whether the caller was let in ([`ProbeOutcome::let_in`]) counts as not measured.
-    pub fn of(with_certificate: Option<&ProbeOutcome>, without_certificate: Option<&ProbeOutcome>) -> Self {
-        Self {
-            with_certificate: with_certificate.and_then(ProbeOutcome::let_in),
-            without_certificate: without_certificate.and_then(ProbeOutcome::let_in),
-        }
+/// What two probes of the same server found: one that showed a certificate, one that showed none. What does not tell
+/// whether the caller was let in ([`ProbeOutcome::let_in`]) counts as not measured.
+pub fn shown_by_probes(with_certificate: Option<&ProbeOutcome>, without_certificate: Option<&ProbeOutcome>) -> Probed {
+    Probed {
+        with_certificate: with_certificate.and_then(ProbeOutcome::let_in),
+        without_certificate: without_certificate.and_then(ProbeOutcome::let_in),
     }
 }
 
@@ -445,10 +442,10 @@ impl CaptureEvidence {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::{collections::BTreeMap, sync::Arc};
 
     use super::*;
-    use crate::packet::{Peer, Who, WhoKind, testing::flow_of};
+    use crate::packet::{Peer, Protocol, Transport, Who, WhoKind};
 
     fn peer(name: &str, port: u16) -> Peer {
         let who = Who {
@@ -467,7 +464,20 @@ mod tests {
             verdict,
             encrypted,
             point: Some(CapturePoint::pod("shop", "payments-api-1").on(interface)),
-            ..flow_of(b"GET / HTTP/1.1\r\n\r\n")
+            id: 1,
+            transport: Transport::Tcp,
+            protocol: Protocol::Http,
+            first_ns: 1,
+            last_ns: 2,
+            packets: [4, 3],
+            bytes: [100, 200],
+            missing_bytes: 0,
+            leaks: BTreeMap::new(),
+            tls: None,
+            evidence: vec![serde_json::from_value(serde_json::json!({ "says": "it was so", "frame": 4 })).unwrap()],
+            still_shows: Vec::new(),
+            ifindex: None,
+            also: Vec::new(),
         }
     }
 
@@ -549,13 +559,13 @@ mod tests {
             (&answered, &silence, FlowVerdict::Undetermined),
             (&silence, &refused, FlowVerdict::Undetermined),
         ] {
-            let probed = Probed::of(Some(with), Some(without));
+            let probed = shown_by_probes(Some(with), Some(without));
             assert_eq!(
                 judged(vec![hidden.clone()], probed),
                 Some((verdict, true, 1)),
                 "{probed:?}"
             );
         }
-        assert_eq!(Probed::of(None, None), Probed::default());
+        assert_eq!(shown_by_probes(None, None), Probed::default());
     }
 }

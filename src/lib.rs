@@ -31,7 +31,7 @@ pub mod evidence;
 #[cfg(target_os = "linux")]
 pub mod images;
 pub mod lab;
-pub mod packet;
+pub use ztlab_packet as packet;
 pub mod paths;
 pub mod posture;
 pub mod probe;

@@ -133,14 +133,23 @@ fn now_ns() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::{FlowVerdict, testing::flow_of};
+    use crate::packet::{FlowVerdict, pcapfile::PcapReader};
+
+    /// A conversation in which something was said.
+    fn said() -> Flow {
+        let (mut dissector, mut file) = (crate::packet::Dissector::default(), PcapReader::default());
+        file.push(include_bytes!("../../fuzz/corpus/capture/payment.pcap"));
+        for number in 1.. {
+            let Some(record) = file.next_record().unwrap() else {
+                break;
+            };
+            dissector.feed(record.frame(number));
+        }
+        dissector.flows().remove(0)
+    }
 
     fn flow(id: u64, last_ns: u64) -> TrafficEvent {
-        TrafficEvent::Flow(Box::new(Flow {
-            id,
-            last_ns,
-            ..flow_of(b"GET / HTTP/1.1\r\n\r\n")
-        }))
+        TrafficEvent::Flow(Box::new(Flow { id, last_ns, ..said() }))
     }
 
     #[test]
@@ -174,7 +183,7 @@ mod tests {
     #[test]
     fn another_verdict_is_news() {
         let mut flows = Flows::default();
-        let readable = flow_of(b"GET / HTTP/1.1\r\n\r\n");
+        let readable = said();
         let refused = Flow {
             verdict: FlowVerdict::Refused,
             ..readable.clone()

@@ -144,7 +144,7 @@ impl Http2 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packet::{Dissector, FlowVerdict, LeakKind, Message, testing::*};
+    use crate::{Dissector, FlowVerdict, LeakKind, Message, testing::*};
 
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let length = (payload.len() as u32).to_be_bytes();

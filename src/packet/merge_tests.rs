@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 
 use super::*;
-use crate::packet::{Dissector, FlowVerdict, Frame, LinkType, Who, testing::*};
+use crate::{Dissector, FlowVerdict, Frame, LinkType, Who, testing::*};
 
 const SERVICE: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(10, 96, 0, 7), 80);
 const HOLD: u64 = 1_000_000;

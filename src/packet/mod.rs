@@ -4,6 +4,8 @@
 //! to another, readable, with the secrets in it marked as [`Leak`]s. Everything here reads bytes that strangers
 //! chose, so every decoder is total (any input gives a value, never a panic) and everything that grows has a limit.
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 mod buffer;
 mod conversation;
 #[cfg(test)]
@@ -43,6 +45,9 @@ mod tls;
 mod wireshark;
 #[cfg(test)]
 mod wireshark_tests;
+
+/// The header that carries the id of a probe of ztlab's own; a message says which probe it belongs to.
+pub const PROBE_HEADER: &str = "x-ztlab-probe";
 
 pub use conversation::{Fact, Flow, FlowVerdict};
 pub use dissect::Dissector;

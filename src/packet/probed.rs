@@ -23,7 +23,7 @@ impl Flow {
     }
 
     /// How bad it is when judged so, 0 being the worst; one that was refused or came to nothing says least.
-    pub(crate) fn rank(&self, verdict: FlowVerdict) -> u8 {
+    pub fn rank(&self, verdict: FlowVerdict) -> u8 {
         match (verdict, self.encrypted) {
             (FlowVerdict::Readable, _) => 0,
             // Bytes that no decoder knows may be readable to somebody else.

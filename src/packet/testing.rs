@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use super::{Dissector, Flow, Frame, LinkType, Message};
+use super::{Dissector, Frame, LinkType, Message};
 
 pub(crate) const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 244, 0, 10), 40000);
 
@@ -247,16 +247,6 @@ pub(crate) fn feed<P: AsRef<[u8]>>(dissector: &mut Dissector, packets: &[P]) -> 
         out.extend(dissector.feed(frame));
     }
     out
-}
-
-/// The conversation in which a client says this, and closes.
-pub(crate) fn flow_of(said: &[u8]) -> Flow {
-    let mut talk = Talk::open(80);
-    talk.client(said).close();
-    let mut dissector = Dissector::default();
-    feed(&mut dissector, &talk.packets);
-    dissector.finish();
-    dissector.flows().remove(0)
 }
 
 /// A typed PostgreSQL message.

@@ -637,7 +637,8 @@ fn corpus() -> [(&'static str, Talk); 3] {
 #[test]
 fn the_fuzz_corpus_is_read() {
     for (name, talk) in corpus() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fuzz/corpus/capture/{name}.pcap"));
+        let path =
+            std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../fuzz/corpus/capture/{name}.pcap"));
         let made = capture_file(std::slice::from_ref(&talk));
         if std::env::var_os("ZTLAB_WRITE_CORPUS").is_some() {
             std::fs::write(&path, &made).unwrap();
@@ -678,7 +679,7 @@ fn the_seeds_of_the_fuzz_targets_are_read() {
     assert_eq!(fuzz_datagrams(53, &dns).len(), 2);
     for (target, seed) in [("http", http), ("postgres", postgres), ("dns", dns)] {
         let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("fuzz/corpus")
+            .join("../../fuzz/corpus")
             .join(target);
         let path = dir.join("seed");
         if std::env::var_os("ZTLAB_WRITE_CORPUS").is_some() {

@@ -20,7 +20,7 @@ type Call = (Name, Name, u16);
 pub const CALLERS: &str = "ztlab.dev/callers";
 
 /// A call that the application declares.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Edge {
     /// Who calls: a workload's name, or `namespace/name`.
@@ -30,6 +30,12 @@ pub struct Edge {
     /// At which port of the Service; every one of its Services' without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// With which path. What is measured is the connection, so this tells a reader only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// With which method, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
 }
 
 impl Edge {
@@ -47,6 +53,8 @@ impl From<&crate::lab::Edge> for Edge {
             from: edge.from.to_string(),
             to: edge.to.to_string(),
             port: Some(edge.port),
+            path: edge.path.clone(),
+            method: edge.method.clone(),
         }
     }
 }
@@ -244,6 +252,7 @@ fn annotated(services: &[Service], notes: &mut Vec<String>) -> (Vec<Edge>, Decla
                 from: from.clone(),
                 to: format!("{namespace}/{name}"),
                 port: u16::try_from(port.port).ok(),
+                ..Edge::default()
             }));
         }
     }
@@ -523,6 +532,7 @@ mod tests {
             from: from.into(),
             to: to.into(),
             port,
+            ..Edge::default()
         };
         let edges = [
             edge("web", "api", Some(80)),

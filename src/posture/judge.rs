@@ -1,6 +1,6 @@
 //! From what probes and captures saw to the cells of the matrix. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     inventory::{Inventory, Port, Workload},
@@ -14,6 +14,10 @@ use crate::{
 
 /// Evidence lines of one finding.
 const LINES: usize = 4;
+/// How long a probe may take. The first SYN is repeated after a second (RFC 6298 §2), so two are sent.
+pub const PATIENCE: Duration = Duration::from_millis(1500);
+/// Where a connection that opened took this long, one that did not open in twice the time shows nothing.
+const SLOW: Duration = Duration::from_millis(750);
 
 /// A TCP connection that a caller's pod tried to open.
 #[derive(Debug, Clone)]
@@ -237,6 +241,12 @@ impl Place<'_> {
             }
         }
         let outcome = &attempts[0].probe.outcome;
+        if matches!(outcome, ProbeOutcome::TimedOut { .. }) && self.slowest() > SLOW {
+            let took = self.slowest().as_millis();
+            return unknown(format!(
+                "no answer; but other connections took up to {took} ms, so one that takes longer may still open"
+            ));
+        }
         let (reach, because) = match outcome {
             ProbeOutcome::TimedOut { .. } => (Reach::TimedOut, "no answer, while the callee answers others or itself"),
             _ => (Reach::Refused, "refused, while the callee answers others or itself"),
@@ -245,6 +255,14 @@ impl Place<'_> {
             .with(proof.take(LINES))
             .with(controls.into_iter().take(2));
         (reach, finding)
+    }
+
+    /// How long the slowest connection took that opened.
+    fn slowest(&self) -> Duration {
+        let attempts = self.seen.attempts.iter().map(|one| &one.probe);
+        let all = attempts.chain(self.seen.controls.iter().map(|one| &one.probe));
+        let opened = all.filter(|probe| probe.outcome.reached());
+        Duration::from_micros(opened.map(|probe| probe.took_us).max().unwrap_or(0))
     }
 
     /// Why nothing follows from the attempts, if so.

@@ -236,6 +236,18 @@ fn a_refusal_counts_only_where_the_callee_lived_throughout() {
 }
 
 #[test]
+fn where_all_is_slow_no_answer_shows_nothing() {
+    let mut seen = open();
+    seen.attempts = vec![attempt("web", ProbeOutcome::Connected), attempt("mallory", timed_out())];
+    assert_eq!(of(&seen, "mallory").reach, Reach::TimedOut);
+    seen.attempts[0].probe.took_us = 900_000;
+    assert_eq!(of(&seen, "mallory").reach, Reach::Undetermined);
+    // What is refused was answered, however slowly.
+    seen.attempts[1] = attempt("mallory", ProbeOutcome::Refused);
+    assert_eq!(of(&seen, "mallory").reach, Reach::Refused);
+}
+
+#[test]
 fn one_way_in_is_enough_and_the_services_address_alone_shows_no_refusal() {
     let service = |outcome| Attempt {
         pod: None,

@@ -31,8 +31,6 @@ const PODS: usize = 3;
 const STARTING: usize = 8;
 /// Probes that run at once. Most of them wait for an answer that does not come.
 const PROBES: usize = 40;
-/// How long a probe may take. The first SYN is repeated after a second (RFC 6298 §2), so two are sent.
-const PROBE: Duration = Duration::from_millis(1500);
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -532,7 +530,7 @@ fn tcp(host: &str, port: u16) -> ProbeKind {
 
 async fn ask(observer: Observer, task: Task, kind: ProbeKind) -> (Task, ProbeResult) {
     let request = ProbeRequest {
-        timeout: PROBE,
+        timeout: judge::PATIENCE,
         ..ProbeRequest::new(observer.namespace(), observer.pod(), kind)
     };
     (task, run(&observer, request).await)

@@ -3,7 +3,7 @@
 use super::{LINES, evidence_of, words};
 use crate::{
     check::Loot,
-    evidence::{CaptureEvidence, Judged, ProbeResult},
+    evidence::{CaptureEvidence, Judged, ProbeResult, shown_by_probes},
     lab::{CaptureCheck, FlowCheck, FlowWanted, Pattern},
     packet::{FlowVerdict, Message, Probed},
     verdict::{Finding, Judgement, Verdict},
@@ -162,7 +162,7 @@ pub(super) fn judge_flow(
     }
     let (one, other) = (check.between.0.as_str(), check.between.1.as_str());
     let probed = probes.map_or_else(Probed::default, |(with, without)| {
-        Probed::of(Some(&with.outcome), Some(&without.outcome))
+        shown_by_probes(Some(&with.outcome), Some(&without.outcome))
     });
     let newest = seen.newest_flows(one, other);
     let judged: Vec<Judged> = [(one, other), (other, one)]

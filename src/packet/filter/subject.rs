@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Subject, Value};
-use crate::packet::{Detail, FieldValue, Flow, Frame, Layers, Message, Peer, Protocol, Transport, Upper, field_names};
+use crate::{Detail, FieldValue, Flow, Frame, Layers, Message, Peer, Protocol, Transport, Upper, field_names};
 
 /// Fields of messages and conversations, and words that stand for more than one field of a header.
 const NAMES: &[&str] = &[
@@ -137,9 +137,9 @@ impl Subject for Packet<'_> {
     fn is(&self, protocol: &str) -> bool {
         let ip = self.layers.ip();
         match protocol {
-            "eth" => matches!(self.layers.link, crate::packet::Link::Ethernet { .. }),
+            "eth" => matches!(self.layers.link, crate::Link::Ethernet { .. }),
             "vlan" => !self.layers.vlans.is_empty(),
-            "arp" => matches!(self.layers.net, crate::packet::Net::Arp(_)),
+            "arp" => matches!(self.layers.net, crate::Net::Arp(_)),
             "ip" => ip.is_some_and(|ip| ip.src.is_ipv4()),
             "ipv6" => ip.is_some_and(|ip| ip.src.is_ipv6()),
             "fragment" => ip.is_some_and(|ip| ip.fragment.is_some()),

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use rustls::version::TLS12;
 
 use super::*;
-use crate::packet::{
+use crate::{
     Dissector, LinkType, decode,
     testing::*,
     tls::testing::{Session, turns},

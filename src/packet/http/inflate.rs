@@ -72,7 +72,7 @@ fn read(mut from: impl Read, limit: usize) -> Option<(Vec<u8>, bool)> {
 }
 
 #[cfg(test)]
-pub(in crate::packet) mod tests {
+pub(crate) mod tests {
     use std::io::Write;
 
     use flate2::{
@@ -82,7 +82,7 @@ pub(in crate::packet) mod tests {
 
     use super::*;
 
-    pub(in crate::packet) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()

@@ -296,9 +296,7 @@ impl Http {
                     seq: None,
                     head_method: method == "HEAD",
                     connect: method == "CONNECT",
-                    probe: head
-                        .field(crate::evidence::PROBE_HEADER)
-                        .map(|id| one_line(id.as_bytes())),
+                    probe: head.field(crate::PROBE_HEADER).map(|id| one_line(id.as_bytes())),
                 });
                 match (chunked, length) {
                     (true, _) => State::ChunkSize,
@@ -363,9 +361,7 @@ impl Http {
         match parsed.start {
             Start::Request { ref method, ref target } => {
                 draft.summary = one_line(format!("{method} {target}{}", size_note(&body)).as_bytes());
-                draft.probe = parsed
-                    .field(crate::evidence::PROBE_HEADER)
-                    .map(|id| one_line(id.as_bytes()));
+                draft.probe = parsed.field(crate::PROBE_HEADER).map(|id| one_line(id.as_bytes()));
                 draft.detail = Detail::HttpRequest {
                     method: one_line(method.as_bytes()),
                     target: one_long_line(target.as_bytes()),

@@ -4,7 +4,7 @@ use super::{
     head::{Field, Head, parse_trailer},
     inflate::inflate,
 };
-use crate::packet::{buffer::Collected, jwt, leak, sink::Draft, text::one_line};
+use crate::{buffer::Collected, jwt, leak, sink::Draft, text::one_line};
 
 pub(super) fn size_note(body: &Collected) -> String {
     match body.total + body.missing {

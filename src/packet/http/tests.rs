@@ -3,7 +3,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::inflate::tests::gzip;
-use crate::packet::{LeakKind, Message, testing::*};
+use crate::{LeakKind, Message, testing::*};
 
 /// What each side says in turn, client first, and what is read of it.
 fn said(turns: &[&[u8]]) -> Vec<Message> {

@@ -5,7 +5,7 @@
 use std::{borrow::Cow, fmt, net::IpAddr, ops::Range};
 
 use super::{Arp, Icmp, Ip, Layers, Link, Net, Tcp, TcpOption, UDP_HEADER, Udp, Upper, icmp, link};
-use crate::packet::Frame;
+use crate::Frame;
 
 /// A value in a header.
 #[derive(Debug, Clone, PartialEq, Eq)]

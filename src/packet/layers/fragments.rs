@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Ip, Upper};
-use crate::packet::{Limits, Stats};
+use crate::{Limits, Stats};
 
 /// Nanoseconds after which a packet is given up: 30 seconds, as Linux's `ipfrag_time`.
 const PATIENCE_NS: u64 = 30_000_000_000;
@@ -19,7 +19,7 @@ const LARGEST: usize = 65_535;
 
 /// Which frame brought bytes of something that was put together, and where they stand in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::packet) struct Origin {
+pub(crate) struct Origin {
     /// Where they begin in the whole.
     pub start: usize,
     /// Number of the frame.
@@ -30,7 +30,7 @@ pub(in crate::packet) struct Origin {
 
 /// A packet put together.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::packet) struct Whole {
+pub(crate) struct Whole {
     pub src: IpAddr,
     pub dst: IpAddr,
     protocol: u8,
@@ -41,7 +41,7 @@ pub(in crate::packet) struct Whole {
 
 impl Whole {
     /// Its transport header and payload, with places counted from the start of the IP payload.
-    pub(in crate::packet) fn upper(&self) -> Upper<'_> {
+    pub(crate) fn upper(&self) -> Upper<'_> {
         super::upper(self.protocol, &self.bytes, 0, 0, &mut super::Troubles::default())
     }
 }
@@ -70,7 +70,7 @@ struct Partial {
 
 /// Packets of which some fragments were seen.
 #[derive(Debug, Default)]
-pub(in crate::packet) struct Fragments {
+pub(crate) struct Fragments {
     packets: HashMap<Key, Partial>,
     held: usize,
 }
@@ -80,18 +80,12 @@ const PIECE: usize = 96;
 
 impl Fragments {
     /// Bytes held.
-    pub(in crate::packet) fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.held
     }
 
     /// Takes a fragment; gives the packet that it completes.
-    pub(in crate::packet) fn add(
-        &mut self,
-        ip: &Ip<'_>,
-        frame: (u64, u64),
-        limits: &Limits,
-        stats: &mut Stats,
-    ) -> Option<Whole> {
+    pub(crate) fn add(&mut self, ip: &Ip<'_>, frame: (u64, u64), limits: &Limits, stats: &mut Stats) -> Option<Whole> {
         let fragment = ip.fragment?;
         stats.fragments += 1;
         self.forget(frame.1, limits, stats);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{Net, Upper, be16, ip};
-use crate::packet::Transport;
+use crate::Transport;
 
 /// Bytes of the header that every ICMP message has.
 pub(super) const HEADER: usize = 8;

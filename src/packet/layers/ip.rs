@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Fragment, Ip, Layers, Net, Trouble, be16, be32, upper};
-use crate::packet::Frame;
+use crate::Frame;
 
 /// Extension headers followed before a packet is called damaged.
 const EXTENSION_HEADERS: usize = 16;
@@ -178,7 +178,7 @@ pub(super) fn quoted(data: &[u8]) -> Option<(IpAddr, IpAddr, u8, &[u8])> {
     let frame = Frame {
         number: 0,
         ts_ns: 0,
-        link: crate::packet::LinkType::RAW,
+        link: crate::LinkType::RAW,
         orig_len: u32::MAX,
         data,
     };

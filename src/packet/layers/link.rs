@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::{Arp, Layers, Net, Trouble, be16, be32, ip};
-use crate::packet::{Frame, LinkType};
+use crate::{Frame, LinkType};
 
 /// The link layer of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::{collection::vec, prelude::*};
 
 use super::{Fragments, Trouble, Upper, decode, field_names};
-use crate::packet::{
+use crate::{
     Frame, Limits, LinkType, Stats, Transport,
     testing::*,
     wireshark::{Capture, Say, Values, differences, normal, tshark},

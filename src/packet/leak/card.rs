@@ -9,7 +9,7 @@ const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 
 /// Card numbers in a stretch of text: digits in a row or in groups parted by single spaces or hyphens, that pass
 /// the Luhn check and begin as an issuer's numbers do.
-pub(in crate::packet) fn card_numbers(text: &str, range: Range<usize>, found: &mut Vec<Found>) {
+pub(crate) fn card_numbers(text: &str, range: Range<usize>, found: &mut Vec<Found>) {
     let bytes = &text.as_bytes()[..range.end.min(text.len())];
     let mut at = range.start;
     while let Some(next) = next_digit(bytes, at) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{Found, LeakKind};
-use crate::packet::text;
+use crate::text;
 
 /// Headers whose value is a key by common convention; no standard names them.
 const API_KEY_HEADERS: [&str; 6] = [
@@ -18,7 +18,7 @@ const API_KEY_HEADERS: [&str; 6] = [
 ];
 
 /// What a header gives away. `range` is where its value stands in `text`.
-pub(in crate::packet) fn in_header(name: &str, text: &str, range: Range<usize>, found: &mut Vec<Found>) {
+pub(crate) fn in_header(name: &str, text: &str, range: Range<usize>, found: &mut Vec<Found>) {
     let name = name.to_ascii_lowercase();
     let value = &text[range.clone()];
     match name.as_str() {

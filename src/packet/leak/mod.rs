@@ -142,7 +142,7 @@ pub(super) struct Found {
 }
 
 impl Found {
-    pub(in crate::packet) fn plain(kind: LeakKind, text: &str, range: Range<usize>) -> Self {
+    pub(crate) fn plain(kind: LeakKind, text: &str, range: Range<usize>) -> Self {
         Self {
             kind,
             value: text[range.clone()].to_owned(),

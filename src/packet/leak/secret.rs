@@ -45,7 +45,7 @@ static FORMS: LazyLock<Option<Forms>> = LazyLock::new(|| {
 });
 
 /// Finds the secrets of a text that no other detector found.
-pub(in crate::packet) fn secrets(text: &str, found: &mut Vec<Found>) {
+pub(crate) fn secrets(text: &str, found: &mut Vec<Found>) {
     let Some(forms) = FORMS.as_ref() else { return };
     private_keys(text, found);
     for key in forms.issued.find_iter(text) {

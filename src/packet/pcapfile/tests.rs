@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use proptest::{collection::vec, prelude::*};
 
 use super::{write::*, *};
-use crate::packet::{testing::*, wireshark::tshark};
+use crate::{testing::*, wireshark::tshark};
 
 fn written(packets: &[(Vec<u8>, Vec<String>)], names: &[(IpAddr, &[String])]) -> Vec<u8> {
     let mut file = pcapng_header();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::packet::{Frame, LinkType};
+use crate::{Frame, LinkType};
 
 /// The header of a classic pcap file with nanosecond times, little-endian.
 pub fn pcap_header(link: LinkType, snaplen: u32) -> Vec<u8> {

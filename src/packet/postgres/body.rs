@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::turn::Turn;
-use crate::packet::{buffer::Collected, text::one_line};
+use crate::{buffer::Collected, text::one_line};
 
 /// Columns shown of one row.
 const COLUMNS: usize = 64;

@@ -1,7 +1,7 @@
 //! What one side says before it lets the other speak.
 
 use super::KEEP;
-use crate::packet::{buffer::Collected, text::one_line};
+use crate::{buffer::Collected, text::one_line};
 
 /// What a direction says before it lets the other speak.
 #[derive(Debug, Default)]

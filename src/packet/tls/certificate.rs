@@ -3,7 +3,7 @@
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use super::facts::Certificate;
-use crate::packet::text::one_line;
+use crate::text::one_line;
 
 /// Names read of one certificate.
 const NAMES: usize = 32;
@@ -60,7 +60,7 @@ fn address(bytes: &[u8]) -> Option<String> {
 
 impl Certificate {
     /// One line of who it is for.
-    pub(in crate::packet) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         if !self.trouble.is_empty() && self.subject.is_empty() {
             return self.trouble.clone();
         }

@@ -109,7 +109,7 @@ impl TlsFacts {
     }
 
     /// Bytes it holds, about.
-    pub(in crate::packet) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let text = |texts: &[String]| texts.iter().map(|text| text.len() + 24).sum::<usize>();
         let chain = |chain: &[Certificate]| {
             let size = |one: &Certificate| {

@@ -11,7 +11,7 @@ use super::{
     facts::{Certificate, TlsFacts},
     names,
 };
-use crate::packet::text::one_line;
+use crate::text::one_line;
 
 /// Entries kept of a list in a hello.
 const ENTRIES: usize = 128;

@@ -5,7 +5,7 @@
 //! are as good as random, that happens by chance at one place in some 10^13.
 
 use super::{ALERT, APPLICATION_DATA, HANDSHAKE, RECORD_BYTES, Tls, begins};
-use crate::packet::{
+use crate::{
     buffer::{Buffer, Collected},
     sink::{Direction, Sink},
 };
@@ -61,13 +61,7 @@ fn find(data: &[u8], over: bool) -> Found {
 
 impl Tls {
     /// Bytes are missing here.
-    pub(in crate::packet) fn gap(
-        &mut self,
-        direction: Direction,
-        count: u64,
-        buffer: &mut Buffer,
-        sink: &mut Sink<'_>,
-    ) {
+    pub(crate) fn gap(&mut self, direction: Direction, count: u64, buffer: &mut Buffer, sink: &mut Sink<'_>) {
         let half = &mut self.halves[direction];
         if !half.encrypted {
             // Whatever was in it may have told who is who.
@@ -137,7 +131,7 @@ impl Tls {
     }
 
     /// The stream is over.
-    pub(in crate::packet) fn finish(&mut self, direction: Direction, buffer: &mut Buffer, sink: &mut Sink<'_>) {
+    pub(crate) fn finish(&mut self, direction: Direction, buffer: &mut Buffer, sink: &mut Sink<'_>) {
         if self.halves[direction].lost {
             if self.found(direction, buffer, true, sink) {
                 self.advance(direction, buffer, sink);
@@ -154,7 +148,7 @@ mod tests {
     use rustls::version::{TLS12, TLS13};
 
     use super::*;
-    use crate::packet::{
+    use crate::{
         Dissector, Flow, FlowVerdict, Message,
         testing::*,
         tls::testing::{Session, turns},

@@ -7,7 +7,7 @@ use rustls::{
 };
 
 use super::testing::{CLIENT_ID, Session, talk, turns};
-use crate::packet::{Detail, Message, Protocol, testing::*};
+use crate::{Detail, Message, Protocol, testing::*};
 
 /// The records of a connection, and who sent each.
 fn ladder(messages: &[Message]) -> Vec<(bool, &str)> {
