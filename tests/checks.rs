@@ -10,14 +10,18 @@ use common::{Home, embedded_works, ordinary_user};
 use serde_json::Value;
 
 /// The steps need nothing of each other, so that each is tried by itself.
-const LAB: &str = include_str!("checks/lab.yaml");
+const KINDS: (&str, &str) = ("kinds", include_str!("checks/lab.yaml"));
+/// The checks of TLS, against the shop with mutual TLS.
+const TLS: (&str, &str) = ("kinds-tls", include_str!("checks/tls.yaml"));
 
-fn prove(home: &Home) {
-    let dir = home.path().join("labs/kinds");
+fn prove(home: &Home, (id, lab): (&str, &str)) {
+    let dir = home.path().join("labs").join(id);
     fs::create_dir_all(&dir).unwrap();
-    fs::write(dir.join("lab.yaml"), LAB).unwrap();
-    fs::write(dir.join("deny.yaml"), include_str!("checks/deny.yaml")).unwrap();
-    let output = home.ztlab(&["lab", "verify", "kinds", "--json"]);
+    fs::write(dir.join("lab.yaml"), lab).unwrap();
+    if id == KINDS.0 {
+        fs::write(dir.join("deny.yaml"), include_str!("checks/deny.yaml")).unwrap();
+    }
+    let output = home.ztlab(&["lab", "verify", id, "--json"]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     let value: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}\n{error}"));
@@ -37,7 +41,14 @@ fn prove(home: &Home) {
 #[test]
 fn every_kind_of_check_passes_and_fails_as_it_should() {
     if embedded_works() {
-        prove(&Home::new("kinds"));
+        prove(&Home::new("kinds"), KINDS);
+    }
+}
+
+#[test]
+fn every_check_of_tls_passes_and_fails_as_it_should() {
+    if embedded_works() {
+        prove(&Home::new("kinds-tls"), TLS);
     }
 }
 
@@ -46,6 +57,6 @@ fn every_kind_of_check_works_for_an_ordinary_user() {
     if embedded_works()
         && let Some(user) = ordinary_user()
     {
-        prove(&Home::for_user("kinds-user", user));
+        prove(&Home::for_user("kinds-user", user), KINDS);
     }
 }

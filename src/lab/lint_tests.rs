@@ -49,8 +49,8 @@ const BROKEN: &[(&str, &str, &str, usize)] = &[
         3,
     ),
     (
-        "      solution:\n        - exec",
-        "      teaches: x\n      x-solution:\n        - exec",
+        "      solution:\n        - exec: { in: mallory, run: [curl, \"${leak.bearer-token}\", \"http://payments-api/charge\"] }\n",
+        "",
         "no-solution",
         31,
     ),

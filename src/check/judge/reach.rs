@@ -162,7 +162,9 @@ fn look_http(check: &HttpCheck, probes: &Probes, outcome: &ProbeOutcome) -> (Ver
     let expect = &check.expect;
     if let Some(wanted) = expect.outcome.filter(|outcome| *outcome != Reach::Allowed) {
         if !meets(wanted, outcome) {
-            let seen = if opened(outcome) && seen != Finding::TlsRefused && seen != Finding::Untrusted {
+            // What the peer said in TLS says more than that the connection opened.
+            let in_tls = matches!(seen, Finding::TlsRefused | Finding::Untrusted | Finding::NotTls);
+            let seen = if opened(outcome) && !in_tls {
                 Finding::Allowed
             } else {
                 seen

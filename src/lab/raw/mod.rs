@@ -156,7 +156,7 @@ pub struct RawStep {
     pub instructions: Text,
     /// What is looked at to tell whether the step is passed.
     pub checks: Spanned<Vec<Spanned<RawCheck>>>,
-    /// Help.
+    /// Help that opens by itself, or when it is asked for.
     #[serde(default)]
     pub hints: Vec<Spanned<RawHint>>,
     /// What passing the step teaches; Markdown, shown when it is passed.

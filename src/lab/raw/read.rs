@@ -88,9 +88,9 @@ pub fn problem(text: &str, place: Place, message: String, expected: Option<Strin
         line: place.line,
         column: place.column,
         width: place.width,
-        message,
-        expected,
-        hint,
+        message: crate::text::one_line(&message),
+        expected: expected.map(|text| crate::text::one_line(&text)),
+        hint: hint.map(|text| crate::text::one_line(&text)),
         source: source.chars().take(200).collect(),
     }
 }

@@ -71,6 +71,7 @@ impl Validator<'_> {
         for hint in &raw.hints {
             if let Some(cost) = &hint.value.cost
                 && cost.value > raw.points.value
+                && raw.points.at.line > 0
             {
                 self.places
                     .report(cost, "the hint costs more than the step gives")

@@ -89,15 +89,15 @@ impl<'a> Places<'a> {
 }
 
 impl Report<'_> {
-    /// What was expected there.
+    /// What was expected there. As in all that is said of a file, what it quotes cannot move a cursor.
     pub fn expected(self, expected: impl Into<String>) -> Self {
-        self.0.expected = Some(expected.into());
+        self.0.expected = Some(crate::text::one_line(&expected.into()));
         self
     }
 
     /// What to do.
     pub fn hint(self, hint: impl Into<String>) -> Self {
-        self.0.hint = Some(hint.into());
+        self.0.hint = Some(crate::text::one_line(&hint.into()));
         self
     }
 
