@@ -611,7 +611,6 @@ mod tests {
             "ztlab lab start",
             "ztlab lab start wiretap --context demo",
             "ztlab lab start wiretap --ground context",
-            "ztlab lab start wiretap --ground embedded --context demo",
             "ztlab lab start wiretap --ground kind",
             "ztlab lab answer listen",
             "ztlab lab answer listen check",

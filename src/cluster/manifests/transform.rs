@@ -214,7 +214,7 @@ subjects: [ { kind: ServiceAccount, name: a, namespace: shop }, { kind: ServiceA
 ---
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
-metadata: { name: n, namespace: shop }
+metadata: { name: policy, namespace: shop }
 spec: { ingress: [ { from: [ { namespaceSelector: { matchLabels: { kubernetes.io/metadata.name: shop } } } ] } ] }
 ";
         let done = transform().objects(parse("x", text).unwrap());
