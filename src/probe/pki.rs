@@ -311,8 +311,8 @@ mod tests {
         ];
         for (name, make) in keys {
             let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
-            // The size of an RSA key comes last.
-            openssl(&[&make[..1], &["-out", &key], &make[1..]].concat());
+            let (command, options) = make.split_first().unwrap();
+            openssl(&[&[*command, "-out", &key][..], options].concat());
             openssl(&[
                 "req",
                 "-x509",
