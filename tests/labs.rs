@@ -302,3 +302,29 @@ fn labs_of_a_checkout_stay_trusted_over_a_pull() {
         assert_eq!((&proof["lab"], &proof["ok"]), (&Value::from("two"), &Value::from(true)));
     }
 }
+
+/// A solution cannot apply what is in `work/`, so it has copies: they must be the files that the student has.
+#[test]
+fn what_a_solution_applies_is_what_the_student_is_given() {
+    let labs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("labs");
+    let mut compared = 0;
+    for lab in fs::read_dir(labs).unwrap() {
+        let lab = lab.unwrap().path();
+        let Ok(given) = fs::read_dir(lab.join("work")) else {
+            continue;
+        };
+        for file in given {
+            let file = file.unwrap();
+            if let Ok(copy) = fs::read_to_string(lab.join("solution").join(file.file_name())) {
+                assert_eq!(
+                    copy,
+                    fs::read_to_string(file.path()).unwrap(),
+                    "{}",
+                    file.path().display()
+                );
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 8, "only {compared} files were compared");
+}

@@ -75,7 +75,7 @@ pub async fn verify(
     let began = Instant::now();
     let found = catalog::find(id, cwd)?;
     let lab = Arc::new(found.load(&Topologies)?);
-    let dir = crate::paths::state_dir()?.join(format!("verify-{}", std::process::id()));
+    let dir = crate::paths::state_dir()?.join(format!("verify-{}-{}", std::process::id(), found.id));
     crate::paths::private_dir(dir.clone())?;
     let times = Arc::new(Times::default());
     let noted = times.clone();
