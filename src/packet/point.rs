@@ -280,12 +280,7 @@ mod tests {
             ..pod.clone()
         };
         for (point, kind, side, place) in [
-            (
-                pod.clone(),
-                PlaceKind::Unknown,
-                None,
-                "?, in the pod, interface unknown",
-            ),
+            (pod.clone(), PlaceKind::Unknown, None, "in the pod, whichever interface"),
             (pod.clone().on("eth0"), PlaceKind::OnTheWire, None, "eth0, on the wire"),
             (pod.on("lo"), PlaceKind::InsidePod, None, "lo, inside the pod"),
             (
