@@ -530,6 +530,7 @@ mod tests {
             for line in help.lines().map(str::trim).filter(|line| line.starts_with("ztlab ")) {
                 let line = line.split("  ").next().unwrap_or(line);
                 let line = line.split(" > ").next().unwrap_or(line);
+                let line = line.split(" | ").next().unwrap_or(line);
                 if let Err(error) = Cli::try_parse_from(words(line)) {
                     failures.push(format!("{line}: {error}"));
                 }
