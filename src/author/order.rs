@@ -7,6 +7,12 @@ use crate::lab::Lab;
 /// The most orders that are tried.
 const MOST: usize = 6;
 
+/// The file's order, with what a step needs before it.
+pub fn listed(lab: &Lab) -> Vec<usize> {
+    let needs: Vec<Vec<usize>> = lab.steps.iter().map(|step| step.needs.clone()).collect();
+    topological(&needs, |step| step)
+}
+
 /// Orders that `needs` allow and that differ from the file's: enough of them that of any two steps of which neither needs
 /// the other, each comes first once; but at most a few.
 pub fn others(lab: &Lab) -> Vec<Vec<usize>> {

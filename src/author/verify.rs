@@ -75,7 +75,7 @@ pub async fn verify(
     let began = Instant::now();
     let found = catalog::find(id, cwd)?;
     let lab = Arc::new(found.load(&Topologies)?);
-    let dir = crate::paths::state_dir()?.join(format!("verify-{}", std::process::id()));
+    let dir = crate::paths::state_dir()?.join(format!("verify-{}-{}", std::process::id(), found.id));
     crate::paths::private_dir(dir.clone())?;
     let times = Arc::new(Times::default());
     let noted = times.clone();
@@ -176,8 +176,7 @@ impl Trial<'_> {
         self.done("start the lab", start).await?;
         for run in 1..=RUNS {
             self.untouched(run).await;
-            self.attempts(run).await?;
-            self.solved(run).await;
+            self.walked(run).await?;
             self.done("reset the lab", Command::Reset { step: None }).await?;
         }
         self.untouched(RUNS).await;
@@ -226,70 +225,45 @@ impl Trial<'_> {
         );
     }
 
-    async fn attempts(&mut self, run: u32) -> Result<(), VerifyError> {
+    /// Takes the steps one after another: first wrongly, in every way that is written down, each time back to the start of
+    /// the step; then rightly.
+    async fn walked(&mut self, run: u32) -> Result<(), VerifyError> {
         let lab = self.lab.clone();
-        for (at, step) in lab.steps.iter().enumerate() {
-            for (index, attempt) in step.wrong.iter().enumerate() {
-                self.prepare(at).await?;
-                let began = Instant::now();
-                let tried = self
-                    .run(Command::Attempt {
-                        step: step.id.to_string(),
-                        attempt: index,
-                    })
-                    .await;
-                let name = &step.checks[attempt.fails].name;
-                let outcome = tried.map(|view| {
-                    let step = &view.steps[at];
-                    let failed = failed(step);
-                    Found {
-                        ok: failed == BTreeSet::from([name.as_str()]) && step.earned == attempt.scores,
-                        found: format!("fails {failed:?}, {} points", step.earned),
-                    }
-                });
-                let what = format!("{}: wrong attempt {}", step.id, index + 1);
-                self.tell(
-                    run,
-                    what,
-                    format!("fails `{name}`, {} points", attempt.scores),
-                    began,
-                    outcome,
-                );
-                self.done("reset the lab", Command::Reset { step: None }).await?;
+        for at in order::listed(&lab) {
+            let step = &lab.steps[at];
+            for index in 0..step.wrong.len() {
+                self.attempt(run, at, index).await;
+                let back = Command::Reset {
+                    step: Some(step.id.to_string()),
+                };
+                self.done("reset the step", back).await?;
             }
-        }
-        Ok(())
-    }
-
-    /// Solves what a step needs, so that it opens.
-    async fn prepare(&self, at: usize) -> Result<(), VerifyError> {
-        let mut needed = BTreeSet::new();
-        let mut waiting = self.lab.steps[at].needs.clone();
-        while let Some(need) = waiting.pop() {
-            if needed.insert(need) {
-                waiting.extend(&self.lab.steps[need].needs);
-            }
-        }
-        let mut solved: BTreeSet<usize> = BTreeSet::new();
-        while solved.len() < needed.len() {
-            let open = |step: &&usize| {
-                !solved.contains(step) && self.lab.steps[**step].needs.iter().all(|need| solved.contains(need))
+            let began = Instant::now();
+            let solve = Command::Solve {
+                step: Some(step.id.to_string()),
             };
-            // `needs` form no ring, so one is open.
-            let Some(next) = needed.iter().find(open).copied() else {
+            let outcome = self.run(solve).await.map(|view| {
+                let step = &view.steps[at];
+                Found {
+                    ok: step.earned == step.points,
+                    found: format!("{} of {} points", step.earned, step.points),
+                }
+            });
+            let solved = outcome.as_ref().is_ok_and(|outcome| outcome.ok);
+            self.tell(
+                run,
+                format!("{}: solved", step.id),
+                "in full".to_owned(),
+                began,
+                outcome,
+            );
+            if !solved {
+                // What needs it stays closed.
                 break;
-            };
-            let id = self.lab.steps[next].id.to_string();
-            self.done(&format!("solve {id}"), Command::Solve { step: Some(id) })
-                .await?;
-            solved.insert(next);
+            }
         }
-        Ok(())
-    }
-
-    async fn solved(&mut self, run: u32) {
         let began = Instant::now();
-        let outcome = self.run(Command::Solve { step: None }).await.map(|view| Found {
+        let outcome = self.run(Command::Status).await.map(|view| Found {
             ok: view.steps.iter().all(|step| step.earned == step.points),
             found: scores(&view),
         });
@@ -300,6 +274,31 @@ impl Trial<'_> {
             began,
             outcome,
         );
+        Ok(())
+    }
+
+    async fn attempt(&mut self, run: u32, at: usize, index: usize) {
+        let lab = self.lab.clone();
+        let (step, attempt) = (&lab.steps[at], &lab.steps[at].wrong[index]);
+        let began = Instant::now();
+        let tried = self
+            .run(Command::Attempt {
+                step: step.id.to_string(),
+                attempt: index,
+            })
+            .await;
+        let name = &step.checks[attempt.fails].name;
+        let outcome = tried.map(|view| {
+            let step = &view.steps[at];
+            let failed = failed(step);
+            Found {
+                ok: failed == BTreeSet::from([name.as_str()]) && step.earned == attempt.scores,
+                found: format!("fails {failed:?}, {} points", step.earned),
+            }
+        });
+        let what = format!("{}: wrong attempt {}", step.id, index + 1);
+        let expected = format!("fails `{name}`, {} points", attempt.scores);
+        self.tell(run, what, expected, began, outcome);
     }
 
     /// Whoever takes the steps in another order that they allow gets everything too.

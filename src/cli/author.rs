@@ -5,6 +5,8 @@ use std::{
     process::ExitCode,
 };
 
+use futures::{StreamExt, stream};
+
 use super::{
     error::{CliError, NOT_PASSED},
     ground::Place,
@@ -20,6 +22,9 @@ use crate::{
     session::site::ContextChoice,
     text,
 };
+
+/// How many labs are proved at the same time.
+const AT_ONCE: usize = 3;
 
 fn exit(passed: bool) -> ExitCode {
     if passed {
@@ -51,10 +56,18 @@ pub fn verify(ids: &[String], labs: Option<&Path>, place: &Place, out: &Output) 
         (ids, _) => ids.to_vec(),
     };
     let cwd = named.or_else(|| std::env::current_dir().ok());
-    let mut proofs = Vec::new();
-    for id in &ids {
-        proofs.push(prove(id, cwd.as_deref(), place.clone(), out)?);
-    }
+    // Each lab has a cluster of its own, and mostly waits; in a cluster that is somebody's they would meet.
+    let at_once = match (ground, ids.len()) {
+        (GroundKind::Embedded, many) => many.min(AT_ONCE),
+        _ => 1,
+    };
+    let proving = ids
+        .iter()
+        .map(|id| prove(id, cwd.as_deref(), place.clone(), ids.len() > 1, out));
+    // All of them to their end, whatever comes of one: each deletes its cluster.
+    let proving = stream::iter(proving).buffered(at_once.max(1)).collect::<Vec<_>>();
+    let proofs = session::block_on(async { Ok(proving.await) })?;
+    let proofs: Vec<Proof> = proofs.into_iter().collect::<Result<_, _>>()?;
     let proved = proofs.iter().all(|proof| proof.ok);
     match proofs.as_slice() {
         [proof] if out.json() => out.value(proof)?,
@@ -68,12 +81,18 @@ pub fn verify(ids: &[String], labs: Option<&Path>, place: &Place, out: &Output) 
     Ok(exit(proved))
 }
 
-fn prove(
+async fn prove(
     id: &str,
     cwd: Option<&Path>,
     place: (GroundKind, Option<ContextChoice>),
+    among_others: bool,
     out: &Output,
 ) -> Result<Proof, CliError> {
+    let name = if among_others {
+        format!("{}  ", text::one_line(id))
+    } else {
+        String::new()
+    };
     let mut told = |line: &Line| {
         let mark = if line.ok {
             out.tinted("✓", Tint::Good)
@@ -82,7 +101,7 @@ fn prove(
         };
         let what = text::one_line(&line.what);
         out.note(format!(
-            "{mark} run {}  {what}: {} ({} ms)",
+            "{mark} {name}run {}  {what}: {} ({} ms)",
             line.run,
             text::one_line(&line.expected),
             line.took_ms
@@ -91,14 +110,12 @@ fn prove(
             out.note(format!("    found: {}", text::one_line(&line.found)));
         }
     };
-    session::block_on(async {
-        author::verify(id, cwd, place, &mut told)
-            .await
-            .map_err(|error| match error.hint() {
-                Some(hint) => CliError::with_hint(error, hint),
-                None => CliError::new(error),
-            })
-    })
+    author::verify(id, cwd, place, &mut told)
+        .await
+        .map_err(|error| match error.hint() {
+            Some(hint) => CliError::with_hint(error, hint),
+            None => CliError::new(error),
+        })
 }
 
 /// Says everything that is wrong with lab files.

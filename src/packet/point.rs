@@ -54,7 +54,7 @@ impl PlaceKind {
             Self::InsidePod => "inside the pod",
             Self::OnTheWire => "on the wire",
             Self::OnTheNode => "on the node's network",
-            Self::Unknown => "in the pod, interface unknown",
+            Self::Unknown => "in the pod, whichever interface",
         }
     }
 
@@ -125,8 +125,10 @@ impl CapturePoint {
 
     /// Which interface, and what that means: `eth0, on the wire`.
     pub fn place(&self) -> String {
-        let interface = self.interface.as_deref().unwrap_or("?");
         let words = self.kind().words();
+        let Some(interface) = self.interface.as_deref() else {
+            return words.to_owned();
+        };
         match (self.side(), self.proxy.as_deref()) {
             (Some(ProxySide::Program), Some(proxy)) => {
                 format!("{interface}, {words}, between its program and its proxy {proxy}")
@@ -278,12 +280,7 @@ mod tests {
             ..pod.clone()
         };
         for (point, kind, side, place) in [
-            (
-                pod.clone(),
-                PlaceKind::Unknown,
-                None,
-                "?, in the pod, interface unknown",
-            ),
+            (pod.clone(), PlaceKind::Unknown, None, "in the pod, whichever interface"),
             (pod.clone().on("eth0"), PlaceKind::OnTheWire, None, "eth0, on the wire"),
             (pod.on("lo"), PlaceKind::InsidePod, None, "lo, inside the pod"),
             (

@@ -5,6 +5,7 @@
 //! same window: a dead service proves nothing. The faces of a matrix ([`text`], [`markdown`], [`html`]) are pure too,
 //! and take every name in it for untrusted.
 
+mod credential;
 mod diff;
 pub mod html;
 pub mod inventory;

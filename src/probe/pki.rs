@@ -311,7 +311,8 @@ mod tests {
         ];
         for (name, make) in keys {
             let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
-            openssl(&[make, &["-out", &key]].concat());
+            let (command, options) = make.split_first().unwrap();
+            openssl(&[&[*command, "-out", &key][..], options].concat());
             openssl(&[
                 "req",
                 "-x509",

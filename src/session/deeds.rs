@@ -174,8 +174,15 @@ async fn apply_one(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(
         let kind = object.types.as_ref().map(|types| types.kind.as_str());
         format!("apply the {} {name}", kind.unwrap_or("object"))
     };
-    if let Some(mut there) = api.get_opt(&name).await.map_err(api_error(doing()))? {
-        take_over(api, &mut there).await.map_err(api_error(doing()))?;
+    // The status of an object is written while its fields are looked at: whoever comes second looks again.
+    while let Some(mut there) = api.get_opt(&name).await.map_err(api_error(doing()))? {
+        match take_over(api, &mut there).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            taken => {
+                taken.map_err(api_error(doing()))?;
+                break;
+            }
+        }
     }
     let params = PatchParams::apply(STUDENT).force();
     let patched = api.patch(&name, &params, &Patch::Apply(object)).await;

@@ -123,12 +123,12 @@ impl Validator<'_> {
     }
 
     fn duration(&mut self, raw: &Text) -> Option<Duration> {
-        let text = raw.value.trim();
+        let text = raw.value.as_str();
         let parsed = text
             .strip_suffix("ms")
             .map(|number| (number, 1))
             .or_else(|| text.strip_suffix('s').map(|number| (number, 1000)))
-            .and_then(|(number, unit)| number.trim().parse::<u64>().ok()?.checked_mul(unit))
+            .and_then(|(number, unit)| number.parse::<u64>().ok()?.checked_mul(unit))
             .map(Duration::from_millis)
             .filter(|duration| *duration <= LONGEST && !duration.is_zero());
         if parsed.is_none() {
