@@ -26,6 +26,11 @@ struct BuiltIn {
 /// The labs in the binary.
 const BUILT_IN: &[BuiltIn] = &[
     BuiltIn {
+        id: "layers",
+        text: include_str!("../../labs/layers/lab.yaml"),
+        files: &[],
+    },
+    BuiltIn {
         id: "manual-mtls",
         text: include_str!("../../labs/manual-mtls/lab.yaml"),
         files: &[
