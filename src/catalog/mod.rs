@@ -42,10 +42,6 @@ const BUILT_IN: &[BuiltIn] = &[
                 include_str!("../../labs/manual-mtls/solution/payments-api.yaml"),
             ),
             (
-                "solution/spoof.yaml",
-                include_str!("../../labs/manual-mtls/solution/spoof.yaml"),
-            ),
-            (
                 "solution/thief.yaml",
                 include_str!("../../labs/manual-mtls/solution/thief.yaml"),
             ),
