@@ -326,5 +326,5 @@ fn what_a_solution_applies_is_what_the_student_is_given() {
             }
         }
     }
-    assert!(compared >= 8, "only {compared} files were compared");
+    assert!(compared >= 7, "only {compared} files were compared");
 }

@@ -26,6 +26,11 @@ struct BuiltIn {
 /// The labs in the binary.
 const BUILT_IN: &[BuiltIn] = &[
     BuiltIn {
+        id: "layers",
+        text: include_str!("../../labs/layers/lab.yaml"),
+        files: &[],
+    },
+    BuiltIn {
         id: "manual-mtls",
         text: include_str!("../../labs/manual-mtls/lab.yaml"),
         files: &[
@@ -42,32 +47,12 @@ const BUILT_IN: &[BuiltIn] = &[
                 include_str!("../../labs/manual-mtls/solution/payments-api.yaml"),
             ),
             (
-                "solution/spoof.yaml",
-                include_str!("../../labs/manual-mtls/solution/spoof.yaml"),
-            ),
-            (
                 "solution/thief.yaml",
                 include_str!("../../labs/manual-mtls/solution/thief.yaml"),
             ),
             (
                 "solution/tls13.yaml",
                 include_str!("../../labs/manual-mtls/solution/tls13.yaml"),
-            ),
-            (
-                "work/orders-api.yaml",
-                include_str!("../../labs/manual-mtls/work/orders-api.yaml"),
-            ),
-            (
-                "work/payments-api.yaml",
-                include_str!("../../labs/manual-mtls/work/payments-api.yaml"),
-            ),
-            (
-                "work/spoof.yaml",
-                include_str!("../../labs/manual-mtls/work/spoof.yaml"),
-            ),
-            (
-                "work/thief.yaml",
-                include_str!("../../labs/manual-mtls/work/thief.yaml"),
             ),
         ],
     },
@@ -100,20 +85,6 @@ const BUILT_IN: &[BuiltIn] = &[
                 "solution/too-broad.yaml",
                 include_str!("../../labs/perimeter/solution/too-broad.yaml"),
             ),
-            (
-                "work/default-deny.yaml",
-                include_str!("../../labs/perimeter/work/default-deny.yaml"),
-            ),
-            ("work/dns.yaml", include_str!("../../labs/perimeter/work/dns.yaml")),
-            (
-                "work/ledger.yaml",
-                include_str!("../../labs/perimeter/work/ledger.yaml"),
-            ),
-            (
-                "work/report.yaml",
-                include_str!("../../labs/perimeter/work/report.yaml"),
-            ),
-            ("work/shop.yaml", include_str!("../../labs/perimeter/work/shop.yaml")),
         ],
     },
     BuiltIn {

@@ -20,6 +20,11 @@ const DEPTH: usize = 4;
 /// The files of built-in labs: lab, path below its `work/`, content.
 const BUILT_IN: &[(&str, &str, &str)] = &[
     (
+        "layers",
+        "layers.md",
+        include_str!("../../../labs/layers/work/layers.md"),
+    ),
+    (
         "manual-mtls",
         "ca.cnf",
         include_str!("../../../labs/manual-mtls/work/ca.cnf"),
