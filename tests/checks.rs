@@ -13,6 +13,8 @@ use serde_json::Value;
 const KINDS: (&str, &str) = ("kinds", include_str!("checks/lab.yaml"));
 /// The checks of TLS, against the shop with mutual TLS.
 const TLS: (&str, &str) = ("kinds-tls", include_str!("checks/tls.yaml"));
+/// How a capture judges conversations.
+const WIRE: (&str, &str) = ("kinds-wire", include_str!("checks/wire.yaml"));
 
 fn prove(home: &Home, (id, lab): (&str, &str)) {
     let dir = home.path().join("labs").join(id);
@@ -49,6 +51,13 @@ fn every_kind_of_check_passes_and_fails_as_it_should() {
 fn every_check_of_tls_passes_and_fails_as_it_should() {
     if embedded_works() {
         prove(&Home::new("kinds-tls"), TLS);
+    }
+}
+
+#[test]
+fn conversations_are_judged_as_they_are() {
+    if embedded_works() {
+        prove(&Home::new("kinds-wire"), WIRE);
     }
 }
 
