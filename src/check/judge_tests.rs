@@ -1,5 +1,7 @@
 //! Every finding of the checks of HTTP, DNS, TLS, objects, certificates, files and programs: one line a case.
 
+use std::sync::LazyLock;
+
 use serde_json::json;
 
 use super::*;
@@ -73,16 +75,17 @@ spec:
         - { name: fails, why: w, exec: { in: m, run: [env], expect: { exit: nonzero } } }
 "#;
 
-fn lab() -> Lab {
+/// Read once: a property asks for it hundreds of times.
+static READ: LazyLock<Lab> = LazyLock::new(|| {
     let layer = lab::Layer {
         workloads: ["a", "b", "m"].map(str::to_owned).into(),
         ..lab::Layer::default()
     };
     lab::parse("lab.yaml", LAB, lab::Surroundings::of(&layer)).unwrap_or_else(|error| panic!("{error:?}"))
-}
+});
 
 fn check(name: &str) -> Check {
-    lab().steps[0].check(name).unwrap().1.clone()
+    READ.steps[0].check(name).unwrap().1.clone()
 }
 
 fn says(name: &str, evidence: &Evidence) -> (Verdict, Finding) {
@@ -759,7 +762,7 @@ fn programs_are_judged_by_code_and_output() {
 
 #[test]
 fn every_expectation_is_a_sentence_of_its_own() {
-    let lab = lab();
+    let lab = &READ;
     let mut all: Vec<String> = lab.steps[0].checks.iter().map(expected).collect();
     for sentence in &all {
         assert!(!sentence.contains("  ") && !sentence.ends_with('.'), "{sentence}");

@@ -1,6 +1,9 @@
 //! The same evidence, the same judgement: one line a case.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, LazyLock},
+};
 
 use super::*;
 use crate::{
@@ -34,16 +37,17 @@ spec:
         - { name: tcp, why: w, tcp: { from: m, to: b, port: 80, expect: blocked, control: a } }
 "#;
 
-fn lab() -> Lab {
+/// Read once: a property asks for it hundreds of times.
+static READ: LazyLock<Lab> = LazyLock::new(|| {
     let layer = lab::Layer {
         workloads: ["a", "b", "m"].map(str::to_owned).into(),
         ..lab::Layer::default()
     };
     lab::parse("lab.yaml", LAB, lab::Surroundings::of(&layer)).unwrap()
-}
+});
 
 fn check(name: &str) -> Check {
-    lab().steps[0].check(name).unwrap().1.clone()
+    READ.steps[0].check(name).unwrap().1.clone()
 }
 
 fn says(name: &str, evidence: &Evidence) -> (Verdict, Finding) {
