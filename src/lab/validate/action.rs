@@ -25,7 +25,13 @@ impl Validator<'_> {
         let actions: Vec<_> = raw.actions.iter().map(|action| self.action(action, checks)).collect();
         let fails = self.check_named(&raw.fails, &known);
         let scores = raw.scores.as_ref().map_or(Some(0), |scores| {
-            self.within(scores, 0, step.points.value, "points of this step")
+            // Points that are missing or no number were reported.
+            let most = if step.points.at.line > 0 {
+                step.points.value
+            } else {
+                100
+            };
+            self.within(scores, 0, most, "points of this step")
         });
         Some(Attempt {
             actions: actions.into_iter().collect::<Option<_>>()?,
