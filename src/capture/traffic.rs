@@ -228,6 +228,10 @@ impl Work {
     }
 
     fn give(&mut self, messages: Vec<Message>) {
+        // Whoever listens until a secret is seen ends there: the judgement of its conversation must not come after it.
+        if messages.iter().any(|message| !message.leaks.is_empty()) {
+            self.flows();
+        }
         for mut message in messages {
             self.names.name(&mut message);
             message.point = Some(self.at(message.ifindex));
