@@ -392,7 +392,7 @@ impl CaptureEvidence {
             .collect();
         judged.sort_by_key(|(rank, ..)| *rank);
         let (_, verdict, ..) = judged.first()?;
-        let said = |flow: &&Flow| !matches!(flow.verdict, FlowVerdict::Refused) && flow.bytes != [0, 0];
+        let said = |flow: &&Flow| !matches!(flow.verdict, FlowVerdict::Refused) && flow.said_something();
         let mut spoke = judged.iter().map(|(_, _, flow, _)| *flow).filter(said).peekable();
         let encrypted = spoke.peek().is_some() && spoke.all(|flow| flow.encrypted);
         let lines = judged.iter().flat_map(|(_, _, flow, facts)| {
@@ -505,6 +505,11 @@ mod tests {
         let hidden = flow(Undetermined, true, "eth0");
         let readable = flow(Readable, false, "eth0");
         let unknown = flow(Undetermined, false, "eth0");
+        // The capture ended in the middle of its handshake.
+        let cut = Flow {
+            tls: Some(crate::packet::TlsFacts::default()),
+            ..unknown.clone()
+        };
         let silent = Flow {
             bytes: [0, 0],
             ..unknown.clone()
@@ -526,6 +531,8 @@ mod tests {
                 vec![mutual.clone(), one_sided, refused.clone()],
                 Some((EncryptedOneSided, true, 3)),
             ),
+            (vec![mutual.clone(), cut.clone()], Some((EncryptedMutual, true, 2))),
+            (vec![cut], Some((Undetermined, false, 1))),
             (vec![mutual.clone(), unknown], Some((Undetermined, false, 2))),
             (
                 vec![refused.clone(), mutual, silent.clone()],

@@ -27,13 +27,19 @@ impl Flow {
         match (verdict, self.encrypted) {
             (FlowVerdict::Readable, _) => 0,
             // Bytes that no decoder knows may be readable to somebody else.
-            (FlowVerdict::Undetermined, false) if self.bytes != [0, 0] => 1,
+            (FlowVerdict::Undetermined, false) if self.said_something() => 1,
             (FlowVerdict::Undetermined, true) => 2,
             (FlowVerdict::EncryptedOneSided, _) => 3,
             (FlowVerdict::EncryptedMutual, _) => 4,
             (FlowVerdict::Refused, _) => 5,
             (FlowVerdict::Undetermined, false) => 6,
         }
+    }
+
+    /// Whether more than a handshake of TLS was said in it, which a capture that begins or ends in the middle of one cuts off.
+    pub fn said_something(&self) -> bool {
+        let in_handshake = self.tls.as_ref().is_some_and(|tls| !tls.established());
+        self.bytes != [0, 0] && !(in_handshake && self.verdict == FlowVerdict::Undetermined)
     }
 
     /// The verdict when probes are taken into account: what TLS 1.3 hides from a capture, a caller with and one
