@@ -172,6 +172,11 @@ pub(super) fn judge_flow(
     // Both directions count: one conversation that is not as wanted is enough.
     let worst = judged.iter().find(|judged| !is_wanted(check.wanted, judged));
     let Some(judged) = worst.or(judged.first()) else {
+        if seen.between(one, other).next().is_some() {
+            let found =
+                format!("{one} and {other} talked, but your capture ended before a conversation did: listen longer");
+            return say(Verdict::Undetermined, Finding::NotMeasured, found);
+        }
         let found = format!(
             "nothing at all between {one} and {other}; you listened in {}",
             places(seen)
