@@ -24,9 +24,9 @@ fn json(output: &Output, code: i32) -> Value {
     serde_json::from_str(&ended(output, code)).unwrap()
 }
 
-/// The whole proof of all labs that ship, through the program as an instructor runs it.
-fn verify(home: &Home) {
-    let value = json(&home.ztlab(&["lab", "verify", "--json"]), 0);
+/// The whole proof of labs, of all that ship where none is named, through the program as an instructor runs it.
+fn verify(home: &Home, labs: &[&str]) {
+    let value = json(&home.ztlab(&[&["lab", "verify", "--json"], labs].concat()), 0);
     let proofs = match value.get("proofs") {
         Some(Value::Array(proofs)) => proofs.clone(),
         _ => vec![value],
@@ -51,24 +51,25 @@ fn verify(home: &Home) {
     }
 }
 
-/// Held by whoever proves every lab: three clusters at once are as many as a small machine has room for.
+/// Held by whoever proves labs: on a busy machine a proof finds no answer where there would be one.
 static PROVING: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 #[test]
 fn every_lab_that_ships_is_proven() {
     let _one_at_a_time = PROVING.lock();
     if embedded_works() {
-        verify(&Home::new("verify"));
+        verify(&Home::new("verify"), &[]);
     }
 }
 
 #[test]
-fn every_lab_that_ships_is_proven_for_an_ordinary_user() {
+fn labs_are_proven_for_an_ordinary_user() {
     let _one_at_a_time = PROVING.lock();
     if embedded_works()
         && let Some(user) = ordinary_user()
     {
-        verify(&Home::for_user("verify-user", user));
+        // One that captures, and one that makes certificates: what differs for a user is the cluster, not the labs.
+        verify(&Home::for_user("verify-user", user), &["wiretap", "manual-mtls"]);
     }
 }
 

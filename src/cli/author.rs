@@ -23,8 +23,15 @@ use crate::{
     text,
 };
 
-/// How many labs are proved at the same time.
+/// How many labs are proved at the same time at most.
 const AT_ONCE: usize = 3;
+
+/// How many labs this machine proves at the same time: a proof at its busiest takes two cores, and one that has to wait for
+/// them finds no answer where there would be one.
+fn at_once() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).clamp(1, AT_ONCE)
+}
 
 fn exit(passed: bool) -> ExitCode {
     if passed {
@@ -58,7 +65,7 @@ pub fn verify(ids: &[String], labs: Option<&Path>, place: &Place, out: &Output) 
     let cwd = named.or_else(|| std::env::current_dir().ok());
     // Each lab has a cluster of its own, and mostly waits; in a cluster that is somebody's they would meet.
     let at_once = match (ground, ids.len()) {
-        (GroundKind::Embedded, many) => many.min(AT_ONCE),
+        (GroundKind::Embedded, many) => many.min(at_once()),
         _ => 1,
     };
     let proving = ids
