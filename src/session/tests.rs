@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use proptest::prelude::*;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     command::{Command, Reply},
@@ -298,9 +299,11 @@ impl World for Scripted {
     }
 
     async fn capture(&self, _: &str, _: Option<String>) -> Result<Listening, WorldError> {
+        let end = CancellationToken::new();
         Ok(Listening {
             pod: "payments-api-1".to_owned(),
-            events: Box::pin(futures::stream::pending()),
+            events: Box::pin(futures::stream::pending().take_until(end.clone().cancelled_owned())),
+            end,
         })
     }
 

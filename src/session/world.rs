@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use futures::Stream;
+use tokio_util::sync::CancellationToken;
 
 pub use crate::check::Ran;
 use crate::{
@@ -95,6 +96,8 @@ pub struct Listening {
     pub pod: String,
     /// What it sees. Dropping it ends the capture.
     pub events: Pin<Box<dyn Stream<Item = Result<TrafficEvent, WorldError>> + Send>>,
+    /// Cancelled, it ends the capture; what was seen by then is still told, and then the events end.
+    pub end: CancellationToken,
 }
 
 /// Changes of the cluster.

@@ -335,6 +335,7 @@ impl World for GroundWorld {
         let stream = capture::traffic(&live.handle.client, request, live.names).await?;
         Ok(Listening {
             pod,
+            end: stream.ender(),
             events: Box::pin(stream.map(|event| event.map_err(WorldError::from))),
         })
     }
