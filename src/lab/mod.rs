@@ -10,6 +10,7 @@ mod hostile_tests;
 #[cfg(test)]
 mod lint_tests;
 mod model;
+mod order;
 mod raw;
 pub mod schema;
 mod surroundings;
@@ -19,6 +20,7 @@ mod validate;
 
 pub use error::{LabError, Problem, Severity};
 pub use model::*;
+pub use order::in_order;
 pub use surroundings::{Layer, Manifests, Surroundings};
 pub use validate::Lint;
 
