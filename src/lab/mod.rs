@@ -4,6 +4,7 @@
 //! a [`Lab`] that cannot be invalid ([`validate`]). Lab files are untrusted: sizes are bounded, text that would
 //! move a terminal's cursor is refused, and nothing in a lab runs on the host.
 
+pub mod commands;
 mod error;
 #[cfg(test)]
 mod hostile_tests;
