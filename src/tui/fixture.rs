@@ -26,6 +26,7 @@ pub fn labs() -> Vec<LabSummary> {
         difficulty: "beginner".to_owned(),
         objectives: vec!["See what an attacker on the network sees".to_owned()],
         before: Vec::new(),
+        after: Vec::new(),
         steps: 3,
         source: "built in".to_owned(),
         score: None,
