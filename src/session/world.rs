@@ -46,8 +46,8 @@ pub trait World: Send + Sync {
     /// Starts a capture; returns once it listens.
     async fn capture(&self, workload: &str, filter: Option<String>) -> Result<Listening, WorldError>;
 
-    /// Runs a program in a pod.
-    async fn exec(&self, source: &Source, argv: &[String]) -> Result<Ran, WorldError>;
+    /// Runs a program in a pod of a namespace, of the lab's where none is given.
+    async fn exec(&self, source: &Source, namespace: Option<&str>, argv: &[String]) -> Result<Ran, WorldError>;
 
     /// Changes the cluster or the work directory, and waits until it is so.
     async fn perform(&self, lab: &Lab, deed: &Deed) -> Result<(), WorldError>;

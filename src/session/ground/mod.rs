@@ -340,9 +340,10 @@ impl World for GroundWorld {
         })
     }
 
-    async fn exec(&self, source: &Source, argv: &[String]) -> Result<Ran, WorldError> {
+    async fn exec(&self, source: &Source, namespace: Option<&str>, argv: &[String]) -> Result<Ran, WorldError> {
         let live = self.live()?;
-        let pod = check::running_pod(&live.handle.client, &live.namespace, source).await?;
+        let namespace = namespace.unwrap_or(&live.namespace);
+        let pod = check::running_pod(&live.handle.client, namespace, source).await?;
         Ok(check::run(&live.handle.client, &pod, argv, EXEC_LIMIT).await?)
     }
 

@@ -165,7 +165,7 @@ impl World for Scripted {
         })
     }
 
-    async fn exec(&self, _: &Source, _: &[String]) -> Result<Ran, WorldError> {
+    async fn exec(&self, _: &Source, _: Option<&str>, _: &[String]) -> Result<Ran, WorldError> {
         Ok(Ran {
             code: 0,
             output: String::new(),
