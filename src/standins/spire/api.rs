@@ -1,6 +1,10 @@
 //! The messages and services of the gRPC APIs, made from the files in `proto/`.
 
-#![allow(missing_docs, clippy::all, reason = "generated; each is documented in its .proto file")]
+#![allow(
+    missing_docs,
+    clippy::all,
+    reason = "generated; each is documented in its .proto file"
+)]
 
 /// The SPIFFE Workload API.
 pub mod workload {

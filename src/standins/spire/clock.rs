@@ -40,7 +40,10 @@ pub struct TokioClock {
 impl TokioClock {
     /// A clock that shows `base` now.
     pub fn starting_at(base: i64) -> Self {
-        Self { start: tokio::time::Instant::now(), base }
+        Self {
+            start: tokio::time::Instant::now(),
+            base,
+        }
     }
 }
 

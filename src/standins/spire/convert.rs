@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use x509_parser::prelude::{FromDer, X509Certificate};
+use ztlab_identity::{Path, SpiffeId, TrustDomain};
 
 use crate::{
     api::types,
-    id::{Path, SpiffeId, TrustDomain},
     refusal::Refusal,
     store::{Agent, Bundle, Entry, JwtAuthority, Relationship, Selector, X509Authority},
 };
@@ -18,7 +18,10 @@ const LONGEST_AUTHORITY: usize = 64 * 1024;
 
 /// The message of a SPIFFE ID.
 pub fn id_message(id: &SpiffeId) -> types::Spiffeid {
-    types::Spiffeid { trust_domain: id.trust_domain().to_string(), path: id.path().to_string() }
+    types::Spiffeid {
+        trust_domain: id.trust_domain().to_string(),
+        path: id.path().to_string(),
+    }
 }
 
 /// Reads a SPIFFE ID.
@@ -77,15 +80,34 @@ pub fn masked_entry(entry: &Entry, mask: Option<&types::EntryMask>) -> types::En
         };
     }
     keep!(
-        spiffe_id, parent_id, selectors, x509_svid_ttl, federates_with, admin, downstream, expires_at, dns_names,
-        revision_number, store_svid, jwt_svid_ttl, hint, created_at, additional_attributes
+        spiffe_id,
+        parent_id,
+        selectors,
+        x509_svid_ttl,
+        federates_with,
+        admin,
+        downstream,
+        expires_at,
+        dns_names,
+        revision_number,
+        store_svid,
+        jwt_svid_ttl,
+        hint,
+        created_at,
+        additional_attributes
     );
     message
 }
 
 /// The messages of selectors.
 pub fn selector_messages(selectors: &BTreeSet<Selector>) -> Vec<types::Selector> {
-    selectors.iter().map(|one| types::Selector { r#type: one.kind.clone(), value: one.value.clone() }).collect()
+    selectors
+        .iter()
+        .map(|one| types::Selector {
+            r#type: one.kind.clone(),
+            value: one.value.clone(),
+        })
+        .collect()
 }
 
 /// Reads selectors.
@@ -109,14 +131,25 @@ pub fn selectors(messages: &[types::Selector]) -> Result<BTreeSet<Selector>, Ref
 
 /// The message of a bundle, with only the fields of `mask`; without one, all.
 pub fn bundle_message(name: &TrustDomain, bundle: &Bundle, mask: Option<&types::BundleMask>) -> types::Bundle {
-    let all = types::BundleMask { x509_authorities: true, jwt_authorities: true, refresh_hint: true, sequence_number: true };
+    let all = types::BundleMask {
+        x509_authorities: true,
+        jwt_authorities: true,
+        refresh_hint: true,
+        sequence_number: true,
+    };
     let mask = mask.unwrap_or(&all);
-    let mut message = types::Bundle { trust_domain: name.to_string(), ..types::Bundle::default() };
+    let mut message = types::Bundle {
+        trust_domain: name.to_string(),
+        ..types::Bundle::default()
+    };
     if mask.x509_authorities {
         message.x509_authorities = bundle
             .x509
             .iter()
-            .map(|one| types::X509Certificate { asn1: one.der.clone(), tainted: one.tainted })
+            .map(|one| types::X509Certificate {
+                asn1: one.der.clone(),
+                tainted: one.tainted,
+            })
             .collect();
     }
     if mask.jwt_authorities {
@@ -143,7 +176,8 @@ pub fn jwt_message(one: &JwtAuthority) -> types::JwtKey {
 
 /// Reads a bundle and whose it is.
 pub fn bundle(message: &types::Bundle) -> Result<(TrustDomain, Bundle), Refusal> {
-    let name = trust_domain(&message.trust_domain).map_err(|refusal| refusal.while_doing("trust domain argument is not valid"))?;
+    let name = trust_domain(&message.trust_domain)
+        .map_err(|refusal| refusal.while_doing("trust domain argument is not valid"))?;
     if message.refresh_hint < 0 {
         return Err(Refusal::invalid("the refresh hint is below zero"));
     }
@@ -164,7 +198,11 @@ pub fn x509_authorities(messages: &[types::X509Certificate]) -> Result<Vec<X509A
         .map(|one| {
             let expires_at = certificate_end(&one.asn1)
                 .ok_or_else(|| Refusal::invalid("unable to parse X.509 authority: it is no certificate"))?;
-            Ok(X509Authority { der: one.asn1.clone(), expires_at, tainted: one.tainted })
+            Ok(X509Authority {
+                der: one.asn1.clone(),
+                expires_at,
+                tainted: one.tainted,
+            })
         })
         .collect()
 }
@@ -196,7 +234,9 @@ pub fn jwt_authorities(messages: &[types::JwtKey]) -> Result<Vec<JwtAuthority>, 
 
 fn within_limit(count: usize) -> Result<(), Refusal> {
     if count > MOST_AUTHORITIES {
-        return Err(Refusal::invalid(format!("{count} authorities are more than {MOST_AUTHORITIES}")));
+        return Err(Refusal::invalid(format!(
+            "{count} authorities are more than {MOST_AUTHORITIES}"
+        )));
     }
     Ok(())
 }
@@ -228,7 +268,15 @@ pub fn agent_message(agent: &Agent, mask: Option<&types::AgentMask>) -> types::A
             $(if !mask.$field { message.$field = Default::default(); })*
         };
     }
-    keep!(attestation_type, x509svid_serial_number, x509svid_expires_at, selectors, banned, can_reattest, agent_version);
+    keep!(
+        attestation_type,
+        x509svid_serial_number,
+        x509svid_expires_at,
+        selectors,
+        banned,
+        can_reattest,
+        agent_version
+    );
     message
 }
 
@@ -240,7 +288,9 @@ pub fn relationship_message(
 ) -> types::FederationRelationship {
     use types::federation_relationship::BundleEndpointProfile;
     let profile = match &relationship.endpoint_spiffe_id {
-        Some(id) => BundleEndpointProfile::HttpsSpiffe(types::HttpsspiffeProfile { endpoint_spiffe_id: id.to_string() }),
+        Some(id) => BundleEndpointProfile::HttpsSpiffe(types::HttpsspiffeProfile {
+            endpoint_spiffe_id: id.to_string(),
+        }),
         None => BundleEndpointProfile::HttpsWeb(types::HttpsWebProfile {}),
     };
     types::FederationRelationship {

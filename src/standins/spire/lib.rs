@@ -25,7 +25,6 @@ pub mod clock;
 // pub mod controller;
 mod convert;
 mod entries;
-mod id;
 mod refusal;
 // pub mod server;
 mod store;

@@ -17,7 +17,10 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with `code`.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 
     /// What was asked for is malformed.
@@ -59,10 +62,16 @@ impl From<Refusal> for Status {
 
 /// The status of one item of a batch that went well.
 pub fn fine() -> types::Status {
-    types::Status { code: Code::Ok as i32, message: "OK".into() }
+    types::Status {
+        code: Code::Ok as i32,
+        message: "OK".into(),
+    }
 }
 
 /// The status of one item of a batch that was refused.
 pub fn refused(refusal: &Refusal) -> types::Status {
-    types::Status { code: refusal.code as i32, message: refusal.message.clone() }
+    types::Status {
+        code: refusal.code as i32,
+        message: refusal.message.clone(),
+    }
 }

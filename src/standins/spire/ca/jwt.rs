@@ -12,8 +12,9 @@ use ring::{
 use serde_json::{Value, json};
 
 use super::{Made, Published, Settings, end};
+use ztlab_identity::SpiffeId;
+
 use crate::{
-    id::SpiffeId,
     refusal::Refusal,
     store::{JwtAuthority, Slot, Standing},
 };
@@ -35,7 +36,12 @@ impl JwtSigner {
         let random = SystemRandom::new();
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &random)
             .map_err(|error| Refusal::internal(format!("the key of JWT authority {} is unusable: {error}", slot.id)))?;
-        Ok(Self { id: slot.id.clone(), key, random, not_after: slot.not_after })
+        Ok(Self {
+            id: slot.id.clone(),
+            key,
+            random,
+            not_after: slot.not_after,
+        })
     }
 
     /// The key id.
@@ -83,7 +89,11 @@ fn segment(value: &Value) -> String {
 pub(super) fn new_authority(settings: &Settings, now: i64) -> Result<Made, Refusal> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
         .map_err(|error| Refusal::internal(format!("no key could be made: {error}")))?;
-    let id: String = rand::rng().sample_iter(Alphanumeric).take(KEY_ID_LETTERS).map(char::from).collect();
+    let id: String = rand::rng()
+        .sample_iter(Alphanumeric)
+        .take(KEY_ID_LETTERS)
+        .map(char::from)
+        .collect();
     let not_after = end(now, settings.ca_ttl);
     Ok(Made {
         slot: Slot {

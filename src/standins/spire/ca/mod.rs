@@ -18,10 +18,10 @@ pub use jwt::JwtSigner;
 pub use request::SigningRequest;
 pub use rotation::{Due, due};
 pub use x509::{Leaf, LeafOf, Subject, X509Signer};
+use ztlab_identity::{SpiffeId, TrustDomain};
 
 use crate::{
     clock::SharedClock,
-    id::{SpiffeId, TrustDomain},
     refusal::Refusal,
     store::{self, Slot, Standing, State, Store},
 };
@@ -106,7 +106,12 @@ impl Authorities {
             }
             Ok(())
         })?;
-        let authorities = Self { store, clock, settings, signing: Mutex::default() };
+        let authorities = Self {
+            store,
+            clock,
+            settings,
+            signing: Mutex::default(),
+        };
         authorities.tick()?;
         Ok(authorities)
     }
@@ -146,7 +151,11 @@ impl Authorities {
             Kind::Jwt => jwt::new_authority(&self.settings, now)?,
         };
         self.store.update_keys(|state, keys| {
-            for slot in kind.slots_mut(state).iter_mut().filter(|slot| slot.standing == Standing::Prepared) {
+            for slot in kind
+                .slots_mut(state)
+                .iter_mut()
+                .filter(|slot| slot.standing == Standing::Prepared)
+            {
                 slot.standing = Standing::Old;
             }
             kind.slots_mut(state).push(made.slot.clone());
@@ -178,7 +187,12 @@ impl Authorities {
 
     /// The authority of `kind` that stands there: the newest, where several do.
     pub fn standing(&self, kind: Kind, standing: Standing) -> Option<Slot> {
-        self.store.read(|state| kind.slots(state).iter().rfind(|slot| slot.standing == standing).cloned())
+        self.store.read(|state| {
+            kind.slots(state)
+                .iter()
+                .rfind(|slot| slot.standing == standing)
+                .cloned()
+        })
     }
 
     /// Marks an old authority as suspect: agents replace what it signed at once.
@@ -218,7 +232,9 @@ impl Authorities {
                 Kind::Jwt => bundle.jwt.iter().any(|one| one.key_id == id && one.tainted),
             };
             if !tainted {
-                return Err(Refusal::internal(format!("`{id}` is not tainted: taint it, wait until nothing uses it, then revoke it")));
+                return Err(Refusal::internal(format!(
+                    "`{id}` is not tainted: taint it, wait until nothing uses it, then revoke it"
+                )));
             }
             match kind {
                 Kind::X509 => bundle.x509.retain(|one| one.der != slot.certificate),
@@ -273,13 +289,22 @@ impl Authorities {
     ) -> Result<(String, i64, i64), Refusal> {
         self.verify_member(id)?;
         let ttl = if ttl.is_zero() { self.settings.jwt_svid_ttl } else { ttl };
-        self.jwt()?.sign(id, audience, self.clock.now(), ttl, self.settings.jwt_issuer.as_deref(), with_jti)
+        self.jwt()?.sign(
+            id,
+            audience,
+            self.clock.now(),
+            ttl,
+            self.settings.jwt_issuer.as_deref(),
+            with_jti,
+        )
     }
 
     fn verify_member(&self, id: &SpiffeId) -> Result<(), Refusal> {
         let ours = &self.settings.trust_domain;
         if id.trust_domain() != ours {
-            return Err(Refusal::invalid(format!("\"{id}\" is not a member of trust domain \"{ours}\"")));
+            return Err(Refusal::invalid(format!(
+                "\"{id}\" is not a member of trust domain \"{ours}\""
+            )));
         }
         if id.path().is_root() {
             return Err(Refusal::invalid(format!(
@@ -291,7 +316,10 @@ impl Authorities {
 
     fn active(&self, kind: Kind) -> Result<Slot, Refusal> {
         self.standing(kind, Standing::Active).ok_or_else(|| {
-            Refusal::new(tonic::Code::Unavailable, format!("no {} signs yet; try again in a moment", kind.name()))
+            Refusal::new(
+                tonic::Code::Unavailable,
+                format!("no {} signs yet; try again in a moment", kind.name()),
+            )
         })
     }
 
@@ -307,7 +335,11 @@ impl Authorities {
         let grace = KEPT_AFTER_END.min(lived);
         let over = |end: i64| end != 0 && end.saturating_add(grace) < now;
         let any = self.store.read(|state| {
-            state.x509_slots.iter().chain(&state.jwt_slots).any(|slot| over(slot.not_after))
+            state
+                .x509_slots
+                .iter()
+                .chain(&state.jwt_slots)
+                .any(|slot| over(slot.not_after))
                 || state.bundle.x509.iter().any(|one| over(one.expires_at))
                 || state.bundle.jwt.iter().any(|one| over(one.expires_at))
         });
@@ -321,7 +353,13 @@ impl Authorities {
             state.bundle.jwt.retain(|one| !over(one.expires_at));
             state.bundle.sequence += 1;
             let slots = &*state;
-            keys.retain(&|id| slots.x509_slots.iter().chain(&slots.jwt_slots).any(|slot| slot.id == id));
+            keys.retain(&|id| {
+                slots
+                    .x509_slots
+                    .iter()
+                    .chain(&slots.jwt_slots)
+                    .any(|slot| slot.id == id)
+            });
             Ok(())
         })
     }
@@ -331,7 +369,10 @@ fn old_slot(kind: Kind, state: &State, id: &str, done: &str) -> Result<Slot, Ref
     let found = kind.slots(state).iter().find(|slot| slot.id == id);
     match found {
         Some(slot) if slot.standing == Standing::Old => Ok(slot.clone()),
-        Some(_) => Err(Refusal::internal(format!("`{id}` is not old: only an old {} can be {done}", kind.name()))),
+        Some(_) => Err(Refusal::internal(format!(
+            "`{id}` is not old: only an old {} can be {done}",
+            kind.name()
+        ))),
         None => Err(Refusal::not_found(format!("there is no {} `{id}`", kind.name()))),
     }
 }

@@ -29,18 +29,25 @@ impl SigningRequest {
             return Err(Refusal::invalid("missing CSR"));
         }
         if der.len() > LONGEST {
-            return Err(Refusal::invalid(format!("malformed CSR: {} bytes are more than {LONGEST}", der.len())));
+            return Err(Refusal::invalid(format!(
+                "malformed CSR: {} bytes are more than {LONGEST}",
+                der.len()
+            )));
         }
         let (rest, request) = X509CertificationRequest::from_der(der)
             .map_err(|error| Refusal::invalid(format!("malformed CSR: {error}")))?;
         if !rest.is_empty() {
             return Err(Refusal::invalid("malformed CSR: bytes follow it"));
         }
-        request.verify_signature().map_err(|_| Refusal::invalid("invalid CSR signature"))?;
+        request
+            .verify_signature()
+            .map_err(|_| Refusal::invalid("invalid CSR signature"))?;
         let mut uris = Vec::new();
         let mut dns_names = Vec::new();
         for extension in request.requested_extensions().into_iter().flatten() {
-            let ParsedExtension::SubjectAlternativeName(names) = extension else { continue };
+            let ParsedExtension::SubjectAlternativeName(names) = extension else {
+                continue;
+            };
             for name in &names.general_names {
                 match name {
                     GeneralName::URI(uri) => uris.push(*uri),
@@ -51,10 +58,16 @@ impl SigningRequest {
         }
         let spiffe_id = match uris.as_slice() {
             [] => None,
-            [uri] => Some(SpiffeId::parse(uri).map_err(|error| Refusal::invalid(format!("CSR URI SAN is invalid: {error}")))?),
+            [uri] => Some(
+                SpiffeId::parse(uri).map_err(|error| Refusal::invalid(format!("CSR URI SAN is invalid: {error}")))?,
+            ),
             _ => return Err(Refusal::invalid("CSR must have exactly one URI SAN")),
         };
         let public_key = request.certification_request_info.subject_pki.raw.to_vec();
-        Ok(Self { public_key, spiffe_id, dns_names })
+        Ok(Self {
+            public_key,
+            spiffe_id,
+            dns_names,
+        })
     }
 }

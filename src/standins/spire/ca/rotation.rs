@@ -21,7 +21,11 @@ const ACTIVATE_AT_MOST: i64 = 7 * 24 * 3600;
 /// What is due at `now`, in seconds of the Unix epoch: prepare at half the life of the active authority, activate with
 /// a sixth of it left.
 pub fn due(slots: &[Slot], now: i64) -> Due {
-    let alive = |standing| slots.iter().rfind(|slot| slot.standing == standing && slot.not_after > now);
+    let alive = |standing| {
+        slots
+            .iter()
+            .rfind(|slot| slot.standing == standing && slot.not_after > now)
+    };
     let prepared = alive(Standing::Prepared);
     match (alive(Standing::Active), prepared) {
         (None, Some(prepared)) => Due::Activate(prepared.id.clone()),
@@ -43,13 +47,22 @@ mod tests {
     use super::*;
 
     fn slot(id: &str, standing: Standing, issued_at: i64, life: i64) -> Slot {
-        Slot { id: id.into(), standing, issued_at, not_after: issued_at + life, certificate: Vec::new() }
+        Slot {
+            id: id.into(),
+            standing,
+            issued_at,
+            not_after: issued_at + life,
+            certificate: Vec::new(),
+        }
     }
 
     #[test]
     fn the_first_authority_is_made_and_signs_at_once() {
         assert_eq!(due(&[], 0), Due::Prepare);
-        assert_eq!(due(&[slot("a", Standing::Prepared, 0, 600)], 0), Due::Activate("a".into()));
+        assert_eq!(
+            due(&[slot("a", Standing::Prepared, 0, 600)], 0),
+            Due::Activate("a".into())
+        );
     }
 
     #[test]
@@ -64,7 +77,10 @@ mod tests {
 
     #[test]
     fn after_a_long_sleep_an_expired_authority_does_not_count() {
-        let both = [slot("a", Standing::Active, 0, 600), slot("b", Standing::Prepared, 301, 600)];
+        let both = [
+            slot("a", Standing::Active, 0, 600),
+            slot("b", Standing::Prepared, 301, 600),
+        ];
         assert_eq!(due(&both, 700), Due::Activate("b".into()));
         assert_eq!(due(&both, 1000), Due::Prepare);
     }

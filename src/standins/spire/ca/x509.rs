@@ -9,8 +9,9 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use super::{Made, Published, Settings, end};
+use ztlab_identity::SpiffeId;
+
 use crate::{
-    id::SpiffeId,
     refusal::Refusal,
     store::{Slot, Standing, X509Authority},
 };
@@ -32,12 +33,20 @@ pub struct Subject {
 impl Subject {
     /// SPIRE's name for an authority that has none: `C=US, O=SPIFFE`.
     pub fn of_an_authority() -> Self {
-        Self { country: vec!["US".into()], organization: vec!["SPIFFE".into()], common_name: String::new() }
+        Self {
+            country: vec!["US".into()],
+            organization: vec!["SPIFFE".into()],
+            common_name: String::new(),
+        }
     }
 
     /// SPIRE's name for an SVID: `C=US, O=SPIRE`.
     fn of_an_svid() -> Self {
-        Self { country: vec!["US".into()], organization: vec!["SPIRE".into()], common_name: String::new() }
+        Self {
+            country: vec!["US".into()],
+            organization: vec!["SPIRE".into()],
+            common_name: String::new(),
+        }
     }
 
     fn distinguished_name(&self) -> DistinguishedName {
@@ -90,9 +99,15 @@ impl X509Signer {
     /// The signer of the authority in `slot`, whose key is `pkcs8`.
     pub fn new(slot: &Slot, pkcs8: &[u8]) -> Result<Self, Refusal> {
         let key = read_key(pkcs8)?;
-        let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(slot.certificate.as_slice()), key)
-            .map_err(|error| Refusal::internal(format!("the certificate of authority {} is unusable: {error}", slot.id)))?;
-        Ok(Self { id: slot.id.clone(), issuer, not_after: slot.not_after })
+        let issuer =
+            Issuer::from_ca_cert_der(&CertificateDer::from(slot.certificate.as_slice()), key).map_err(|error| {
+                Refusal::internal(format!("the certificate of authority {} is unusable: {error}", slot.id))
+            })?;
+        Ok(Self {
+            id: slot.id.clone(),
+            issuer,
+            not_after: slot.not_after,
+        })
     }
 
     /// The authority's id.
@@ -102,8 +117,9 @@ impl X509Signer {
 
     /// Signs for `of`; what is signed ends no later than the authority does.
     pub fn sign(&self, of: &LeafOf<'_>, now: i64) -> Result<Leaf, Refusal> {
-        let public_key = SubjectPublicKeyInfo::from_der(of.public_key)
-            .map_err(|error| Refusal::invalid(format!("the public key is of no kind that can be signed for: {error}")))?;
+        let public_key = SubjectPublicKeyInfo::from_der(of.public_key).map_err(|error| {
+            Refusal::invalid(format!("the public key is of no kind that can be signed for: {error}"))
+        })?;
         let expires_at = end(now, of.ttl).min(self.not_after);
         let mut subject = Subject::of_an_svid();
         if let Some(first) = of.dns_names.first() {
@@ -125,13 +141,17 @@ impl X509Signer {
         ];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let certificate = params.signed_by(&public_key, &self.issuer).map_err(unsigned)?;
-        Ok(Leaf { der: certificate.der().to_vec(), expires_at, serial: decimal(&serial) })
+        Ok(Leaf {
+            der: certificate.der().to_vec(),
+            expires_at,
+            serial: decimal(&serial),
+        })
     }
 }
 
 pub(super) fn new_authority(settings: &Settings, now: i64) -> Result<Made, Refusal> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(unsigned)?;
-    let id = SpiffeId::new(settings.trust_domain.clone(), crate::id::Path::root())
+    let id = SpiffeId::new(settings.trust_domain.clone(), ztlab_identity::Path::root())
         .map_err(|error| Refusal::internal(error.to_string()))?;
     let not_after = end(now, settings.ca_ttl);
     let serial = new_serial()?;
@@ -141,11 +161,17 @@ pub(super) fn new_authority(settings: &Settings, now: i64) -> Result<Made, Refus
     params.not_after = date(not_after)?;
     params.distinguished_name = settings.subject.distinguished_name();
     // Two authorities of one name are told apart by it where a verifier looks for an issuer by name.
-    params.distinguished_name.push(DnType::from_oid(&[2, 5, 4, 5]), decimal(&serial));
+    params
+        .distinguished_name
+        .push(DnType::from_oid(&[2, 5, 4, 5]), decimal(&serial));
     params.subject_alt_names = subject_alt_names(&id, &[])?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    let subject_key_id: String = params.key_identifier(&key).iter().map(|byte| format!("{byte:02x}")).collect();
+    let subject_key_id: String = params
+        .key_identifier(&key)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let certificate = params.self_signed(&key).map_err(unsigned)?.der().to_vec();
     Ok(Made {
         slot: Slot {
@@ -156,12 +182,19 @@ pub(super) fn new_authority(settings: &Settings, now: i64) -> Result<Made, Refus
             certificate: certificate.clone(),
         },
         pkcs8: key.serialize_der(),
-        published: Published::X509(X509Authority { der: certificate, expires_at: not_after, tainted: false }),
+        published: Published::X509(X509Authority {
+            der: certificate,
+            expires_at: not_after,
+            tainted: false,
+        }),
     })
 }
 
 fn subject_alt_names(id: &SpiffeId, dns_names: &[String]) -> Result<Vec<SanType>, Refusal> {
-    let text = |name: &str| name.try_into().map_err(|_| Refusal::invalid(format!("`{name}` has letters outside ASCII")));
+    let text = |name: &str| {
+        name.try_into()
+            .map_err(|_| Refusal::invalid(format!("`{name}` has letters outside ASCII")))
+    };
     let mut names = vec![SanType::URI(text(&id.to_string())?)];
     for name in dns_names {
         names.push(SanType::DnsName(text(name)?));
@@ -179,7 +212,9 @@ pub(super) fn read_key(pkcs8: &[u8]) -> Result<KeyPair, Refusal> {
 fn new_serial() -> Result<[u8; 16], Refusal> {
     use ring::rand::{SecureRandom, SystemRandom};
     let mut serial = [0; 16];
-    SystemRandom::new().fill(&mut serial).map_err(|_| Refusal::internal("the system gives no random numbers"))?;
+    SystemRandom::new()
+        .fill(&mut serial)
+        .map_err(|_| Refusal::internal("the system gives no random numbers"))?;
     serial[0] = (serial[0] & 0x7f) | 0x40;
     Ok(serial)
 }

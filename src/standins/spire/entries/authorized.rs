@@ -1,16 +1,16 @@
 //! Which entries an agent may serve.
 
 use std::collections::BTreeSet;
+use ztlab_identity::SpiffeId;
 
-use crate::{
-    id::SpiffeId,
-    store::{Entry, State},
-};
+use crate::store::{Entry, State};
 
 /// The entries under `agent`: those whose parent is the agent, or a group of nodes that it belongs to by its selectors,
 /// and in turn those under them. Nothing for an agent that is not known.
 pub fn authorized<'a>(state: &'a State, agent: &SpiffeId, now: i64) -> Vec<&'a Entry> {
-    let Some(known) = state.agents.get(agent) else { return Vec::new() };
+    let Some(known) = state.agents.get(agent) else {
+        return Vec::new();
+    };
     let alive = |entry: &&Entry| entry.expires_at == 0 || entry.expires_at > now;
     let server = |id: &SpiffeId| id.path().as_str() == "/spire/server";
     let mut parents = vec![agent];
@@ -25,7 +25,12 @@ pub fn authorized<'a>(state: &'a State, agent: &SpiffeId, now: i64) -> Vec<&'a E
     let mut seen: BTreeSet<&SpiffeId> = parents.iter().copied().collect();
     let mut found = Vec::new();
     while let Some(parent) = parents.pop() {
-        for entry in state.entries.values().filter(alive).filter(|entry| entry.parent_id == *parent) {
+        for entry in state
+            .entries
+            .values()
+            .filter(alive)
+            .filter(|entry| entry.parent_id == *parent)
+        {
             found.push(entry);
             if seen.insert(&entry.spiffe_id) {
                 parents.push(&entry.spiffe_id);
@@ -86,7 +91,10 @@ mod tests {
     }
 
     fn ids(state: &State, agent: &str, now: i64) -> Vec<String> {
-        authorized(state, &id(agent), now).into_iter().map(|entry| entry.id.clone()).collect()
+        authorized(state, &id(agent), now)
+            .into_iter()
+            .map(|entry| entry.id.clone())
+            .collect()
     }
 
     #[test]
@@ -101,7 +109,10 @@ mod tests {
             entry("another-agent", "/spire/agent/two", "k8s:ns:e"),
         ]);
         assert_eq!(ids(&state, "/spire/agent/one", 0), ["by-group", "direct", "nested"]);
-        assert!(ids(&state, "/spire/agent/two", 0).is_empty(), "an agent that never attested");
+        assert!(
+            ids(&state, "/spire/agent/two", 0).is_empty(),
+            "an agent that never attested"
+        );
     }
 
     #[test]

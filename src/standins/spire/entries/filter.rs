@@ -1,11 +1,11 @@
 //! Which entries a list shows.
 
 use std::collections::BTreeSet;
+use ztlab_identity::{SpiffeId, TrustDomain};
 
 use crate::{
     api::{entry as api, types},
     convert,
-    id::{SpiffeId, TrustDomain},
     refusal::Refusal,
     store::{Entry, Selector},
 };
@@ -62,15 +62,23 @@ impl Filter {
     pub fn shows(&self, entry: &Entry) -> bool {
         self.spiffe_id.as_ref().is_none_or(|id| *id == entry.spiffe_id)
             && self.parent_id.as_ref().is_none_or(|id| *id == entry.parent_id)
-            && self.selectors.as_ref().is_none_or(|(asked, how)| how.holds(&entry.selectors, asked))
-            && self.federates_with.as_ref().is_none_or(|(asked, how)| how.holds(&entry.federates_with, asked))
+            && self
+                .selectors
+                .as_ref()
+                .is_none_or(|(asked, how)| how.holds(&entry.selectors, asked))
+            && self
+                .federates_with
+                .as_ref()
+                .is_none_or(|(asked, how)| how.holds(&entry.federates_with, asked))
             && self.hint.as_ref().is_none_or(|hint| *hint == entry.hint)
             && self.downstream.is_none_or(|downstream| downstream == entry.downstream)
     }
 
     /// Reads the filter of a list.
     pub fn of_list(message: Option<&api::list_entries_request::Filter>) -> Result<Self, Refusal> {
-        let Some(message) = message else { return Ok(Self::default()) };
+        let Some(message) = message else {
+            return Ok(Self::default());
+        };
         Self::read(
             message.by_spiffe_id.as_ref(),
             message.by_parent_id.as_ref(),
@@ -83,7 +91,9 @@ impl Filter {
 
     /// Reads the filter of a count.
     pub fn of_count(message: Option<&api::count_entries_request::Filter>) -> Result<Self, Refusal> {
-        let Some(message) = message else { return Ok(Self::default()) };
+        let Some(message) = message else {
+            return Ok(Self::default());
+        };
         Self::read(
             message.by_spiffe_id.as_ref(),
             message.by_parent_id.as_ref(),
@@ -103,7 +113,9 @@ impl Filter {
         downstream: Option<bool>,
     ) -> Result<Self, Refusal> {
         let id = |message: Option<&types::Spiffeid>, what: &str| {
-            message.map(|id| convert::id(Some(id)).map_err(|refusal| refusal.while_doing(what))).transpose()
+            message
+                .map(|id| convert::id(Some(id)).map_err(|refusal| refusal.while_doing(what)))
+                .transpose()
         };
         Ok(Self {
             spiffe_id: id(spiffe_id, "malformed SPIFFE ID filter")?,
@@ -134,7 +146,11 @@ fn federation_match(message: &types::FederatesWithMatch) -> Result<(BTreeSet<Tru
     if message.trust_domains.is_empty() {
         return Err(Refusal::invalid("empty trust domain set"));
     }
-    let names = message.trust_domains.iter().map(|name| convert::trust_domain(name)).collect::<Result<_, _>>()?;
+    let names = message
+        .trust_domains
+        .iter()
+        .map(|name| convert::trust_domain(name))
+        .collect::<Result<_, _>>()?;
     Ok((names, Match::read(message.r#match)?))
 }
 

@@ -1,11 +1,11 @@
 //! From an entry that somebody asks for to one that can be kept.
 
 use std::collections::BTreeSet;
+use ztlab_identity::{SpiffeId, TrustDomain};
 
 use crate::{
     api::types,
     convert,
-    id::{SpiffeId, TrustDomain},
     refusal::Refusal,
     store::{Entry, State},
 };
@@ -57,17 +57,32 @@ pub fn create(
     };
     apply(&mut entry, state, ours, message, None).map_err(alone)?;
     if let Some(same) = similar(state, &entry) {
-        return Err((Refusal::new(tonic::Code::AlreadyExists, "similar entry already exists"), Some(same.clone())));
+        return Err((
+            Refusal::new(tonic::Code::AlreadyExists, "similar entry already exists"),
+            Some(same.clone()),
+        ));
     }
     if entry.id.is_empty() {
         entry.id = new_id();
     } else if let Some(same) = state.entries.get(&entry.id) {
-        return Err((Refusal::new(tonic::Code::AlreadyExists, "entry with the same ID already exists"), Some(same.clone())));
-    } else if entry.id.len() > LONGEST_ID || !entry.id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
-        return Err(alone(Refusal::invalid("invalid entry ID: letters, digits, `-`, `_` and `.`, 255 at most")));
+        return Err((
+            Refusal::new(tonic::Code::AlreadyExists, "entry with the same ID already exists"),
+            Some(same.clone()),
+        ));
+    } else if entry.id.len() > LONGEST_ID
+        || !entry
+            .id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    {
+        return Err(alone(Refusal::invalid(
+            "invalid entry ID: letters, digits, `-`, `_` and `.`, 255 at most",
+        )));
     }
     if state.entries.len() >= MOST_ENTRIES {
-        return Err(alone(Refusal::exhausted(format!("there are {MOST_ENTRIES} entries already; delete some"))));
+        return Err(alone(Refusal::exhausted(format!(
+            "there are {MOST_ENTRIES} entries already; delete some"
+        ))));
     }
     Ok(entry)
 }
@@ -99,8 +114,14 @@ pub fn apply(
         }
         within(message.selectors.len(), "selectors")?;
         entry.selectors = convert::selectors(&message.selectors)?;
-        if entry.selectors.iter().any(|one| one.value.len() > LONGEST_TEXT || one.kind.len() > LONGEST_TEXT) {
-            return Err(Refusal::invalid(format!("a selector has more than {LONGEST_TEXT} bytes")));
+        if entry
+            .selectors
+            .iter()
+            .any(|one| one.value.len() > LONGEST_TEXT || one.kind.len() > LONGEST_TEXT)
+        {
+            return Err(Refusal::invalid(format!(
+                "a selector has more than {LONGEST_TEXT} bytes"
+            )));
         }
     }
     if wanted(|mask| mask.x509_svid_ttl) {
@@ -148,7 +169,9 @@ pub fn apply(
 fn member_id(ours: &TrustDomain, message: Option<&types::Spiffeid>) -> Result<SpiffeId, Refusal> {
     let id = convert::id(message).map_err(|refusal| refusal.while_doing("invalid parent ID"))?;
     if id.trust_domain() != ours {
-        return Err(Refusal::invalid(format!("invalid parent ID: \"{id}\" is not a member of trust domain \"{ours}\"")));
+        return Err(Refusal::invalid(format!(
+            "invalid parent ID: \"{id}\" is not a member of trust domain \"{ours}\""
+        )));
     }
     if id.path().is_root() {
         return Err(Refusal::invalid(format!(
@@ -161,7 +184,9 @@ fn member_id(ours: &TrustDomain, message: Option<&types::Spiffeid>) -> Result<Sp
 fn workload_id(ours: &TrustDomain, message: Option<&types::Spiffeid>) -> Result<SpiffeId, Refusal> {
     let id = convert::id(message).map_err(|refusal| refusal.while_doing("invalid spiffe ID"))?;
     if id.trust_domain() != ours {
-        return Err(Refusal::invalid(format!("invalid spiffe ID: \"{id}\" is not a member of trust domain \"{ours}\"")));
+        return Err(Refusal::invalid(format!(
+            "invalid spiffe ID: \"{id}\" is not a member of trust domain \"{ours}\""
+        )));
     }
     if id.path().is_root() {
         return Err(Refusal::invalid(format!(
@@ -180,12 +205,15 @@ fn federates_with(state: &State, ours: &TrustDomain, names: &[String]) -> Result
     within(names.len(), "federated trust domains")?;
     let mut read = BTreeSet::new();
     for name in names {
-        let name = convert::trust_domain(name).map_err(|refusal| refusal.while_doing("invalid federated trust domain"))?;
+        let name =
+            convert::trust_domain(name).map_err(|refusal| refusal.while_doing("invalid federated trust domain"))?;
         if name == *ours {
             continue;
         }
         if !state.foreign.contains_key(&name) {
-            return Err(Refusal::invalid(format!("unable to find federated bundle \"{name}\": set it first with `bundle set`")));
+            return Err(Refusal::invalid(format!(
+                "unable to find federated bundle \"{name}\": set it first with `bundle set`"
+            )));
         }
         read.insert(name);
     }
@@ -207,10 +235,7 @@ fn within(count: usize, of: &str) -> Result<(), Refusal> {
 fn dns_name(name: &str) -> Result<(), Refusal> {
     let label = |label: &str| {
         let inner = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        (1..=63).contains(&label.len())
-            && label.bytes().all(inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
+        (1..=63).contains(&label.len()) && label.bytes().all(inner) && !label.starts_with('-') && !label.ends_with('-')
     };
     let rest = name.strip_prefix("*.").unwrap_or(name);
     if name.len() <= 253 && rest.split('.').all(label) {
@@ -229,9 +254,18 @@ mod tests {
 
     fn message() -> types::Entry {
         types::Entry {
-            spiffe_id: Some(types::Spiffeid { trust_domain: "shop.test".into(), path: "/orders".into() }),
-            parent_id: Some(types::Spiffeid { trust_domain: "shop.test".into(), path: "/spire/agent/x".into() }),
-            selectors: vec![types::Selector { r#type: "k8s".into(), value: "ns:shop".into() }],
+            spiffe_id: Some(types::Spiffeid {
+                trust_domain: "shop.test".into(),
+                path: "/orders".into(),
+            }),
+            parent_id: Some(types::Spiffeid {
+                trust_domain: "shop.test".into(),
+                path: "/spire/agent/x".into(),
+            }),
+            selectors: vec![types::Selector {
+                r#type: "k8s".into(),
+                value: "ns:shop".into(),
+            }],
             ..types::Entry::default()
         }
     }

@@ -35,21 +35,38 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes)
             .map(Some)
-            .map_err(|source| FileError::Content { path: path.into(), source }),
+            .map_err(|source| FileError::Content {
+                path: path.into(),
+                source,
+            }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(FileError::Io { path: path.into(), source }),
+        Err(source) => Err(FileError::Io {
+            path: path.into(),
+            source,
+        }),
     }
 }
 
 /// Replaces `path`: whoever looks, and whenever power fails, finds the old content or the new one.
 pub fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
-    let bytes = serde_json::to_vec(value).map_err(|source| FileError::Content { path: path.into(), source })?;
-    replace(path, &bytes).map_err(|source| FileError::Io { path: path.into(), source })
+    let bytes = serde_json::to_vec(value).map_err(|source| FileError::Content {
+        path: path.into(),
+        source,
+    })?;
+    replace(path, &bytes).map_err(|source| FileError::Io {
+        path: path.into(),
+        source,
+    })
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("json.new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;

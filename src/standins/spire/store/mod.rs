@@ -55,7 +55,10 @@ pub struct Places {
 impl Places {
     /// Both files in `data_dir`.
     pub fn in_directory(data_dir: &Path) -> Self {
-        Self { state: data_dir.join("datastore.json"), keys: Some(data_dir.join("keys.json")) }
+        Self {
+            state: data_dir.join("datastore.json"),
+            keys: Some(data_dir.join("keys.json")),
+        }
     }
 }
 
@@ -80,7 +83,11 @@ impl Store {
             None => Keys::default(),
         };
         let (changes, _) = watch::channel(state.revision);
-        Ok(Self { held: Mutex::new(Held { state, keys }), places, changes })
+        Ok(Self {
+            held: Mutex::new(Held { state, keys }),
+            places,
+            changes,
+        })
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{SpiffeId, TrustDomain};
+use ztlab_identity::{SpiffeId, TrustDomain};
 
 /// What a workload or node shows of itself: `type:value`, as `k8s:ns:default`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,7 +18,10 @@ pub struct Selector {
 impl Selector {
     /// The selector `kind:value`.
     pub fn new(kind: impl Into<String>, value: impl Into<String>) -> Self {
-        Self { kind: kind.into(), value: value.into() }
+        Self {
+            kind: kind.into(),
+            value: value.into(),
+        }
     }
 
     /// Reads `type:value`; the value may hold colons.

@@ -1,0 +1,79 @@
+//! The issuer's half: a key that signs JWT-SVIDs.
+
+use std::fmt;
+
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Algorithm, JwtError, JwtSvid, compact};
+use crate::{PublicKey, SpiffeId, key::Curve};
+
+/// A key of a trust domain that signs JWT-SVIDs with ES256, SPIRE's default. Shown by no `Debug`.
+pub struct Signer {
+    kid: String,
+    pair: EcdsaKeyPair,
+    random: SystemRandom,
+}
+
+impl Signer {
+    /// Makes a P-256 key: PKCS#8 in DER, to be kept and given to [`Signer::from_pkcs8`].
+    ///
+    /// # Errors
+    /// [`JwtError::SigningKey`], when the system gives no random numbers.
+    pub fn generate_pkcs8() -> Result<Zeroizing<Vec<u8>>, JwtError> {
+        EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+            .map(|document| Zeroizing::new(document.as_ref().to_vec()))
+            .map_err(|_| JwtError::SigningKey("the system gave no random numbers".to_owned()))
+    }
+
+    /// Takes a P-256 key, PKCS#8 in DER, and the name by which tokens call it.
+    ///
+    /// # Errors
+    /// [`JwtError::SigningKey`], when it is none.
+    pub fn from_pkcs8(kid: &str, pkcs8: &[u8]) -> Result<Signer, JwtError> {
+        let random = SystemRandom::new();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &random)
+            .map_err(|rejected| JwtError::SigningKey(rejected.to_string()))?;
+        let kid = kid.to_owned();
+        Ok(Signer { kid, pair, random })
+    }
+
+    /// The name by which tokens call the key.
+    pub fn kid(&self) -> &str {
+        &self.kid
+    }
+
+    /// The public half, for the bundle.
+    pub fn public_key(&self) -> PublicKey {
+        PublicKey::Ec {
+            curve: Curve::P256,
+            point: self.pair.public_key().as_ref().to_vec(),
+        }
+    }
+
+    /// Issues a token for a workload. Times are seconds since 1970.
+    ///
+    /// # Errors
+    /// [`JwtError`], when the standard allows no such token: without an audience, or for a trust domain's own id.
+    pub fn sign(&self, id: &SpiffeId, audience: &[String], issued: u64, expires: u64) -> Result<JwtSvid, JwtError> {
+        let header = json!({ "alg": Algorithm::Es256.name(), "kid": self.kid, "typ": "JWT" });
+        let claims = json!({ "aud": audience, "exp": expires, "iat": issued, "sub": id.to_string() });
+        let token = compact::write(&header, &claims, |message| {
+            match self.pair.sign(&self.random, message) {
+                Ok(signature) => Ok(signature.as_ref().to_vec()),
+                Err(_) => Err(JwtError::SigningKey("the system gave no random numbers".to_owned())),
+            }
+        })?;
+        JwtSvid::read_unverified(&token)
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer").field("kid", &self.kid).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,92 @@
+//! Whether a peer's chain leads to an authority of the trust domain that it names (X509-SVID section 5).
+//!
+//! The path is `webpki`'s, which rustls uses: it knows RFC 5280's rules and limits how many paths are tried. Two things it
+//! leaves to its caller: key usage of the certificates in between, and whether a trust anchor has expired. URI name
+//! constraints it does not process; it refuses every path with one, which X509-SVID section 4.2 foresees.
+
+use std::cell::RefCell;
+
+use rustls::crypto::ring;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+
+use super::{Authority, Leaf, X509Error, authority, profile};
+use crate::{X509BundleSet, der, id::SpiffeId};
+
+/// Verifies a peer's chain, the leaf first, against the bundle of the trust domain in the leaf's SPIFFE ID, at a time.
+///
+/// Gives the leaf: who the peer is. Whether it may do anything is the [`Authorizer`](crate::Authorizer)'s question.
+///
+/// # Errors
+/// [`X509Error`], the first reason not to believe it.
+pub fn verify(chain: &[CertificateDer<'_>], bundles: &X509BundleSet, now: UnixTime) -> Result<Leaf, X509Error> {
+    if chain.len() > der::MOST_CERTIFICATES {
+        return Err(X509Error::TooManyCertificates);
+    }
+    let (first, intermediates) = chain.split_first().ok_or(X509Error::EmptyChain)?;
+    let leaf = Leaf::read(first)?;
+    let trust_domain = leaf.id().trust_domain();
+    let bundle = bundles
+        .get(trust_domain)
+        .ok_or_else(|| X509Error::UnknownTrustDomain(trust_domain.clone()))?;
+    if bundle.is_empty() {
+        return Err(X509Error::EmptyBundle(trust_domain.clone()));
+    }
+    let anchors: Vec<_> = bundle
+        .authorities()
+        .iter()
+        .filter(|authority| authority.validity().contains(now))
+        .map(Authority::anchor)
+        .cloned()
+        .collect();
+    if anchors.is_empty() {
+        return Err(X509Error::NoAuthorityNow(trust_domain.clone()));
+    }
+    // Only the certificates of the path that holds are judged: what else a peer sends along proves and spoils nothing.
+    let refusal = RefCell::new(None);
+    let signers = |path: &VerifiedPath<'_>| -> Result<(), webpki::Error> {
+        for intermediate in path.intermediate_certificates() {
+            if let Err(error) = may_sign(&intermediate.der()) {
+                *refusal.borrow_mut() = Some(error);
+                return Err(webpki::Error::UnknownIssuer);
+            }
+        }
+        Ok(())
+    };
+    let held = EndEntityCert::try_from(first).and_then(|entity| {
+        let algorithms = ring::default_provider().signature_verification_algorithms.all;
+        let usage = KeyUsage::client_auth();
+        entity
+            .verify_for_usage(algorithms, &anchors, intermediates, now, usage, None, Some(&signers))
+            .map(|_| ())
+    });
+    match (held, refusal.into_inner()) {
+        (Ok(()), _) => Ok(leaf),
+        (Err(_), Some(refusal)) => Err(refusal),
+        (Err(error), None) => Err(told(leaf.id(), error, &leaf)),
+    }
+}
+
+fn may_sign(der: &CertificateDer<'_>) -> Result<(), X509Error> {
+    authority::check(&profile::read(der)?).map(|_| ())
+}
+
+fn told(id: &SpiffeId, error: webpki::Error, leaf: &Leaf) -> X509Error {
+    let id = id.clone();
+    match error {
+        webpki::Error::UnknownIssuer => X509Error::UnknownIssuer(id),
+        // It is the leaf's if the leaf's time is over; else that of a certificate in between.
+        webpki::Error::CertExpired { time, .. } if !leaf.validity().contains(time) => X509Error::Expired {
+            id,
+            not_after: leaf.validity().not_after,
+        },
+        webpki::Error::CertNotValidYet { time, .. } if !leaf.validity().contains(time) => X509Error::NotYetValid {
+            id,
+            not_before: leaf.validity().not_before,
+        },
+        other => X509Error::Path {
+            id,
+            reason: other.to_string(),
+        },
+    }
+}
