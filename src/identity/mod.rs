@@ -22,6 +22,7 @@
 pub mod authorize;
 pub mod bundle;
 mod der;
+mod fuzz;
 mod id;
 pub mod jwt;
 mod key;
@@ -31,6 +32,8 @@ pub mod x509;
 
 pub use authorize::{Authorizer, Decision, Rule};
 pub use bundle::{Bundle, BundleSet, JwtBundle, JwtBundleSet, X509Bundle, X509BundleSet};
+#[doc(hidden)]
+pub use fuzz::{fuzz_bundle, fuzz_certificates, fuzz_id, fuzz_jwt};
 pub use id::{IdError, LONGEST_ID, LONGEST_TRUST_DOMAIN, Path, SpiffeId, TrustDomain};
 pub use jwt::{JwtError, JwtSvid, VerifiedJwt};
 pub use key::{Curve, KeyError, PublicKey};

@@ -103,6 +103,22 @@ fn what_is_issued_is_verified() {
 }
 
 #[test]
+fn an_issuer_adds_claims_and_replaces_none() {
+    let signer = signer();
+    let id = SpiffeId::parse(ORDERS).unwrap();
+    let sign = |more: Value| {
+        let audience = ["payments".to_owned()];
+        signer.sign_with(&id, &audience, NOW, NOW + 300, more.as_object().unwrap())
+    };
+    let svid = sign(json!({ "iss": "https://oidc.shop.test", "jti": "1" })).unwrap();
+    let verified = verify(svid.token(), &bundles(&signer), "payments", now()).unwrap();
+    assert_eq!(verified.claims()["iss"], "https://oidc.shop.test");
+    for name in ["sub", "aud", "exp", "iat"] {
+        assert_eq!(sign(json!({ name: 1 })).unwrap_err(), JwtError::Claim(name));
+    }
+}
+
+#[test]
 fn no_debug_shows_a_token_or_a_key() {
     let signer = signer();
     let id = SpiffeId::parse(ORDERS).unwrap();
