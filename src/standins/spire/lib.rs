@@ -21,13 +21,13 @@ pub mod api;
 mod ca;
 // pub mod cli;
 pub mod clock;
-// pub mod config;
+pub mod config;
 // pub mod controller;
 mod convert;
 mod entries;
 mod refusal;
-// pub mod server;
+pub mod server;
 mod store;
-// mod transport;
+mod transport;
 
 // mod tests;
