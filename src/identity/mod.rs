@@ -31,7 +31,7 @@ pub mod tls;
 pub mod x509;
 
 pub use authorize::{Authorizer, Decision, Rule};
-pub use bundle::{Bundle, BundleSet, JwtBundle, JwtBundleSet, X509Bundle, X509BundleSet};
+pub use bundle::{Bundle, BundleError, BundleSet, JwtBundle, JwtBundleSet, X509Bundle, X509BundleSet};
 #[doc(hidden)]
 pub use fuzz::{fuzz_bundle, fuzz_certificates, fuzz_id, fuzz_jwt};
 pub use id::{IdError, LONGEST_ID, LONGEST_TRUST_DOMAIN, Path, SpiffeId, TrustDomain};

@@ -60,7 +60,9 @@ fn read(text: &str) -> Result<Address, &'static str> {
             if host.contains('/') {
                 return Err("it has a path");
             }
-            host.parse().map(Address::Tcp).map_err(|_| "it is no IP address with a port")
+            host.parse()
+                .map(Address::Tcp)
+                .map_err(|_| "it is no IP address with a port")
         }
         _ => Err("the scheme is neither unix nor tcp"),
     }
@@ -81,7 +83,10 @@ mod tests {
 
     #[test]
     fn workload_endpoint_4_what_is_an_address() {
-        for (text, path) in [("unix:///run/a.sock", "/run/a.sock"), ("unix:/run/a.sock", "/run/a.sock")] {
+        for (text, path) in [
+            ("unix:///run/a.sock", "/run/a.sock"),
+            ("unix:/run/a.sock", "/run/a.sock"),
+        ] {
             let address: Address = text.parse().unwrap();
             assert_eq!(address, Address::Unix(path.into()), "{text}");
             assert_eq!(address.to_string(), "unix:///run/a.sock");

@@ -21,7 +21,8 @@ impl Default for Backoff {
 
 impl Backoff {
     pub(super) async fn wait(&mut self) {
-        tokio::time::sleep(self.step(rand::rng().random_range(0.5..1.0))).await;
+        let wait = self.step(rand::rng().random_range(0.5..1.0));
+        tokio::time::sleep(wait).await;
     }
 
     fn step(&mut self, share: f64) -> Duration {

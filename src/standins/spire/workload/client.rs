@@ -79,8 +79,17 @@ impl Client {
     /// # Errors
     /// [`WorkloadError`], when the agent cannot be reached, refuses, or gives what is none.
     pub async fn jwt_bundles(&self) -> Result<JwtBundleSet, WorkloadError> {
-        let answers = self.connect().await?.fetch_jwt_bundles(request(JwtBundlesRequest {})).await;
-        let first = answers.map_err(refused)?.into_inner().message().await.map_err(refused)?;
+        let answers = self
+            .connect()
+            .await?
+            .fetch_jwt_bundles(request(JwtBundlesRequest {}))
+            .await;
+        let first = answers
+            .map_err(refused)?
+            .into_inner()
+            .message()
+            .await
+            .map_err(refused)?;
         let first = first.ok_or_else(|| refused(Status::unavailable("the agent ended the stream")))?;
         Ok(message::jwt_bundles(&first.bundles)?)
     }
@@ -125,7 +134,9 @@ async fn open(address: Address) -> std::io::Result<TokioIo<Either>> {
 
 fn request<T>(question: T) -> Request<T> {
     let mut request = Request::new(question);
-    request.metadata_mut().insert(HEADER, MetadataValue::from_static("true"));
+    request
+        .metadata_mut()
+        .insert(HEADER, MetadataValue::from_static("true"));
     request
 }
 

@@ -42,7 +42,9 @@ use backoff::Backoff;
 #[non_exhaustive]
 pub enum WorkloadError {
     /// Nobody listens there.
-    #[error("the Workload API at {address} cannot be reached: {reason}; look whether the agent runs and its socket is mounted")]
+    #[error(
+        "the Workload API at {address} cannot be reached: {reason}; look whether the agent runs and its socket is mounted"
+    )]
     Unreachable {
         /// Where.
         address: Address,
