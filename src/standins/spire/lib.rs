@@ -29,5 +29,6 @@ mod refusal;
 pub mod server;
 mod store;
 mod transport;
+pub mod workload;
 
 // mod tests;
