@@ -10,6 +10,8 @@ mod files;
 mod peer;
 mod server;
 pub mod ssl;
+#[cfg(target_os = "linux")]
+mod svid;
 
 use std::{error::Error, fs, io, path::Path};
 

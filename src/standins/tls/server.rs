@@ -47,9 +47,17 @@ pub struct Serving {
     pub protocols: Vec<Vec<u8>>,
 }
 
-/// Shakes hands with callers, with the certificates that the files hold at that time.
+/// Where the certificates come from.
+enum Source {
+    /// Files, read again when they change.
+    Files(Renewed<ServerConfig>),
+    /// The Workload API: the configuration itself asks for what is current.
+    Workload(Arc<ServerConfig>),
+}
+
+/// Shakes hands with callers, with the certificates that there are at that time.
 pub struct Acceptor {
-    config: Renewed<ServerConfig>,
+    config: Source,
     log: Log,
 }
 
@@ -63,12 +71,26 @@ impl Acceptor {
         paths.extend(serving.callers.iter().map(|(path, _)| path.clone()));
         let shown = Some(serving.identity.clone());
         let config = Renewed::new(paths, shown, log.clone(), move |contents| config(&serving, contents))?;
-        Ok(Acceptor { config, log })
+        Ok(Acceptor {
+            config: Source::Files(config),
+            log,
+        })
+    }
+
+    /// Shakes hands as `config` has it, which asks for its certificates itself.
+    pub fn with(config: ServerConfig, log: Log) -> Acceptor {
+        Acceptor {
+            config: Source::Workload(Arc::new(config)),
+            log,
+        }
     }
 
     /// What a library that shakes hands itself needs.
     pub fn library(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.now())
+        TlsAcceptor::from(match &self.config {
+            Source::Files(files) => files.now(),
+            Source::Workload(config) => config.clone(),
+        })
     }
 
     /// Shakes hands with `peer`. `None` where that fails, which the log then tells.

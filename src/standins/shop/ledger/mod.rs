@@ -24,7 +24,7 @@ use crate::standins::{
     http::{door::Door, server},
     log::Log,
     process, settings,
-    tls::{self, Acceptor},
+    tls::{self, Acceptor, environment::Environment},
 };
 
 /// PostgreSQL's port.
@@ -64,7 +64,13 @@ pub fn main(_args: Vec<OsString>) -> ExitCode {
     process::serve("ledger", async |shutdown| {
         let log = Log::stdout("ledger");
         let settings = Settings::from_env()?;
-        serve(settings::door(PORT, &log, ALPN).await?, settings, log, shutdown).await
+        serve(
+            settings::door(PORT, &Environment::read(&log).await?, ALPN).await?,
+            settings,
+            log,
+            shutdown,
+        )
+        .await
     })
 }
 
