@@ -84,7 +84,8 @@ fn may_sign(path: &VerifiedPath<'_>, authorities: &[&Authority]) -> Result<(), X
 fn told(id: &SpiffeId, error: webpki::Error, leaf: &Leaf) -> X509Error {
     let id = id.clone();
     match error {
-        webpki::Error::UnknownIssuer => X509Error::UnknownIssuer(id),
+        // SPIRE's authorities all have one name, so that another's is tried, and only its key does not fit.
+        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => X509Error::UnknownIssuer(id),
         // It is the leaf's if the leaf's time is over; else that of a certificate in between.
         webpki::Error::CertExpired { time, .. } if !leaf.validity().contains(time) => X509Error::Expired {
             id,

@@ -16,6 +16,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::{
     Pair, TlsError, Versions, cause,
     files::{Contents, Renewed},
+    noting,
 };
 use crate::standins::log::Log;
 
@@ -96,10 +97,11 @@ impl Acceptor {
     /// Shakes hands with `peer`. `None` where that fails, which the log then tells.
     pub async fn accept(&self, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
         let shaking = self.library().accept(stream).into_fallible();
-        match tokio::time::timeout(HANDSHAKE, shaking).await {
+        let (shaken, said) = noting(tokio::time::timeout(HANDSHAKE, shaking)).await;
+        match shaken {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err((error, stream))) => {
-                self.refused(peer, &error);
+                self.refused(peer, &error, said.as_deref());
                 farewell(stream).await;
                 None
             }
@@ -111,10 +113,11 @@ impl Acceptor {
         }
     }
 
-    /// Tells why `peer` was not let in. One that only looked whether somebody listens is not worth a line.
-    pub fn refused(&self, peer: SocketAddr, error: &io::Error) {
+    /// Tells why `peer` was not let in: what was noted of it, or else what TLS says. One that only looked whether somebody
+    /// listens is not worth a line.
+    pub fn refused(&self, peer: SocketAddr, error: &io::Error, noted: Option<&str>) {
         match cause(error) {
-            Some(reason) => self.log.refused(peer, &reason.to_string()),
+            Some(reason) => self.log.refused(peer, noted.unwrap_or(&reason.to_string())),
             None if error.kind() == io::ErrorKind::UnexpectedEof => {}
             None => self.log.refused(peer, &error.to_string()),
         }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustls::{ClientConfig, ServerConfig};
 use ztlab_spire::workload::{Address, State, VARIABLE, WorkloadSource};
 
-use super::{TlsError, Versions};
+use super::{TlsError, Versions, reason::note};
 use crate::{
     identity::{Authorizer, Source, X509Context, tls::MutualTls},
     standins::log::{Log, bounded},
@@ -84,7 +84,7 @@ fn rules(variables: &dyn Fn(&str) -> Option<String>, name: &str) -> Result<Optio
 
 /// A service's SVIDs, kept current while it lives.
 pub struct Identity {
-    source: Arc<WorkloadSource>,
+    source: Arc<dyn Source>,
     settings: Settings,
     log: Log,
 }
@@ -98,11 +98,16 @@ impl Identity {
         let source = Arc::new(WorkloadSource::start(settings.address.clone()));
         tokio::spawn(told(source.state(), Arc::downgrade(&source), log.clone()));
         source.ready().await.map_err(|error| error.to_string())?;
-        Ok(Identity {
+        Ok(Identity::of(source, settings, log))
+    }
+
+    /// With the SVIDs of `source`.
+    pub fn of(source: Arc<dyn Source>, settings: Settings, log: &Log) -> Identity {
+        Identity {
             source,
             settings,
             log: log.clone(),
-        })
+        }
     }
 
     /// How callers are let in; `protocols` are spoken inside.
@@ -127,11 +132,14 @@ impl Identity {
     }
 
     fn mutual(&self, rules: &Authorizer, whom: &'static str) -> MutualTls {
-        let source: Arc<dyn Source> = self.source.clone();
         let log = self.log.clone();
-        MutualTls::new(source, rules.clone())
+        MutualTls::new(self.source.clone(), rules.clone())
             .with_versions(self.settings.versions.list())
-            .telling(move |refusal| log.warn(&bounded(&format!("{whom} refused: {refusal}"))))
+            .telling(move |refusal| {
+                if let Err(reason) = note(bounded(&refusal.to_string())) {
+                    log.warn(&format!("{whom} refused: {reason}"));
+                }
+            })
     }
 }
 
