@@ -283,6 +283,23 @@ fn x509_svid_4_4_both_extended_usages_or_none() {
 }
 
 #[test]
+fn x509_svid_4_4_certificates_in_between_allow_both_or_say_nothing() {
+    use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
+    let root = Ca::of("shop.test");
+    for (usages, good) in [
+        (&[][..], true),
+        (&[ServerAuth, ClientAuth], true),
+        (&[ServerAuth], false),
+        (&[ClientAuth], false),
+    ] {
+        let below = root.below("a", |it| it.extended_key_usages = usages.to_vec());
+        let (leaf, _) = below.leaf(ORDERS, |_| {});
+        let verified = verify(&[leaf, below.der], &root.bundles(), now());
+        assert_eq!(verified.is_ok(), good, "{usages:?}: {verified:?}");
+    }
+}
+
+#[test]
 fn x509_svid_5_1_a_path_to_the_bundle_of_the_trust_domain() {
     let root = Ca::of("shop.test");
     let middle = root.below("middle", |_| {});
