@@ -320,6 +320,9 @@ pub struct MessageView {
     pub to_address: String,
     /// `http`, `postgres`, `dns`, `tls` or `tcp`.
     pub protocol: String,
+    /// Whether a probe of ztlab's own asked: no check counts it.
+    #[serde(default)]
+    pub probe: bool,
     /// One line that says what it is.
     pub summary: String,
     /// The readable text of it; control characters are replaced. May be cut.

@@ -140,12 +140,17 @@ impl Session {
                 until,
             } => self.act_capture(workload.as_str(), filter.clone(), until).await,
             Action::Answer { check, value } => self.act_answer(step, *check, value).await,
-            Action::Exec { source, run, may_fail } => {
+            Action::Exec {
+                source,
+                namespace,
+                run,
+                may_fail,
+            } => {
                 let mut argv = Vec::new();
                 for word in run {
                     argv.push(self.substitute(word).await?);
                 }
-                let ran = self.world().exec(source, &argv).await?;
+                let ran = self.world().exec(source, namespace.as_deref(), &argv).await?;
                 if must && !may_fail && ran.code != 0 {
                     return Err(Refusal::from(WorldError::new(format!(
                         "`{}` in {source} ended with {}: {}",

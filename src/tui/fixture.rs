@@ -145,6 +145,7 @@ pub fn messages() -> Vec<MessageView> {
         from_address: "10.244.0.3:40112".to_owned(),
         to_address: "10.244.0.4:8080".to_owned(),
         protocol: "http".to_owned(),
+        probe: false,
         summary: "POST /charge".to_owned(),
         text: text.to_owned(),
         packets: vec![4, 5],

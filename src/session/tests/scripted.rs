@@ -10,7 +10,9 @@ use std::{
 };
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
@@ -155,13 +157,15 @@ impl World for Scripted {
     }
 
     async fn capture(&self, _: &str, _: Option<String>) -> Result<Listening, WorldError> {
+        let end = CancellationToken::new();
         Ok(Listening {
             pod: "payments-api-1".to_owned(),
-            events: Box::pin(futures::stream::pending()),
+            events: Box::pin(futures::stream::pending().take_until(end.clone().cancelled_owned())),
+            end,
         })
     }
 
-    async fn exec(&self, _: &Source, _: &[String]) -> Result<Ran, WorldError> {
+    async fn exec(&self, _: &Source, _: Option<&str>, _: &[String]) -> Result<Ran, WorldError> {
         Ok(Ran {
             code: 0,
             output: String::new(),
