@@ -9,7 +9,7 @@
 //! | 4 observation | [`probe`] [`capture`] [`check`] [`posture`] |
 //! | 3 cluster | [`cluster`] |
 //! | 2 embedded | [`embedded`] |
-//! | 1 instruments | [`catalog`] |
+//! | 1 instruments | [`catalog`] [`handshake`] |
 //! | 0 vocabulary | [`lab`] [`evidence`] [`verdict`] [`score`] [`packet`] [`paths`] [`text`] |
 //! | side | [`standins`] |
 //!
@@ -29,6 +29,7 @@ pub mod cluster;
 pub use ztlab_embedded as embedded;
 pub mod evidence;
 #[cfg(target_os = "linux")]
+pub mod handshake;
 pub mod images;
 pub mod lab;
 pub use ztlab_packet as packet;
