@@ -9,7 +9,7 @@
 //! | 4 observation | [`probe`] [`capture`] [`check`] [`posture`] |
 //! | 3 cluster | [`cluster`] |
 //! | 2 embedded | [`embedded`] |
-//! | 1 instruments | [`catalog`] [`identity`] |
+//! | 1 instruments | [`catalog`] [`identity`] [`handshake`] |
 //! | 0 vocabulary | [`lab`] [`evidence`] [`verdict`] [`score`] [`packet`] [`paths`] [`text`] |
 //! | side | [`standins`] |
 //!
@@ -28,6 +28,7 @@ pub mod cluster;
 #[cfg(target_os = "linux")]
 pub use ztlab_embedded as embedded;
 pub mod evidence;
+pub mod handshake;
 pub use ztlab_identity as identity;
 #[cfg(target_os = "linux")]
 pub mod images;

@@ -16,12 +16,12 @@ const LAYERS: &[(u8, &[&str])] = &[
     (4, &["probe", "capture", "check", "posture"]),
     (3, &["cluster"]),
     (2, &["embedded"]),
-    (1, &["catalog", "identity", "policy"]),
+    (1, &["catalog", "handshake", "identity", "policy"]),
     (0, &["lab", "evidence", "verdict", "score", "packet", "paths", "text"]),
 ];
 
 /// The side room: what runs inside pods. It may use these; only faces that list it may use it.
-const STANDINS_MAY_USE: &[&str] = &["standins", "identity", "policy", "packet"];
+const STANDINS_MAY_USE: &[&str] = &["standins", "handshake", "identity", "policy", "packet"];
 const MAY_USE_STANDINS: &[&str] = &["cli", "tui"];
 
 const COMPOSITION: &[&str] = &["lib.rs", "main.rs", "images.rs"];

@@ -63,6 +63,41 @@ fn every_lab_that_ships_is_proven() {
 }
 
 #[test]
+fn a_proof_that_a_signal_ends_leaves_nothing() {
+    use std::{
+        io::{BufRead, BufReader},
+        process::Stdio,
+    };
+    let _one_at_a_time = PROVING.lock();
+    if !embedded_works() {
+        return;
+    }
+    let home = Home::new("verify-ended");
+    // While the cluster is being made, and once it is there.
+    for (signal, told, code) in [("INT", "written", 130), ("TERM", "untouched", 143)] {
+        let mut proof = home
+            .command(home.binary())
+            .args(["lab", "verify", "wiretap"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(proof.stderr.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains(told)), "{told}");
+        let pid = proof.id().to_string();
+        let sent = std::process::Command::new("kill").args(["-s", signal, &pid]).status();
+        assert!(sent.unwrap().success());
+        let rest: Vec<String> = lines.map_while(Result::ok).collect();
+        assert_eq!(proof.wait().unwrap().code(), Some(code), "{rest:?}");
+        assert_eq!(home.processes(), [0_i32; 0], "{rest:?}");
+        let state = home.path().join("state/ztlab");
+        let left = |dir: &std::path::Path| fs::read_dir(dir).unwrap().flatten().map(|entry| entry.file_name());
+        assert_eq!(left(&state.join("clusters")).count(), 0, "{rest:?}");
+        let proofs = left(&state).filter(|name| name.to_string_lossy().starts_with("verify-"));
+        assert_eq!(proofs.count(), 0, "{rest:?}");
+    }
+}
+
+#[test]
 fn labs_are_proven_for_an_ordinary_user() {
     let _one_at_a_time = PROVING.lock();
     if embedded_works()

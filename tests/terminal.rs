@@ -3,6 +3,8 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::{
     fs::{File, OpenOptions},
     io::{BufRead, BufReader, Read, Write},
@@ -15,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::{Home, embedded_works};
 use rustix::{
     process::{Pid, Signal, kill_process},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
@@ -151,7 +154,9 @@ impl Session {
     /// The exit status; by then the terminal must be as it was.
     fn ended(mut self) -> i32 {
         let status = self.child.wait().unwrap();
-        self.wait_for(LEFT);
+        // Where it was entered last: what the program wrote at its end may still be on its way.
+        let entered = self.written.text.lock().unwrap().rfind(ENTERED).unwrap_or(0);
+        self.wait_after(entered, LEFT);
         let modes = tcgetattr(&self.terminal).unwrap().local_modes;
         assert!(
             modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG),
@@ -283,5 +288,43 @@ fn without_colours_none_are_sent() {
         assert!(!text.contains(colour), "{colour:?} in {text:?}");
     }
     drop(text);
+    assert_eq!(session.ended(), 0);
+}
+
+#[test]
+fn a_command_at_the_prompt_runs_in_the_students_shell_and_takes_its_own_interrupts() {
+    let home = Home::new("prompt");
+    if !embedded_works() {
+        return;
+    }
+    let started = home.ztlab(&["lab", "start", "wiretap"]);
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    let path = |of: &str| home.path().join(of).display().to_string();
+    let (own, state, run) = (path(""), path("state"), path("run"));
+    let environment = [
+        ("HOME", own.as_str()),
+        ("XDG_STATE_HOME", state.as_str()),
+        ("XDG_RUNTIME_DIR", run.as_str()),
+        ("SHELL", "/bin/sh"),
+    ];
+    let mut session = Session::start(80, 24, &environment);
+    session.wait_for("step 1 of");
+    session.press("p");
+    // The lab's next command is there, and nothing has run it.
+    session.wait_for("Your prompt");
+    let shown = session.shown();
+    session.press("\x15echo \"<$ZTLAB>\" ${KUBECONFIG:+with a cluster}; cat\r");
+    session.wait_after(shown, LEFT);
+    session.wait_after(shown, "<wiretap> with a cluster");
+    // It runs, and has the keyboard, once it says again what it is told.
+    session.press("here\r");
+    session.wait_after(shown, "here\r\nhere");
+    session.press("\x03");
+    session.wait_after(shown, "ended by signal 2; enter goes back to the lab");
+    let shown = session.shown();
+    session.press("\r");
+    session.wait_after(shown, ENTERED);
+    session.wait_after(shown, "step 1 of");
+    session.press("q");
     assert_eq!(session.ended(), 0);
 }

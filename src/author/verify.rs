@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
     order,
     proof::{Line, Proof},
@@ -41,6 +43,9 @@ pub enum VerifyError {
     /// No place for the scratch session.
     #[error("scratch directory: {0}")]
     Io(#[from] io::Error),
+    /// It was to end before it had come to its own.
+    #[error("the proof of `{0}` was ended before it was done")]
+    Ended(String),
     /// The session would not do what every session must.
     #[error("{doing}: {}", .refusal.message)]
     Session {
@@ -56,20 +61,22 @@ impl VerifyError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Catalog(error) => error.hint(),
-            Self::Io(_) => None,
+            Self::Io(_) | Self::Ended(_) => None,
             Self::Session { refusal, .. } => refusal.hint.clone(),
         }
     }
 }
 
-/// Proves a lab in a scratch cluster; `told` hears of each line as it is known.
+/// Proves a lab in a scratch cluster; `told` hears of each line as it is known. When `end` is cancelled, it stops where it
+/// is, and the scratch cluster goes all the same.
 ///
 /// # Errors
-/// When the lab cannot be had, or a session with it cannot be started, reset or ended.
+/// When the lab cannot be had, a session with it cannot be started, reset or ended, or `end` was cancelled.
 pub async fn verify(
     id: &str,
     cwd: Option<&Path>,
     place: (GroundKind, Option<ContextChoice>),
+    end: &CancellationToken,
     told: &mut dyn FnMut(&Line),
 ) -> Result<Proof, VerifyError> {
     let began = Instant::now();
@@ -93,7 +100,8 @@ pub async fn verify(
         lines: Vec::new(),
         told,
     };
-    let outcome = trial.all(place).await;
+    let outcome = end.run_until_cancelled(trial.all(place)).await;
+    let outcome = outcome.unwrap_or_else(|| Err(VerifyError::Ended(found.id.clone())));
     // Whatever happened, the scratch cluster goes; what kept it from going is told only if all else went well.
     let ended = trial.done("stop the lab", Command::Stop { delete: true }).await;
     let _ = std::fs::remove_dir_all(&dir);

@@ -3,9 +3,12 @@
 use std::{
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::OnceLock,
 };
 
 use futures::{StreamExt, stream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     error::{CliError, NOT_PASSED},
@@ -68,12 +71,32 @@ pub fn verify(ids: &[String], labs: Option<&Path>, place: &Place, out: &Output) 
         (GroundKind::Embedded, many) => many.min(at_once()),
         _ => 1,
     };
+    let end = CancellationToken::new();
     let proving = ids
         .iter()
-        .map(|id| prove(id, cwd.as_deref(), place.clone(), ids.len() > 1, out));
+        .map(|id| prove(id, cwd.as_deref(), place.clone(), ids.len() > 1, &end, out));
     // All of them to their end, whatever comes of one: each deletes its cluster.
     let proving = stream::iter(proving).buffered(at_once.max(1)).collect::<Vec<_>>();
-    let proofs = session::block_on(async { Ok(proving.await) })?;
+    let (proofs, signal) = session::block_on(async {
+        let signal = OnceLock::new();
+        let mut signals = Ends::new()?;
+        let ending = async {
+            let number = signals.next().await;
+            // Set once: this is polled to its end at most once.
+            let _ = signal.set(number);
+            end.cancel();
+            out.note("ending: what was made for the proof goes first");
+            std::future::pending::<()>().await
+        };
+        let proofs = tokio::select! {
+            proofs = proving => proofs,
+            () = ending => Vec::new(),
+        };
+        Ok((proofs, signal.into_inner()))
+    })?;
+    if let Some(number) = signal {
+        return Ok(ExitCode::from(128_u8.saturating_add(number)));
+    }
     let proofs: Vec<Proof> = proofs.into_iter().collect::<Result<_, _>>()?;
     let proved = proofs.iter().all(|proof| proof.ok);
     match proofs.as_slice() {
@@ -88,11 +111,39 @@ pub fn verify(ids: &[String], labs: Option<&Path>, place: &Place, out: &Output) 
     Ok(exit(proved))
 }
 
+/// The signals that end a proof.
+struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Ends {
+    fn new() -> Result<Ends, CliError> {
+        let listen = |kind| signal(kind).map_err(|error| CliError::new(format!("cannot listen for signals: {error}")));
+        Ok(Ends {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+        })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+            _ = self.hangup.recv() => 1,
+        }
+    }
+}
+
 async fn prove(
     id: &str,
     cwd: Option<&Path>,
     place: (GroundKind, Option<ContextChoice>),
     among_others: bool,
+    end: &CancellationToken,
     out: &Output,
 ) -> Result<Proof, CliError> {
     let name = if among_others {
@@ -117,7 +168,7 @@ async fn prove(
             out.note(format!("    found: {}", text::one_line(&line.found)));
         }
     };
-    author::verify(id, cwd, place, &mut told)
+    author::verify(id, cwd, place, end, &mut told)
         .await
         .map_err(|error| match error.hint() {
             Some(hint) => CliError::with_hint(error, hint),

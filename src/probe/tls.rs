@@ -8,15 +8,12 @@ use std::{
 };
 
 use rustls::{
-    AlertDescription, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    client::{
-        ResolvesClientCert, WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    AlertDescription, ClientConfig, Error, RootCertStore, SignatureScheme,
+    client::{ResolvesClientCert, WebPkiServerVerifier},
     crypto::{CryptoProvider, ring},
     sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -27,7 +24,10 @@ use super::{
     ProbeRequest, StartTls, TlsIdentity, TlsOptions, TlsProbe, TlsVersion,
     ask::{Asking, broken},
 };
-use crate::evidence::{CertificateFacts, PROBE_HEADER, Phase, ProbeOutcome, TlsSeen, chain_of, key_of};
+use crate::{
+    evidence::{CertificateFacts, PROBE_HEADER, Phase, ProbeOutcome, TlsSeen, chain_of, key_of},
+    handshake::{Judged, Ruling},
+};
 
 /// How long is waited, before anything is sent, for a server that refuses a client only after the handshake. What
 /// would be sent at once could meet a closed socket, and the reset that answers it can overtake the alert.
@@ -198,10 +198,10 @@ fn config(options: &TlsOptions, notes: &Shared) -> Result<ClientConfig, String> 
         Some(TlsVersion::V13) => &[&rustls::version::TLS13],
         None => rustls::ALL_VERSIONS,
     };
-    let looking = Looking {
+    let looking = Judged {
         judge: judge(options, &provider)?,
         provider: provider.clone(),
-        notes: notes.clone(),
+        ruling: Looking(notes.clone()),
     };
     let showing = Showing {
         identity: identity(options.identity.as_ref(), &provider)?,
@@ -332,60 +332,16 @@ fn alert_name(alert: AlertDescription) -> String {
 
 /// Notes what the server shows, and goes on whatever it is.
 #[derive(Debug)]
-struct Looking {
-    judge: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
-    notes: Shared,
-}
+struct Looking(Shared);
 
-impl ServerCertVerifier for Looking {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let judge = self.judge.as_ref();
-        let verified = judge.map(|judge| {
-            judge
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-                .map(drop)
+impl Ruling for Looking {
+    fn rule(&self, chain: &[&CertificateDer<'_>], found: Option<Result<(), Error>>) -> Result<(), Error> {
+        note(&self.0, |notes| {
+            let told = chain.iter().take(CHAIN);
+            notes.certificates = told.map(|certificate| certificate.to_vec()).collect();
+            notes.verified = found;
         });
-        note(&self.notes, |notes| {
-            notes.certificates = std::iter::once(end_entity)
-                .chain(intermediates)
-                .take(CHAIN)
-                .map(|certificate| certificate.to_vec())
-                .collect();
-            notes.verified = verified;
-        });
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        Ok(())
     }
 }
 

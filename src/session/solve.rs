@@ -145,6 +145,7 @@ impl Session {
                 namespace,
                 run,
                 may_fail,
+                save,
             } => {
                 let mut argv = Vec::new();
                 for word in run {
@@ -158,6 +159,13 @@ impl Session {
                         ran.code,
                         crate::text::one_line(&ran.output)
                     ))));
+                }
+                if let Some(path) = save {
+                    let written = Deed::File {
+                        path: path.clone(),
+                        text: ran.output,
+                    };
+                    self.world().perform(self.lab(), &written).await?;
                 }
                 Ok(())
             }

@@ -289,7 +289,7 @@ pub const TABLE: &[Binding] = &[
         Context::Lab,
         &[Char('p')],
         Action::Prompt,
-        "prompt",
+        "run",
         "your prompt, with the step's next command typed in: change it, enter runs it",
     ),
     row(
@@ -502,13 +502,7 @@ pub const TABLE: &[Binding] = &[
         "labs",
         "to the list of labs; what goes on goes on",
     ),
-    row(
-        Context::Waiting,
-        &[Char('z')],
-        Action::Pause,
-        "go on",
-        "go on after a rest",
-    ),
+    row(Context::Waiting, &[Char('z')], Action::Pause, "", "go on after a rest"),
     row(Context::Reading, &[ESC, ENTER], Action::Back, "close", "close"),
 ];
 

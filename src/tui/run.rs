@@ -101,7 +101,7 @@ async fn interface() -> io::Result<Ended> {
                     let lab = model.session().is_some();
                     return Ok(Ended::Quit { lab });
                 }
-                Effect::Redraw => screen.terminal().clear()?,
+                Effect::Redraw => screen.forget()?,
                 Effect::Send { id, commands } => host.send(id, commands),
                 Effect::Shell {
                     command,
@@ -212,10 +212,10 @@ async fn run_line(place: &Place, line: &str, signals: &mut Signals) -> io::Resul
         (Some(code), _) => format!("it ended with {code}; "),
         (None, signal) => format!("it was ended by signal {}; ", signal.unwrap_or_default()),
     };
-    writeln!(io::stdout(), "\n-- {how}enter goes back to the lab")?;
     let raw = Raw::enter()?;
-    // What was typed while the line ran was for the line.
+    // What was typed while the line ran was for the line; what is typed once it is asked for counts.
     let _ = rustix::termios::tcflush(io::stdin(), rustix::termios::QueueSelector::IFlush);
+    write!(io::stdout(), "\r\n-- {how}enter goes back to the lab\r\n")?;
     let mut keyboard = Keyboard::open();
     let read = read_on(&mut keyboard, signals).await;
     keyboard.close().await;

@@ -10,7 +10,7 @@ use crossterm::{
     cursor::Show,
     event::{DisableBracketedPaste, EnableBracketedPaste},
     execute,
-    terminal::{EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
+    terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
 };
 use ratatui::{Terminal, backend::CrosstermBackend};
 
@@ -51,7 +51,19 @@ impl Screen {
     pub fn resume(&mut self) -> io::Result<()> {
         enter()?;
         self.taken = true;
-        self.terminal.clear()
+        self.forget()
+    }
+
+    /// Forgets what is on the terminal: the next drawing is a whole one.
+    ///
+    /// [`Terminal::clear`] asks the terminal where its cursor is, and fails where none answers.
+    ///
+    /// # Errors
+    /// When the terminal went away.
+    pub fn forget(&mut self) -> io::Result<()> {
+        execute!(stdout(), Clear(ClearType::All))?;
+        self.terminal = Terminal::new(CrosstermBackend::new(stdout()))?;
+        Ok(())
     }
 }
 

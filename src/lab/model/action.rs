@@ -34,6 +34,8 @@ pub enum Action {
         run: Vec<String>,
         /// Whether it may fail even in a solution.
         may_fail: bool,
+        /// The file that gets what it prints.
+        save: Option<WorkPath>,
     },
     /// Change the cluster or the work directory.
     Deed(Deed),
@@ -135,6 +137,8 @@ pub struct Named {
     pub kind: String,
     /// The name.
     pub name: String,
+    /// The namespace, where it is not the lab's.
+    pub namespace: Option<String>,
 }
 
 /// What keeps texts by keys.

@@ -105,6 +105,8 @@ pub struct RawExec {
     pub run: Spanned<Vec<Text>>,
     /// `any` where the program may fail, in a solution; it must end with 0 where nothing is said.
     pub exit: Option<Text>,
+    /// A file of the work directory that gets what the program prints, as `>` does.
+    pub save: Option<Text>,
 }
 
 /// Manifests to apply: exactly one of `layer` and `yaml`. The path of a file beside the lab can stand in their place.
@@ -130,6 +132,8 @@ pub struct RawDelete {
     /// Its API group and version. Not needed for the kinds that come with Kubernetes.
     #[serde(rename = "apiVersion")]
     pub api_version: Option<Text>,
+    /// Its namespace. The lab's where nothing is said.
+    pub namespace: Option<Text>,
 }
 
 /// Labels to change.

@@ -70,6 +70,7 @@ impl Validator<'_> {
             .exit
             .as_ref()
             .map_or(Some(false), |exit| self.named(exit, &[("0", false), ("any", true)]));
+        let save = exec.save.as_ref().map(|path| self.work_path(path));
         Some(Action::Exec {
             source: source?,
             namespace: match namespace {
@@ -78,6 +79,10 @@ impl Validator<'_> {
             },
             run,
             may_fail: may_fail?,
+            save: match save {
+                Some(path) => Some(path?),
+                None => None,
+            },
         })
     }
 

@@ -110,13 +110,21 @@ impl Validator<'_> {
             api_version: api_version.map(|version| self.line(version)),
             kind: kind_name,
             name: self.object_name(name)?,
+            namespace: None,
         })
     }
 
     fn delete(&mut self, raw: &Spanned<RawDelete>) -> Option<Deed> {
         let delete = &raw.value;
-        self.named_object(&delete.kind, &delete.name, delete.api_version.as_ref())
-            .map(Deed::Delete)
+        let namespace = delete.namespace.as_ref().map(|name| self.object_name(name));
+        let named = self.named_object(&delete.kind, &delete.name, delete.api_version.as_ref());
+        Some(Deed::Delete(Named {
+            namespace: match namespace {
+                Some(namespace) => Some(namespace?),
+                None => None,
+            },
+            ..named?
+        }))
     }
 
     fn label(&mut self, raw: &Spanned<RawLabel>) -> Option<Deed> {

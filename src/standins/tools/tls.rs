@@ -7,16 +7,16 @@ use std::{
 };
 
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    CertificateError, ClientConfig, Error, RootCertStore,
+    client::WebPkiServerVerifier,
     crypto::{CryptoProvider, ring},
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::CertificateDer;
 
-use crate::standins::tls::{TlsError, Versions, certificates_of, private_key};
+use crate::{
+    handshake::{Judged, Ruling},
+    standins::tls::{TlsError, Versions, certificates_of, private_key},
+};
 
 /// Where the distributions keep the authorities they trust.
 const SYSTEM_BUNDLES: [&str; 3] = [
@@ -59,11 +59,13 @@ pub type Judgement = Arc<Mutex<Option<Result<(), Error>>>>;
 pub fn client(trust: Trust) -> Result<(Arc<ClientConfig>, Judgement), TlsError> {
     let provider = Arc::new(ring::default_provider());
     let judgement = Judgement::default();
-    let verifier = Arc::new(Verifier {
-        inner: verifier(trust.authorities, trust.demand == Demand::Nothing, &provider)?,
-        demand: trust.demand,
+    let verifier = Arc::new(Judged {
+        judge: verifier(trust.authorities, trust.demand == Demand::Nothing, &provider)?,
         provider: provider.clone(),
-        judgement: judgement.clone(),
+        ruling: Demanding {
+            demand: trust.demand,
+            judgement: judgement.clone(),
+        },
     });
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(trust.versions.list())?
@@ -124,65 +126,27 @@ fn system_authorities() -> (String, Result<Vec<CertificateDer<'static>>, String>
     ("the system's bundle".to_owned(), Err(reason))
 }
 
-/// Judges as the web does, remembers the judgement, and goes on regardless where it is told to.
+/// Remembers the judgement, and goes on regardless where it is told to.
 #[derive(Debug)]
-struct Verifier {
-    inner: Option<Arc<WebPkiServerVerifier>>,
+struct Demanding {
     demand: Demand,
-    provider: Arc<CryptoProvider>,
     judgement: Judgement,
 }
 
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let found = match &self.inner {
-            Some(inner) => inner
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-                .map(drop),
-            None => Err(Error::General("no authorities to judge by".to_owned())),
-        };
+impl Ruling for Demanding {
+    fn rule(&self, _: &[&CertificateDer<'_>], found: Option<Result<(), Error>>) -> Result<(), Error> {
+        let found = found.unwrap_or_else(|| Err(Error::General("no authorities to judge by".to_owned())));
         *self.judgement.lock().unwrap_or_else(PoisonError::into_inner) = Some(found.clone());
         match (self.demand, found) {
-            (Demand::Nothing, _) => Ok(ServerCertVerified::assertion()),
+            (Demand::Nothing, _) => Ok(()),
             // The name is looked at last, when everything else is good.
             (
                 Demand::Chain,
                 Err(Error::InvalidCertificate(
                     CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
                 )),
-            ) => Ok(ServerCertVerified::assertion()),
-            (_, found) => found.map(|()| ServerCertVerified::assertion()),
+            ) => Ok(()),
+            (_, found) => found,
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     tui::{
         field::Field,
         model::{Model, Overlay},
+        views,
     },
 };
 
@@ -57,6 +58,21 @@ pub(super) fn open(model: &mut Model) {
         lines,
         at,
     });
+    show(model);
+}
+
+/// Brings the part of the text in sight that leads to the lab's command at the prompt.
+pub(super) fn show(model: &mut Model) {
+    let Some(Overlay::Prompt { lines, at, offered, .. }) = &model.overlay else {
+        return;
+    };
+    if at >= offered {
+        return;
+    }
+    let command = lines[*at].text();
+    if let Some(scroll) = views::lab::instructions_at(&command, model) {
+        model.instructions_scroll = scroll;
+    }
 }
 
 /// Runs what stands at the prompt.

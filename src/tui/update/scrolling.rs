@@ -1,6 +1,6 @@
 //! Moving about: lists, text and panes, and bringing back into range what a smaller terminal left outside.
 
-use super::question::question;
+use super::{prompt, question::question};
 use crate::tui::{
     model::{Input, Model, Overlay, Pane, Screen},
     views,
@@ -42,6 +42,7 @@ pub(super) fn scroll(model: &mut Model, by: Scroll) {
             }) => *row = moved(*row, choices.saturating_sub(1), page, &by),
             _ => {}
         }
+        prompt::show(model);
         return;
     }
     match (model.screen, model.pane) {

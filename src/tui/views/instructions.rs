@@ -29,6 +29,15 @@ pub fn max(area: Rect, model: &Model) -> usize {
     lines(width, model).len().saturating_sub(height)
 }
 
+/// The line on which a command of the text begins, as far as it stands in it.
+pub fn line_of(area: Rect, command: &str, model: &Model) -> Option<usize> {
+    let width = usize::from(area.width.saturating_sub(2));
+    let begins = format!("$ {}", command.chars().take(20).collect::<String>());
+    lines(width, model)
+        .iter()
+        .position(|line| line.to_string().trim_start().starts_with(begins.trim_end()))
+}
+
 fn lines(width: usize, model: &Model) -> Vec<Line<'static>> {
     let theme = model.theme;
     let Some(step) = model.current_step() else {

@@ -100,6 +100,13 @@ pub fn instructions_max(model: &Model) -> usize {
         .map_or(model.instructions_scroll, |area| instructions::max(area, model))
 }
 
+/// How far to scroll the instructions for a command of theirs to be the last line in sight.
+pub fn instructions_at(command: &str, model: &Model) -> Option<usize> {
+    let area = areas(body(model), model.pane).instructions?;
+    let line = instructions::line_of(area, command, model)?;
+    Some((line + 1).saturating_sub(usize::from(area.height.saturating_sub(2))))
+}
+
 fn draw_tabs(frame: &mut Frame<'_>, area: Rect, model: &Model) {
     let mut spans = Vec::new();
     for (at, pane) in Pane::ALL.into_iter().enumerate() {

@@ -54,6 +54,8 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model) {
     }
     let [header, body, told, keys] = areas(area);
     draw_header(frame, header, model);
+    let whole = body;
+    let body = prompt::above(whole, model);
     match model.screen {
         Screen::Labs => labs::draw(frame, body, model),
         Screen::Lab => match model.session().map(|session| &session.phase) {
@@ -67,7 +69,7 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model) {
         Some(Overlay::Notices { scroll }) => notices::draw(frame, body, *scroll, model),
         Some(Overlay::Confirm { question, .. }) => confirm::draw(frame, body, question, model),
         Some(Overlay::Captures { row }) => captures::draw(frame, body, *row, model),
-        Some(Overlay::Prompt { lines, at, offered, .. }) => prompt::draw(frame, body, lines, *at, *offered, model),
+        Some(Overlay::Prompt { lines, at, offered, .. }) => prompt::draw(frame, whole, lines, *at, *offered, model),
         Some(Overlay::Question { check, input, .. }) => question::draw(frame, body, check, input, model),
         None => {}
     }
@@ -87,7 +89,7 @@ fn areas(area: Rect) -> [Rect; 4] {
 
 /// Where the screens go on a terminal of the model's size.
 fn body(model: &Model) -> Rect {
-    areas(Rect::new(0, 0, model.size.0, model.size.1))[1]
+    prompt::above(areas(Rect::new(0, 0, model.size.0, model.size.1))[1], model)
 }
 
 /// The last line that can be at the top of the overlay, or its last row.

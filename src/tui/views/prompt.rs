@@ -1,4 +1,4 @@
-//! The prompt, over the last lines of the screen: the text that explains a command stays in sight above it.
+//! The prompt, on the last lines of the screen: the text that explains a command stays in sight above it.
 //!
 //! ```text
 //! ┌▸ Your prompt ────────────────────────────────────────────┐
@@ -19,16 +19,20 @@ use ratatui::{
 use super::{pane, scrolled};
 use crate::{
     text,
-    tui::{field::Field, model::Model, wrap::chop},
+    tui::{
+        field::Field,
+        model::{Model, Overlay},
+        wrap::chop,
+    },
 };
 
 /// Draws the prompt with the command at `at` of `lines`, the first `offered` of which are the lab's.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, lines: &[Field], at: usize, offered: usize, model: &Model) {
     let Some(field) = lines.get(at) else { return };
-    let room = usize::from(area.width.saturating_sub(6)).max(1);
+    let room = room(area);
     let (mut shown, column, row) = command(field, room, model);
     shown.push(Line::styled(words(at, lines.len(), offered), model.theme.quiet()));
-    let height = u16::try_from(shown.len() + 2).unwrap_or(u16::MAX).min(area.height);
+    let height = height(shown.len(), area);
     let place = Rect {
         y: area.bottom() - height,
         height,
@@ -49,6 +53,28 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, lines: &[Field], at: usize, offer
         x: inner.x + u16::try_from(column).unwrap_or(0),
         y: inner.y + u16::try_from(row - scroll).unwrap_or(0),
     });
+}
+
+fn height(lines: usize, area: Rect) -> u16 {
+    u16::try_from(lines + 2).unwrap_or(u16::MAX).min(area.height)
+}
+
+fn room(area: Rect) -> usize {
+    usize::from(area.width.saturating_sub(6)).max(1)
+}
+
+/// What the prompt leaves of `area` to what stands above it.
+pub fn above(area: Rect, model: &Model) -> Rect {
+    let Some(Overlay::Prompt { lines, at, .. }) = &model.overlay else {
+        return area;
+    };
+    let shown = lines
+        .get(*at)
+        .map_or(0, |field| command(field, room(area), model).0.len());
+    Rect {
+        height: area.height - height(shown + 1, area),
+        ..area
+    }
 }
 
 /// The command as it is run, all of it, and the cursor's column and row in it.

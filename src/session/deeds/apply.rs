@@ -1,0 +1,188 @@
+//! Objects, put there and taken away as a student's kubectl does it.
+
+use std::collections::BTreeMap;
+
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams},
+    core::TypeMeta,
+    discovery::{Discovery, Scope, pinned_kind},
+    runtime::wait::{await_condition, conditions},
+};
+use serde_json::json;
+
+use super::{
+    PATIENCE, Place, STUDENT, api_error, late,
+    workloads::{pod_is_up, rolled_out},
+};
+use crate::{lab::Named, session::world::WorldError};
+
+/// Who sets up what a student begins with.
+const ZTLAB: &str = "ztlab";
+
+/// Applies manifests as a student's `kubectl apply` of changed ones would: what an earlier apply wrote and these no
+/// longer have goes. Waits for the Deployments and the bare pods among them.
+pub(super) async fn apply(place: &Place, objects: Vec<DynamicObject>) -> Result<(), WorldError> {
+    let mut objects = place.transform.objects(objects);
+    if let Some(foreign) = place.transform.foreign(&objects) {
+        return Err(WorldError::new(format!(
+            "the namespace {foreign} is not the lab's, and nothing is written into it on a cluster that others use too"
+        )));
+    }
+    let first = |object: &DynamicObject| {
+        let kind = object.types.as_ref().map(|types| types.kind.as_str());
+        !matches!(kind, Some("Namespace" | "CustomResourceDefinition"))
+    };
+    objects.sort_by_key(first);
+    let mut kinds: BTreeMap<(String, String), (ApiResource, Scope)> = BTreeMap::new();
+    let (mut deployments, mut pods) = (Vec::new(), Vec::new());
+    for object in &mut objects {
+        let types = object.types.clone().unwrap_or_default();
+        let key = (types.api_version.clone(), types.kind.clone());
+        if !kinds.contains_key(&key) {
+            kinds.insert(key.clone(), kind_of(&place.client, &types).await?);
+        }
+        let (resource, scope) = &kinds[&key];
+        let api = api(place, resource, scope, object.namespace());
+        if *scope == Scope::Namespaced && object.metadata.namespace.is_none() {
+            object.metadata.namespace = Some(place.namespace.clone());
+        }
+        apply_one(&api, object).await?;
+        let here = object.metadata.namespace.as_deref() == Some(place.namespace.as_str());
+        match types.kind.as_str() {
+            "Deployment" if here => deployments.push(object.name_any()),
+            "Pod" if here => pods.push(object.name_any()),
+            _ => {}
+        }
+    }
+    for deployment in deployments {
+        rolled_out(place, &deployment).await?;
+    }
+    for pod in pods {
+        pod_is_up(place, &pod).await?;
+    }
+    Ok(())
+}
+
+async fn apply_one(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), WorldError> {
+    let name = object.name_any();
+    let doing = || {
+        let kind = object.types.as_ref().map(|types| types.kind.as_str());
+        format!("apply the {} {name}", kind.unwrap_or("object"))
+    };
+    // The status of an object is written while its fields are looked at: whoever comes second looks again.
+    while let Some(mut there) = api.get_opt(&name).await.map_err(api_error(doing()))? {
+        match take_over(api, &mut there).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            taken => {
+                taken.map_err(api_error(doing()))?;
+                break;
+            }
+        }
+    }
+    let params = PatchParams::apply(STUDENT).force();
+    let patched = api.patch(&name, &params, &Patch::Apply(object)).await;
+    patched.map(drop).map_err(api_error(doing()))
+}
+
+/// Makes what ztlab applied the student's, so that applying anew takes away what is no longer wanted.
+async fn take_over(api: &Api<DynamicObject>, there: &mut DynamicObject) -> Result<(), kube::Error> {
+    let mut taken = false;
+    for entry in there.metadata.managed_fields.iter_mut().flatten() {
+        if entry.manager.as_deref() == Some(ZTLAB) {
+            entry.manager = Some(STUDENT.to_owned());
+            entry.operation = Some("Apply".to_owned());
+            taken = true;
+        }
+    }
+    if !taken {
+        return Ok(());
+    }
+    let patch = json!({ "metadata": {
+        "managedFields": there.metadata.managed_fields,
+        "resourceVersion": there.metadata.resource_version,
+    } });
+    let params = PatchParams {
+        field_manager: Some(STUDENT.to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch(&there.name_any(), &params, &Patch::Merge(patch))
+        .await
+        .map(drop)
+}
+
+async fn kind_of(client: &Client, types: &TypeMeta) -> Result<(ApiResource, Scope), WorldError> {
+    let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
+    let kind = GroupVersionKind::gvk(group, version, &types.kind);
+    let found = pinned_kind(client, &kind).await;
+    found
+        .map(|(resource, can)| (resource, can.scope))
+        .map_err(api_error(format!("ask the cluster for the kind {}", types.kind)))
+}
+
+fn api(place: &Place, resource: &ApiResource, scope: &Scope, namespace: Option<String>) -> Api<DynamicObject> {
+    match scope {
+        Scope::Cluster => Api::all_with(place.client.clone(), resource),
+        Scope::Namespaced => {
+            let namespace = namespace.unwrap_or_else(|| place.namespace.clone());
+            Api::namespaced_with(place.client.clone(), &namespace, resource)
+        }
+    }
+}
+
+/// The API of an object that a lab names.
+pub(super) async fn api_of(place: &Place, named: &Named) -> Result<Api<DynamicObject>, WorldError> {
+    let (resource, scope) = match &named.api_version {
+        Some(version) => {
+            let types = TypeMeta {
+                api_version: version.clone(),
+                kind: named.kind.clone(),
+            };
+            kind_of(&place.client, &types).await?
+        }
+        None => found_kind(&place.client, &named.kind).await?,
+    };
+    Ok(api(place, &resource, &scope, named.namespace.clone()))
+}
+
+/// A kind by its name alone: that of the core group, else the only one there is.
+async fn found_kind(client: &Client, kind: &str) -> Result<(ApiResource, Scope), WorldError> {
+    let discovery = Discovery::new(client.clone());
+    let discovery = discovery
+        .run()
+        .await
+        .map_err(api_error("ask the cluster which kinds it has"))?;
+    let mut found: Vec<(ApiResource, Scope)> = discovery
+        .groups()
+        .flat_map(|group| group.recommended_resources())
+        .filter(|(resource, _)| resource.kind == kind)
+        .map(|(resource, can)| (resource, can.scope))
+        .collect();
+    found.sort_by_key(|(resource, _)| !resource.group.is_empty());
+    match found.as_slice() {
+        [(first, scope)] => Ok((first.clone(), scope.clone())),
+        [(first, scope), ..] if first.group.is_empty() => Ok((first.clone(), scope.clone())),
+        [] => Err(WorldError::new(format!("the cluster does not know the kind {kind}"))),
+        _ => Err(WorldError::new(format!("there are several kinds {kind}")).hint("say which with `apiVersion`")),
+    }
+}
+
+pub(super) async fn delete(place: &Place, named: &Named) -> Result<(), WorldError> {
+    let Named { kind, name, .. } = named;
+    let doing = || format!("delete the {kind} {name}");
+    let api = api_of(place, named).await?;
+    let Some(there) = api.get_opt(name).await.map_err(api_error(doing()))? else {
+        return Ok(());
+    };
+    let uid = there.metadata.uid.unwrap_or_default();
+    match api.delete(name, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+        deleted => deleted.map(drop).map_err(api_error(doing()))?,
+    }
+    let gone = await_condition(api, name, conditions::is_deleted(&uid));
+    match tokio::time::timeout(PATIENCE, gone).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(WorldError::new(format!("{}: {error}", doing()))),
+        Err(_) => Err(late(&doing())),
+    }
+}
