@@ -71,6 +71,8 @@ pub struct World {
 impl World {
     /// A server that serves both doors.
     pub async fn with(settings: Settings) -> Self {
+        // What the programs log is shown with a test that fails.
+        let _ = tracing_subscriber::fmt().with_test_writer().with_ansi(false).try_init();
         let dir = tempfile::tempdir().unwrap();
         let clock: SharedClock = Arc::new(TokioClock::starting_at(START));
         let (core, port, server) = start(&dir, &clock, settings, 0).await;
