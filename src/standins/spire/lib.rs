@@ -26,8 +26,8 @@ pub mod clock;
 mod convert;
 mod entries;
 mod refusal;
-// pub mod server;
+pub mod server;
 mod store;
-// mod transport;
+mod transport;
 
 // mod tests;

@@ -6,7 +6,9 @@ use x509_parser::{
     prelude::FromDer,
 };
 
-use crate::{id::SpiffeId, refusal::Refusal};
+use ztlab_identity::SpiffeId;
+
+use crate::refusal::Refusal;
 
 /// Longer than any request of one key and a few names, in bytes.
 const LONGEST: usize = 16 * 1024;

@@ -5,5 +5,5 @@ mod filter;
 mod read;
 
 pub use authorized::authorized;
-pub use filter::{Filter, Match};
+pub use filter::{Filter, Match, selector_match};
 pub use read::{apply, create, new_id};

@@ -1,0 +1,240 @@
+//! Mutual TLS between server and agents: each verifies the other against the trust domain's bundle, by the program's
+//! clock, and the exact SPIFFE ID where it is known beforehand.
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+    client::{
+        ResolvesClientCert,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::{
+        ClientHello, NoServerSessionStorage, ResolvesServerCert,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
+    sign::CertifiedKey,
+};
+use ztlab_identity::{SpiffeId, X509BundleSet, x509};
+
+use crate::clock::SharedClock;
+
+/// Who is at the other end, by a certificate that was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its SPIFFE ID.
+    pub id: SpiffeId,
+    /// Its certificate's serial number, decimal.
+    pub serial: String,
+    /// When its certificate ends, in seconds of the Unix epoch.
+    pub not_after: i64,
+}
+
+/// The peer of a handshake that held; `None` if it showed no certificate.
+pub fn peer_of(chain: Option<&[CertificateDer<'_>]>) -> Option<Peer> {
+    let leaf = x509::Leaf::read(chain?.first()?).ok()?;
+    let digits: String = leaf.serial().chars().filter(|letter| *letter != ':').collect();
+    let serial = u128::from_str_radix(&digits, 16).ok()?.to_string();
+    Some(Peer {
+        id: leaf.id().clone(),
+        serial,
+        not_after: leaf.validity().not_after,
+    })
+}
+
+/// The certificate that this end shows, which is replaced while connections go on.
+#[derive(Debug, Default)]
+pub struct Identity(RwLock<Option<Arc<CertifiedKey>>>);
+
+impl Identity {
+    /// Shows `key` from now on.
+    pub fn set(&self, key: Option<Arc<CertifiedKey>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = key;
+    }
+
+    fn current(&self) -> Option<Arc<CertifiedKey>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ResolvesServerCert for Identity {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.current()
+    }
+}
+
+impl ResolvesClientCert for Identity {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.current()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.current().is_some()
+    }
+}
+
+/// Whom this end believes: asked in each handshake, since bundles change.
+pub struct Trust {
+    /// The bundles at the moment of the call.
+    pub bundles: Box<dyn Fn() -> X509BundleSet + Send + Sync>,
+    /// Only this peer is believed; `None` for anybody of the trust domain.
+    pub only: Option<SpiffeId>,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust")
+            .field("only", &self.only)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Trust {
+    fn verify(&self, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Result<(), Error> {
+        let mut chain = vec![end_entity.clone()];
+        chain.extend(intermediates.iter().cloned());
+        let now = u64::try_from(self.clock.now()).unwrap_or(0);
+        let leaf = x509::verify(
+            &chain,
+            &(self.bundles)(),
+            UnixTime::since_unix_epoch(Duration::from_secs(now)),
+        )
+        .map_err(|error| Error::General(error.to_string()))?;
+        match &self.only {
+            Some(only) if leaf.id() != only => Err(Error::General(format!("the peer is {}, not {only}", leaf.id()))),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Verifier {
+    trust: Trust,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Verifier {
+    fn new(trust: Trust) -> Arc<Self> {
+        Arc::new(Self {
+            trust,
+            algorithms: ring::default_provider().signature_verification_algorithms,
+        })
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.trust
+            .verify(end_entity, intermediates)
+            .map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    /// An agent that attests has no certificate yet; what it may call then is the authorization's question.
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        _: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.trust
+            .verify(end_entity, intermediates)
+            .map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// The server's end. No session is resumed: it could outlive the SVID that began it.
+pub fn server_config(identity: Arc<Identity>, trust: Trust) -> Result<rustls::ServerConfig, Error> {
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(Verifier::new(trust))
+        .with_cert_resolver(identity);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(config)
+}
+
+/// The agent's end.
+pub fn client_config(identity: Arc<Identity>, trust: Trust) -> Result<rustls::ClientConfig, Error> {
+    let mut config = rustls::ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Verifier::new(trust))
+        .with_client_cert_resolver(identity);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.resumption = rustls::client::Resumption::disabled();
+    Ok(config)
+}
