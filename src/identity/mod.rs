@@ -3,7 +3,7 @@
 //! Bytes of a stranger enter as text, DER or JSON and leave as types that cannot be invalid: a [`SpiffeId`] in a
 //! [`TrustDomain`], an [`X509Svid`] or a [`JwtSvid`], the [`Bundle`] of a trust domain. An identity is believed when it was
 //! verified against the bundle of **its own** trust domain ([`BundleSet`]: bundles are looked up, never merged), and may do
-//! what an [`Authorizer`] says, whose default is to deny. `tls` asks both questions on every connection.
+//! what an [`Authorizer`] says, whose default is to deny. [`tls`] asks both questions on every connection.
 //!
 //! | module | source |
 //! |---|---|
@@ -12,9 +12,9 @@
 //! | [`jwt`] | JWT-SVID, RFC 7515, 7518, 7519 |
 //! | [`bundle`] | SPIFFE Trust Domain and Bundle, RFC 7517 |
 //! | [`authorize`] | ours |
-//! | `tls` | X509-SVID section 5, RFC 8446 |
+//! | [`tls`] | X509-SVID section 5, RFC 8446 |
 //!
-//! Pure but for `tls`: no I/O and no clock. Every validation takes the time as an argument. Text is compared whole, or by
+//! Pure but for [`tls`]: no I/O and no clock. Every validation takes the time as an argument. Text is compared whole, or by
 //! whole segments; nothing here looks for a part of a string.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
@@ -22,14 +22,18 @@
 pub mod authorize;
 pub mod bundle;
 mod der;
+mod fuzz;
 mod id;
 pub mod jwt;
 mod key;
 mod source;
+pub mod tls;
 pub mod x509;
 
 pub use authorize::{Authorizer, Decision, Rule};
-pub use bundle::{Bundle, BundleSet, JwtBundle, JwtBundleSet, X509Bundle, X509BundleSet};
+pub use bundle::{Bundle, BundleError, BundleSet, JwtBundle, JwtBundleSet, X509Bundle, X509BundleSet};
+#[doc(hidden)]
+pub use fuzz::{fuzz_bundle, fuzz_certificates, fuzz_id, fuzz_jwt};
 pub use id::{IdError, LONGEST_ID, LONGEST_TRUST_DOMAIN, Path, SpiffeId, TrustDomain};
 pub use jwt::{JwtError, JwtSvid, VerifiedJwt};
 pub use key::{Curve, KeyError, PublicKey};

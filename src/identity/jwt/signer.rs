@@ -6,7 +6,7 @@ use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::{Algorithm, JwtError, JwtSvid, compact};
@@ -60,9 +60,34 @@ impl Signer {
     /// # Errors
     /// [`JwtError`], when the standard allows no such token: without an audience, or for a trust domain's own id.
     pub fn sign(&self, id: &SpiffeId, audience: &[String], issued: u64, expires: u64) -> Result<JwtSvid, JwtError> {
+        self.sign_with(id, audience, issued, expires, &Map::new())
+    }
+
+    /// As [`Signer::sign`], with claims beside those that the standard names, as `iss` and `jti`.
+    ///
+    /// # Errors
+    /// As [`Signer::sign`], and [`JwtError::Claim`], when `more` has one of the standard's claims.
+    pub fn sign_with(
+        &self,
+        id: &SpiffeId,
+        audience: &[String],
+        issued: u64,
+        expires: u64,
+        more: &Map<String, Value>,
+    ) -> Result<JwtSvid, JwtError> {
+        if let Some(name) = ["sub", "aud", "exp", "iat"]
+            .into_iter()
+            .find(|name| more.contains_key(*name))
+        {
+            return Err(JwtError::Claim(name));
+        }
+        let mut claims = more.clone();
+        claims.insert("sub".to_owned(), id.to_string().into());
+        claims.insert("aud".to_owned(), audience.into());
+        claims.insert("exp".to_owned(), expires.into());
+        claims.insert("iat".to_owned(), issued.into());
         let header = json!({ "alg": Algorithm::Es256.name(), "kid": self.kid, "typ": "JWT" });
-        let claims = json!({ "aud": audience, "exp": expires, "iat": issued, "sub": id.to_string() });
-        let token = compact::write(&header, &claims, |message| {
+        let token = compact::write(&header, &Value::Object(claims), |message| {
             match self.pair.sign(&self.random, message) {
                 Ok(signature) => Ok(signature.as_ref().to_vec()),
                 Err(_) => Err(JwtError::SigningKey("the system gave no random numbers".to_owned())),

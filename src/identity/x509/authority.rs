@@ -16,6 +16,7 @@ pub struct Authority(Arc<(Known, CertificateDer<'static>)>);
 
 struct Known {
     anchor: TrustAnchor<'static>,
+    path_length: Option<u32>,
     id: Option<SpiffeId>,
     validity: Validity,
     subject: String,
@@ -30,13 +31,13 @@ impl Authority {
     /// # Errors
     /// [`X509Error`], the first rule that it breaks.
     pub fn read(der: CertificateDer<'static>) -> Result<Authority, X509Error> {
-        let anchor = webpki::anchor_from_trusted_cert(&der)
-            .map_err(|error| X509Error::NotACertificate(error.to_string()))?
-            .to_owned();
         let read = profile::read(&der)?;
         let known = Known {
             id: check(&read)?,
-            anchor,
+            anchor: webpki::anchor_from_trusted_cert(&der)
+                .map_err(|error| X509Error::NotACertificate(error.to_string()))?
+                .to_owned(),
+            path_length: profile::path_length(&read)?,
             validity: profile::validity(&read),
             subject: read.subject().to_string(),
             serial: read.raw_serial_as_string(),
@@ -78,6 +79,11 @@ impl Authority {
     /// What a certification path may end at.
     pub(super) fn anchor(&self) -> &TrustAnchor<'static> {
         &self.0.0.anchor
+    }
+
+    /// How many signing certificates may follow it on a path; nothing where it does not say.
+    pub(super) fn path_length(&self) -> Option<u32> {
+        self.0.0.path_length
     }
 }
 

@@ -107,6 +107,9 @@ pub enum X509Error {
         /// Its first second, since 1970.
         not_before: i64,
     },
+    /// More signing certificates follow an authority than it allows (section 4.1).
+    #[error("the certification path is longer than the authority at its end allows")]
+    PathTooLong,
     /// The certification path does not hold for another reason (RFC 5280 section 6).
     #[error("the certification path of {id} does not hold: {reason}")]
     Path {

@@ -1,8 +1,9 @@
 //! Whether a peer's chain leads to an authority of the trust domain that it names (X509-SVID section 5).
 //!
-//! The path is `webpki`'s, which rustls uses: it knows RFC 5280's rules and limits how many paths are tried. Two things it
-//! leaves to its caller: key usage of the certificates in between, and whether a trust anchor has expired. URI name
-//! constraints it does not process; it refuses every path with one, which X509-SVID section 4.2 foresees.
+//! The path is `webpki`'s, which rustls uses: it knows RFC 5280's rules and limits how many paths are tried. Three things it
+//! leaves to its caller: key usage of the certificates in between, whether a trust anchor has expired, and how long a path the
+//! anchor allows. URI name constraints it does not process; it refuses every path with one, which X509-SVID section 4.2
+//! foresees.
 
 use std::cell::RefCell;
 
@@ -32,26 +33,22 @@ pub fn verify(chain: &[CertificateDer<'_>], bundles: &X509BundleSet, now: UnixTi
     if bundle.is_empty() {
         return Err(X509Error::EmptyBundle(trust_domain.clone()));
     }
-    let anchors: Vec<_> = bundle
+    let authorities: Vec<_> = bundle
         .authorities()
         .iter()
         .filter(|authority| authority.validity().contains(now))
-        .map(Authority::anchor)
-        .cloned()
         .collect();
-    if anchors.is_empty() {
+    if authorities.is_empty() {
         return Err(X509Error::NoAuthorityNow(trust_domain.clone()));
     }
+    let anchors: Vec<_> = authorities.iter().map(|it| it.anchor()).cloned().collect();
     // Only the certificates of the path that holds are judged: what else a peer sends along proves and spoils nothing.
     let refusal = RefCell::new(None);
     let signers = |path: &VerifiedPath<'_>| -> Result<(), webpki::Error> {
-        for intermediate in path.intermediate_certificates() {
-            if let Err(error) = may_sign(&intermediate.der()) {
-                *refusal.borrow_mut() = Some(error);
-                return Err(webpki::Error::UnknownIssuer);
-            }
-        }
-        Ok(())
+        may_sign(path, &authorities).map_err(|error| {
+            *refusal.borrow_mut() = Some(error);
+            webpki::Error::UnknownIssuer
+        })
     };
     let held = EndEntityCert::try_from(first).and_then(|entity| {
         let algorithms = ring::default_provider().signature_verification_algorithms.all;
@@ -67,8 +64,21 @@ pub fn verify(chain: &[CertificateDer<'_>], bundles: &X509BundleSet, now: UnixTi
     }
 }
 
-fn may_sign(der: &CertificateDer<'_>) -> Result<(), X509Error> {
-    authority::check(&profile::read(der)?).map(|_| ())
+/// What `webpki` does not ask of the certificates that sign: key usage of those in between, and the length of the path that
+/// the authority allows.
+fn may_sign(path: &VerifiedPath<'_>, authorities: &[&Authority]) -> Result<(), X509Error> {
+    let mut length = 0;
+    for intermediate in path.intermediate_certificates() {
+        let der = intermediate.der();
+        authority::check(&profile::read(&der)?)?;
+        // RFC 5280 section 4.2.1.9: self-issued certificates do not count.
+        length += u32::from(intermediate.subject() != intermediate.issuer());
+    }
+    let allowed = authorities
+        .iter()
+        .filter(|authority| authority.anchor() == path.anchor())
+        .any(|authority| authority.path_length().is_none_or(|allowed| length <= allowed));
+    if allowed { Ok(()) } else { Err(X509Error::PathTooLong) }
 }
 
 fn told(id: &SpiffeId, error: webpki::Error, leaf: &Leaf) -> X509Error {

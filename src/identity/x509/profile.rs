@@ -84,6 +84,14 @@ pub(super) fn is_authority(read: &X509Certificate<'_>) -> Result<bool, X509Error
     Ok(constraints.is_some_and(|constraints| constraints.value.ca))
 }
 
+/// How many signing certificates may follow this one on a path (RFC 5280 section 4.2.1.9).
+pub(super) fn path_length(read: &X509Certificate<'_>) -> Result<Option<u32>, X509Error> {
+    let constraints = read
+        .basic_constraints()
+        .map_err(|error| X509Error::Extensions(error.to_string()))?;
+    Ok(constraints.and_then(|constraints| constraints.value.path_len_constraint))
+}
+
 /// Key usage, and whether it is critical (X509-SVID section 4.3).
 pub(super) fn key_usage<'a>(read: &'a X509Certificate<'_>) -> Result<Option<(&'a KeyUsage, bool)>, X509Error> {
     let usage = read

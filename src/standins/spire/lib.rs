@@ -21,7 +21,7 @@ pub mod api;
 mod ca;
 // pub mod cli;
 pub mod clock;
-// pub mod config;
+pub mod config;
 pub mod controller;
 mod convert;
 mod entries;
@@ -29,5 +29,6 @@ mod refusal;
 pub mod server;
 mod store;
 mod transport;
+pub mod workload;
 
 // mod tests;

@@ -23,6 +23,8 @@ mod spec;
 mod status;
 mod template;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::{

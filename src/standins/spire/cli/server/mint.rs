@@ -1,0 +1,150 @@
+//! `spire-server x509 mint` and `jwt mint`.
+
+use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+
+use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
+use tonic::transport::Channel;
+
+use super::{OUTPUT, SOCKET};
+use crate::{
+    api::{
+        bundle::{GetBundleRequest, bundle_client::BundleClient},
+        svid::{MintJwtsvidRequest, MintX509svidRequest, svid_client::SvidClient},
+    },
+    cli::{
+        CommandError, Output,
+        flags::{Flag, Flags, value},
+        said, show,
+    },
+    config,
+};
+
+/// Flags of `x509 mint`.
+pub const X509_FLAGS: &[Flag] = &[
+    SOCKET,
+    OUTPUT,
+    value("spiffeID", "SPIFFE ID of the X509-SVID"),
+    value("ttl", "TTL of the X509-SVID"),
+    value("dns", "DNS name that will be included in SVID. Can be used more than once."),
+    value("write", "Directory to write output to instead of stdout"),
+];
+
+/// Flags of `jwt mint`.
+pub const JWT_FLAGS: &[Flag] = &[
+    SOCKET,
+    OUTPUT,
+    value("spiffeID", "SPIFFE ID of the JWT-SVID"),
+    value("ttl", "TTL of the JWT-SVID"),
+    value("audience", "Audience claim that will be included in the SVID. Can be used more than once."),
+    value("write", "File to write token to instead of stdout"),
+];
+
+fn ttl(flags: &Flags) -> Result<(Duration, i32), CommandError> {
+    let text = flags.text("ttl");
+    if text.is_empty() {
+        return Ok((Duration::ZERO, 0));
+    }
+    let ttl = config::duration(text)
+        .ok_or_else(|| said(format!("invalid value {text:?} for flag -ttl: parse error")))?;
+    let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
+    let seconds = i32::try_from(seconds).map_err(|_| said(format!("invalid value for TTL: {text}")))?;
+    Ok((ttl, seconds))
+}
+
+/// `x509 mint`: the key is made here and never leaves this process but to where it is printed.
+pub async fn x509(channel: Channel, flags: &Flags, output: &mut Output<'_>) -> Result<(), CommandError> {
+    let text = flags.text("spiffeID");
+    if text.is_empty() {
+        return Err(said("spiffeID must be specified"));
+    }
+    show::id_message(text)?;
+    let (wanted, seconds) = ttl(flags)?;
+    let (csr, key) = request(text, flags.all("dns"))?;
+    let svid = SvidClient::new(channel.clone())
+        .mint_x509svid(MintX509svidRequest { csr, ttl: seconds })
+        .await
+        .map_err(|status| said(format!("unable to mint SVID: {}", crate::cli::rpc_error(&status))))?
+        .into_inner()
+        .svid
+        .filter(|svid| !svid.cert_chain.is_empty())
+        .ok_or_else(|| said("server response missing SVID chain"))?;
+    let bundle = BundleClient::new(channel).get_bundle(GetBundleRequest::default()).await?.into_inner();
+    let left = svid.expires_at - crate::clock::Clock::now(&crate::clock::SystemClock);
+    if u64::try_from(left).unwrap_or(0) + 1 < wanted.as_secs() {
+        writeln!(output.err, "X509-SVID lifetime was capped shorter than specified ttl; expires {:?}", show::time(svid.expires_at))?;
+    }
+    let chain: String = svid.cert_chain.iter().map(|der| show::pem("CERTIFICATE", der)).collect();
+    let roots: String = bundle.x509_authorities.iter().map(|one| show::pem("CERTIFICATE", &one.asn1)).collect();
+    let key = show::pem("PRIVATE KEY", &key.serialize_der());
+    let directory = flags.text("write");
+    if directory.is_empty() {
+        writeln!(output.out, "X509-SVID:\n{chain}\nPrivate key:\n{key}\nRoot CAs:\n{roots}")?;
+        return Ok(());
+    }
+    for (name, content, mode, what) in [
+        ("svid.pem", &chain, 0o644, "X509-SVID"),
+        ("key.pem", &key, 0o600, "Private key"),
+        ("bundle.pem", &roots, 0o644, "Root CAs"),
+    ] {
+        let path = Path::new(directory).join(name);
+        write_file(&path, content, mode)?;
+        writeln!(output.out, "{what} written to {}", path.display())?;
+    }
+    Ok(())
+}
+
+fn request(id: &str, dns_names: &[String]) -> Result<(Vec<u8>, KeyPair), CommandError> {
+    let unable = |error: rcgen::Error| said(format!("unable to generate CSR: {error}"));
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(unable)?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.subject_alt_names.push(SanType::URI(id.try_into().map_err(unable)?));
+    for name in dns_names {
+        params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into().map_err(unable)?));
+    }
+    let csr = params.serialize_request(&key).map_err(unable)?.der().to_vec();
+    Ok((csr, key))
+}
+
+pub(in crate::cli) fn write_file(path: &Path, content: &str, mode: u32) -> Result<(), CommandError> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)
+        .map_err(|error| said(format!("unable to write {}: {error}", path.display())))?;
+    file.write_all(content.as_bytes())?;
+    Ok(())
+}
+
+/// `jwt mint`.
+pub async fn jwt(channel: Channel, flags: &Flags, output: &mut Output<'_>) -> Result<(), CommandError> {
+    if flags.text("spiffeID").is_empty() {
+        return Err(said("spiffeID must be specified"));
+    }
+    if flags.all("audience").is_empty() {
+        return Err(said("at least one audience must be specified"));
+    }
+    let (_, seconds) = ttl(flags)?;
+    let request = MintJwtsvidRequest {
+        id: Some(show::id_message(flags.text("spiffeID"))?),
+        audience: flags.all("audience").to_vec(),
+        ttl: seconds,
+    };
+    let svid = SvidClient::new(channel)
+        .mint_jwtsvid(request)
+        .await
+        .map_err(|status| said(format!("unable to mint SVID: {}", crate::cli::rpc_error(&status))))?
+        .into_inner()
+        .svid
+        .ok_or_else(|| said("server response missing token"))?;
+    let path = flags.text("write");
+    if path.is_empty() {
+        writeln!(output.out, "{}", svid.token)?;
+        return Ok(());
+    }
+    write_file(Path::new(path), &svid.token, 0o600)?;
+    writeln!(output.out, "JWT-SVID written to {path}")?;
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! The configuration files of server and agent: SPIRE's, in HCL or JSON.
+//!
+//! What is read is what SPIRE's documents show; a key that SPIRE has and this stand-in does not act on is accepted with a
+//! warning, any other is refused by name.
+
+mod agent;
+mod duration;
+mod file;
+mod server;
+
+pub use agent::{AgentConfig, Bootstrap, NodeProof, WorkloadProof};
+pub use duration::{duration, go_duration};
+pub use file::ConfigError;
+pub use server::{HealthChecks, ServerConfig};
