@@ -32,7 +32,9 @@ pub enum ConfigError {
     #[error("unable to decode the configuration: {0}")]
     Syntax(String),
     /// It is another kind of file.
-    #[error("the configuration is a `{0}`; apiVersion spire.spiffe.io/v1alpha1, kind ControllerManagerConfig is needed")]
+    #[error(
+        "the configuration is a `{0}`; apiVersion spire.spiffe.io/v1alpha1, kind ControllerManagerConfig is needed"
+    )]
     Kind(String),
     /// Something is missing.
     #[error("{0} is required configuration")]
@@ -175,7 +177,8 @@ impl Config {
         Ok(Self {
             interval: interval(read.gc_interval.as_ref())?,
             socket: read.socket.clone().unwrap_or_else(|| SOCKET.into()),
-            health: Some(read.health.health_probe_bind_address.clone()).filter(|address| !["", "0"].contains(&address.as_str())),
+            health: Some(read.health.health_probe_bind_address.clone())
+                .filter(|address| !["", "0"].contains(&address.as_str())),
             log_level: log_level(read.log_level.as_deref())?,
             cluster_spiffe_ids: reconcile.cluster_spiffe_ids,
             static_entries: reconcile.static_entries,
@@ -305,7 +308,10 @@ mod tests {
         assert_eq!(config.health.as_deref(), Some("0.0.0.0:8083"));
         assert_eq!(config.interval, Duration::from_secs(5));
         assert!(config.cluster_spiffe_ids && !config.static_entries && !config.federated);
-        assert_eq!(parse("gcInterval: 2000000000").unwrap().interval, Duration::from_secs(2));
+        assert_eq!(
+            parse("gcInterval: 2000000000").unwrap().interval,
+            Duration::from_secs(2)
+        );
     }
 
     #[test]
@@ -323,8 +329,13 @@ mod tests {
             let error = parse(more).unwrap_err().to_string();
             assert!(error.contains(says), "{more}: {error}");
         }
-        for (field, text) in [("clusterName: demo\n", "clusterName"), ("trustDomain: shop.test\n", "trustDomain")] {
-            let error = Config::parse(&MINIMAL.replace(field, ""), || None).unwrap_err().to_string();
+        for (field, text) in [
+            ("clusterName: demo\n", "clusterName"),
+            ("trustDomain: shop.test\n", "trustDomain"),
+        ] {
+            let error = Config::parse(&MINIMAL.replace(field, ""), || None)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(text), "{error}");
         }
         assert!(Config::parse("kind: Pod", || None).is_err());

@@ -114,11 +114,23 @@ impl Data for Facts<'_> {
             ("ClusterName", text(self.cluster_name)),
             ("ClusterDomain", text(self.cluster_domain)),
             ("NodeMeta", shapes.show(&shapes.meta, Some(&self.node.metadata), names)),
-            ("NodeSpec", shapes.show(&shapes.node, Some(self.node.spec.as_ref().unwrap_or(&NodeSpec::default())), names)),
+            (
+                "NodeSpec",
+                shapes.show(
+                    &shapes.node,
+                    Some(self.node.spec.as_ref().unwrap_or(&NodeSpec::default())),
+                    names,
+                ),
+            ),
             ("PodMeta", shapes.show(&shapes.meta, pod_meta, names)),
             ("PodSpec", shapes.show(&shapes.pod, pod_spec, names)),
         ];
-        Value::Map(Arc::new(entries.into_iter().map(|(name, value)| (Arc::from(name), value)).collect()))
+        Value::Map(Arc::new(
+            entries
+                .into_iter()
+                .map(|(name, value)| (Arc::from(name), value))
+                .collect(),
+        ))
     }
 }
 
@@ -152,7 +164,7 @@ struct Shapes {
 
 static SHAPES: LazyLock<Shapes> = LazyLock::new(|| {
     let mut generator = SchemaGenerator::default();
-    let mut root = |schema: schemars::Schema| shape(schema.as_value());
+    let root = |schema: schemars::Schema| shape(schema.as_value());
     let (meta, node, pod) = (
         root(subschema::<ObjectMeta>(&mut generator)),
         root(subschema::<NodeSpec>(&mut generator)),
@@ -199,7 +211,11 @@ fn go_name(json: &str) -> Arc<str> {
 }
 
 fn shape(schema: &Json) -> Shape {
-    if let Some(name) = schema.get("$ref").and_then(Json::as_str).and_then(|name| name.rsplit('/').next()) {
+    if let Some(name) = schema
+        .get("$ref")
+        .and_then(Json::as_str)
+        .and_then(|name| name.rsplit('/').next())
+    {
         return Shape::Struct(name.into());
     }
     match schema.get("type").and_then(Json::as_str) {
@@ -243,8 +259,11 @@ impl Shapes {
             (Shape::Map(inner), json) => {
                 let object = json.and_then(Json::as_object);
                 let there = object.into_iter().flatten();
-                let mut map: BTreeMap<Arc<str>, Value> = names.iter().map(|name| (Arc::clone(name), Value::Nil)).collect();
-                map.extend(there.map(|(key, json)| (Arc::from(key.as_str()), self.value(inner, Some(json), names, depth))));
+                let mut map: BTreeMap<Arc<str>, Value> =
+                    names.iter().map(|name| (Arc::clone(name), Value::Nil)).collect();
+                map.extend(
+                    there.map(|(key, json)| (Arc::from(key.as_str()), self.value(inner, Some(json), names, depth))),
+                );
                 Value::Map(Arc::new(map))
             }
             (Shape::List(inner), json) => {

@@ -248,7 +248,13 @@ mod tests {
         .unwrap();
         let spec = &read.spec;
         assert_eq!(
-            (&*spec.spiffe_id_template, &*spec.ttl, &*spec.jwt_ttl, &*spec.class_name, &*spec.hint),
+            (
+                &*spec.spiffe_id_template,
+                &*spec.ttl,
+                &*spec.jwt_ttl,
+                &*spec.class_name,
+                &*spec.hint
+            ),
             ("t", "1h", "5m", "c", "h")
         );
         assert!(spec.auto_populate_dns_names && spec.fallback && spec.namespace_selector.is_some());
@@ -257,7 +263,10 @@ mod tests {
             "spiffeID": "s", "parentID": "p", "selectors": ["a:b"], "x509SVIDTTL": "1h", "jwtSVIDTTL": "5m", "storeSVID": true,
         }))
         .unwrap();
-        assert_eq!((&*entry.spiffe_id, &*entry.parent_id, entry.store_svid), ("s", "p", true));
+        assert_eq!(
+            (&*entry.spiffe_id, &*entry.parent_id, entry.store_svid),
+            ("s", "p", true)
+        );
         assert_eq!((&*entry.x509_svid_ttl, &*entry.jwt_svid_ttl), ("1h", "5m"));
     }
 

@@ -30,16 +30,19 @@ mod tests;
 use std::{
     ffi::OsString,
     fs,
-    future::Future,
-    io,
+    io::{self, Write},
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering},
 };
 
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 
-pub use config::ConfigError;
 use config::Config;
+pub use config::ConfigError;
 use server::Server;
 
 use crate::config::duration;
@@ -67,6 +70,9 @@ pub enum ControllerError {
     /// The cluster cannot be reached as a pod does.
     #[error("no client of the Kubernetes API: {0}; run it in a pod with a service account, or with KUBECONFIG")]
     Cluster(String),
+    /// No runtime, no signals.
+    #[error("the system refuses what every program needs: {0}")]
+    System(io::Error),
     /// The address of the health checks.
     #[error("health.healthProbeBindAddress {address}: {source}")]
     Health {
@@ -81,7 +87,7 @@ pub enum ControllerError {
 ///
 /// # Errors
 /// When it names none, or something else.
-pub fn config_of(arguments: impl IntoIterator<Item = OsString>) -> Result<PathBuf, ControllerError> {
+fn config_of(arguments: impl IntoIterator<Item = OsString>) -> Result<PathBuf, ControllerError> {
     let usage = |why: String| ControllerError::Usage(why);
     let mut file = None;
     let mut arguments = arguments.into_iter();
@@ -93,20 +99,20 @@ pub fn config_of(arguments: impl IntoIterator<Item = OsString>) -> Result<PathBu
             Some(("config", value)) => file = Some(PathBuf::from(value)),
             None if flag == "config" => {
                 let value = arguments.next();
-                file = Some(value.ok_or_else(|| usage("flag needs an argument: -config".into()))?.into());
+                file = Some(
+                    value
+                        .ok_or_else(|| usage("flag needs an argument: -config".into()))?
+                        .into(),
+                );
             }
-            _ => return Err(usage(format!("this stand-in of the controller manager has no flag `{text}`"))),
+            _ => {
+                return Err(usage(format!(
+                    "this stand-in of the controller manager has no flag `{text}`"
+                )));
+            }
         }
     }
     file.ok_or_else(|| usage("no configuration: give one with -config".into()))
-}
-
-/// Reads `config`; its log level is `debug`, `info`, `warn` or `error`.
-///
-/// # Errors
-/// When it cannot be read or is wrong.
-pub fn log_level(config: &Path) -> Result<String, ControllerError> {
-    Ok(load(config)?.log_level)
 }
 
 fn load(path: &Path) -> Result<Config, ControllerError> {
@@ -114,33 +120,78 @@ fn load(path: &Path) -> Result<Config, ControllerError> {
         path: path.into(),
         source,
     })?;
-    Ok(Config::parse(&text, || cluster_domain(&fs::read_to_string(RESOLV_CONF).ok()?))?)
+    Ok(Config::parse(&text, || {
+        cluster_domain(&fs::read_to_string(RESOLV_CONF).ok()?)
+    })?)
 }
 
 /// The DNS domain of the cluster: in a pod's search list `svc.DOMAIN` stands.
 fn cluster_domain(resolv_conf: &str) -> Option<String> {
-    let search = resolv_conf.lines().filter_map(|line| line.trim().strip_prefix("search "));
+    let search = resolv_conf
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("search "));
     let mut domains = search.flat_map(str::split_whitespace);
-    domains.find_map(|domain| domain.strip_prefix("svc.")).map(str::to_owned)
+    domains
+        .find_map(|domain| domain.strip_prefix("svc."))
+        .map(str::to_owned)
 }
 
-/// Keeps the server's entries in step with the cluster until `stop` is ready.
+/// The program `/spire-controller-manager`: its arguments without `argv[0]`, to its exit code.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    match start(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "spire-controller-manager: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: Vec<OsString>) -> Result<(), ControllerError> {
+    let config = load(&config_of(arguments)?)?;
+    let level = config.log_level.parse().unwrap_or(tracing::Level::INFO);
+    // Where somebody logs already, as in a test, it stays so.
+    let _ = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_target(false)
+        .try_init();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(ControllerError::System)?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).map_err(ControllerError::System)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(ControllerError::System)?;
+        tokio::select! {
+            result = run(&config) => result,
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+        }
+    })
+}
+
+/// Keeps the server's entries in step with the cluster for ever.
 ///
 /// # Errors
-/// When the file is wrong, or there is no client of the Kubernetes API; never for want of the server, which is waited for.
-pub async fn run(config: &Path, stop: impl Future<Output = ()>) -> Result<(), ControllerError> {
-    let config = load(config)?;
+/// When there is no client of the Kubernetes API, or no door for health checks; never for want of the server, which is
+/// waited for.
+async fn run(config: &Config) -> Result<(), ControllerError> {
     let client = kube::Client::try_default()
         .await
         .map_err(|error| ControllerError::Cluster(error.to_string()))?;
     let ready = Arc::new(AtomicBool::new(false));
     if let Some(address) = &config.health {
         // Go writes every address as `:8083`.
-        let bind = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address.clone() };
-        let listener = TcpListener::bind(&bind).await.map_err(|source| ControllerError::Health {
-            address: address.clone(),
-            source,
-        })?;
+        let bind = if address.starts_with(':') {
+            format!("0.0.0.0{address}")
+        } else {
+            address.clone()
+        };
+        let listener = TcpListener::bind(&bind)
+            .await
+            .map_err(|source| ControllerError::Health {
+                address: address.clone(),
+                source,
+            })?;
         tokio::spawn(health::serve(listener, Arc::clone(&ready)));
     }
     if config.scope.prefix.is_empty() {
@@ -154,9 +205,6 @@ pub async fn run(config: &Path, stop: impl Future<Output = ()>) -> Result<(), Co
         "starting manager: a stand-in for SPIRE's controller manager"
     );
     let server = Server::at(config.socket.clone());
-    tokio::select! {
-        () = run::keep(&config, &client, &server, || ready.store(true, Ordering::Relaxed)) => {}
-        () = stop => tracing::info!("stopped"),
-    }
+    run::keep(config, &client, &server, || ready.store(true, Ordering::Relaxed)).await;
     Ok(())
 }

@@ -134,7 +134,10 @@ pub fn plan(scope: &Scope, snapshot: &Snapshot, there: &[types::Entry]) -> Plan 
         match ownership(scope, &entry.id) {
             Ownership::Ours => match key_of(entry) {
                 Some(key) => slots.entry(key).or_default().current.push(entry),
-                None => tracing::warn!(id = entry.id, "the server has an entry that is not well formed; it is left alone"),
+                None => tracing::warn!(
+                    id = entry.id,
+                    "the server has an entry that is not well formed; it is left alone"
+                ),
             },
             Ownership::Leftover => plan.delete.push(entry.id.clone()),
             Ownership::Foreign => {}
@@ -153,7 +156,8 @@ pub fn plan(scope: &Scope, snapshot: &Snapshot, there: &[types::Entry]) -> Plan 
 }
 
 fn settle(plan: &mut Plan, mut slot: Slot<'_>) {
-    slot.declared.sort_by_cached_key(|declared| plan.precedence(declared.by));
+    slot.declared
+        .sort_by_cached_key(|declared| plan.precedence(declared.by));
     let mut current = slot.current.into_iter();
     let mut declared = slot.declared.into_iter();
     if let Some(first) = declared.next() {
@@ -185,9 +189,15 @@ impl Plan {
             By::SpiffeId(index) => &self.spiffe_ids[index].object.metadata,
             By::Static(index) => &self.static_entries[index].object.metadata,
         };
-        let created = metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_nanosecond());
+        let created = metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(0, |time| time.0.as_nanosecond());
         // Of two that are being deleted the one that was deleted later counts, and before both one that stays.
-        let deleted = metadata.deletion_timestamp.as_ref().map_or(i128::MIN, |time| -time.0.as_nanosecond());
+        let deleted = metadata
+            .deletion_timestamp
+            .as_ref()
+            .map_or(i128::MIN, |time| -time.0.as_nanosecond());
         (created, deleted, metadata.uid.clone().unwrap_or_default())
     }
 
@@ -287,7 +297,9 @@ impl<'a> Index<'a> {
             }
         }
         Self {
-            nodes: nodes.filter_map(|node| Some((node.metadata.name.as_deref()?, &**node))).collect(),
+            nodes: nodes
+                .filter_map(|node| Some((node.metadata.name.as_deref()?, &**node)))
+                .collect(),
             pods,
             endpoints,
         }
@@ -360,7 +372,10 @@ fn selected<'a>(
     let none = BTreeMap::new();
     let mut pods = Vec::new();
     for namespace in &snapshot.namespaces {
-        if !registration.namespaces.matches(namespace.metadata.labels.as_ref().unwrap_or(&none)) {
+        if !registration
+            .namespaces
+            .matches(namespace.metadata.labels.as_ref().unwrap_or(&none))
+        {
             continue;
         }
         stats.namespaces_selected += 1;

@@ -70,7 +70,12 @@ pub fn pod_entry<'a>(
     pod: &Pod,
     endpoints: impl IntoIterator<Item = &'a Endpoints>,
 ) -> Result<Entry, RenderError> {
-    let uid = pod.metadata.uid.as_deref().filter(|uid| !uid.is_empty()).ok_or(RenderError::NoUid)?;
+    let uid = pod
+        .metadata
+        .uid
+        .as_deref()
+        .filter(|uid| !uid.is_empty())
+        .ok_or(RenderError::NoUid)?;
     let mut facts = Facts {
         trust_domain: cluster.trust_domain.as_str(),
         cluster_name: &cluster.name,
@@ -132,7 +137,9 @@ fn id(what: &'static str, template: &Template, facts: &Facts<'_>, ours: &TrustDo
         return Err(wrong(format!("expected trust domain `{ours}`")));
     }
     if id.path().is_root() {
-        return Err(wrong("it has no path, so it is the trust domain's and not a workload's".into()));
+        return Err(wrong(
+            "it has no path, so it is the trust domain's and not a workload's".into(),
+        ));
     }
     Ok(id)
 }
@@ -152,7 +159,11 @@ fn service_names(endpoints: &Endpoints, domain: &str) -> Vec<String> {
     let (Some(name), Some(namespace)) = (&endpoints.metadata.name, &endpoints.metadata.namespace) else {
         return Vec::new();
     };
-    let mut names = vec![name.clone(), format!("{name}.{namespace}"), format!("{name}.{namespace}.svc")];
+    let mut names = vec![
+        name.clone(),
+        format!("{name}.{namespace}"),
+        format!("{name}.{namespace}.svc"),
+    ];
     if !domain.is_empty() {
         names.push(format!("{name}.{namespace}.svc.{domain}"));
     }
@@ -172,7 +183,10 @@ pub fn pods_in(endpoints: &Endpoints) -> impl Iterator<Item = &str> {
         ready.chain(subset.not_ready_addresses.iter().flatten())
     });
     addresses.filter_map(|address| {
-        let target = address.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
+        let target = address
+            .target_ref
+            .as_ref()
+            .filter(|target| target.kind.as_deref() == Some("Pod"))?;
         target.uid.as_deref()
     })
 }

@@ -145,7 +145,12 @@ pub async fn keep(config: &Config, client: &Client, server: &dyn Entries, seen: 
     }
 }
 
-async fn reconcile(config: &Config, caches: &Caches, client: &Client, server: &dyn Entries) -> Result<(), tonic::Status> {
+async fn reconcile(
+    config: &Config,
+    caches: &Caches,
+    client: &Client,
+    server: &dyn Entries,
+) -> Result<(), tonic::Status> {
     let there = server.list().await?;
     let snapshot = caches.snapshot(config);
     let mut plan = plan(&config.scope, &snapshot, &there);
@@ -199,7 +204,10 @@ pub async fn apply(prefix: &str, plan: &mut Plan, server: &dyn Entries) {
         settle(plan, "create", create, server.create(messages).await);
     }
     let update = std::mem::take(&mut plan.update);
-    let messages: Vec<_> = update.iter().map(|(id, declared)| declared.entry.message(id.clone())).collect();
+    let messages: Vec<_> = update
+        .iter()
+        .map(|(id, declared)| declared.entry.message(id.clone()))
+        .collect();
     if !messages.is_empty() {
         let declared = update.into_iter().map(|(_, declared)| declared).collect();
         settle(plan, "update", declared, server.update(messages).await);
@@ -212,7 +220,9 @@ fn settle(plan: &mut Plan, doing: &str, declared: Vec<Declared>, answer: Result<
         vec![Some(why); declared.len()]
     });
     // An entry that the server gave no answer for is not known to be there.
-    let answers = answers.into_iter().chain(std::iter::repeat(Some("the server gave no answer".to_owned())));
+    let answers = answers
+        .into_iter()
+        .chain(std::iter::repeat(Some("the server gave no answer".to_owned())));
     for (declared, refused) in declared.into_iter().zip(answers) {
         let (id, parent) = (&declared.entry.spiffe_id, &declared.entry.parent_id);
         match refused {

@@ -68,7 +68,9 @@ impl Entries for Server {
                 return Ok(entries);
             }
             if entries.len() > MOST_ENTRIES {
-                return Err(Status::resource_exhausted(format!("the server has more than {MOST_ENTRIES} entries")));
+                return Err(Status::resource_exhausted(format!(
+                    "the server has more than {MOST_ENTRIES} entries"
+                )));
             }
             page_token = page.next_page_token;
         }
@@ -145,7 +147,9 @@ mod tests {
 
     #[test]
     fn batches_together_are_the_whole() {
-        let sizes: Vec<usize> = batches((0..7).collect(), 3).map(|batch: Vec<i32>| batch.len()).collect();
+        let sizes: Vec<usize> = batches((0..7).collect(), 3)
+            .map(|batch: Vec<i32>| batch.len())
+            .collect();
         assert_eq!(sizes, [3, 3, 1]);
         assert_eq!(batches(Vec::<i32>::new(), 3).count(), 0);
     }

@@ -172,7 +172,11 @@ pub fn federated(spec: &ClusterFederatedTrustDomainSpec) -> Result<TrustDomain, 
         .and_then(|url| url.into_parts().authority)
         .filter(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'));
     if authority.is_none() {
-        return Err(wrong("bundleEndpointURL", url, "an https URL with a host and without userinfo is needed"));
+        return Err(wrong(
+            "bundleEndpointURL",
+            url,
+            "an https URL with a host and without userinfo is needed",
+        ));
     }
     let profile = &spec.bundle_endpoint_profile;
     match profile.kind.as_str() {
@@ -261,7 +265,9 @@ mod tests {
 
     fn registration(changes: serde_json::Value) -> Result<Registration, SpecError> {
         let mut spec = json!({"spiffeIDTemplate": "spiffe://shop.test/a"});
-        spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        spec.as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
         Registration::read(&serde_json::from_value(spec).unwrap())
     }
 
@@ -281,7 +287,10 @@ mod tests {
         }}))
         .unwrap();
         let matches = |labels: &[(&str, &str)]| {
-            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let labels = labels
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect();
             read.pods.matches(&labels)
         };
         assert!(matches(&[("app", "a"), ("team", "")]));
@@ -296,14 +305,26 @@ mod tests {
         for (changes, says) in [
             (json!({"spiffeIDTemplate": ""}), "spiffeIDTemplate"),
             (json!({"spiffeIDTemplate": "{{ .PodMeta"}), "spiffeIDTemplate"),
-            (json!({"dnsNameTemplates": ["{{ x }}"]}), "dnsNameTemplates: invalid template: function \"x\" not defined"),
-            (json!({"workloadSelectorTemplates": ["{{"]}), "workloadSelectorTemplates"),
+            (
+                json!({"dnsNameTemplates": ["{{ x }}"]}),
+                "dnsNameTemplates: invalid template: function \"x\" not defined",
+            ),
+            (
+                json!({"workloadSelectorTemplates": ["{{"]}),
+                "workloadSelectorTemplates",
+            ),
             (json!({"ttl": "banana"}), "ttl: `banana` is no duration"),
             (json!({"jwtTtl": "-5m"}), "jwtTtl"),
             (json!({"ttl": "9000000h"}), "ttl"),
             (json!({"federatesWith": ["Not A Domain"]}), "federatesWith"),
-            (json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}), "podSelector"),
-            (json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": []}]}}), "podSelector"),
+            (
+                json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}),
+                "podSelector",
+            ),
+            (
+                json!({"podSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": []}]}}),
+                "podSelector",
+            ),
             (
                 json!({"namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "Like", "values": ["b"]}]}}),
                 "namespaceSelector",
@@ -344,7 +365,14 @@ mod tests {
             .unwrap()
         };
         assert!(federated(&spec("https://partner.test:8443", "https_web", "")).is_ok());
-        assert!(federated(&spec("https://partner.test/b", "https_spiffe", "spiffe://partner.test/spire/server")).is_ok());
+        assert!(
+            federated(&spec(
+                "https://partner.test/b",
+                "https_spiffe",
+                "spiffe://partner.test/spire/server"
+            ))
+            .is_ok()
+        );
         for (url, kind, id) in [
             ("http://partner.test", "https_web", ""),
             ("https://user:secret@partner.test", "https_web", ""),

@@ -6,7 +6,9 @@ use k8s_openapi::{
 };
 
 use super::{
-    kinds::{ClusterFederatedTrustDomain, ClusterFederatedTrustDomainStatus, ClusterSpiffeIdStatus, ClusterStaticEntryStatus},
+    kinds::{
+        ClusterFederatedTrustDomain, ClusterFederatedTrustDomainStatus, ClusterSpiffeIdStatus, ClusterStaticEntryStatus,
+    },
     plan::{SpiffeIdOutcome, StaticOutcome},
     spec::federated,
 };
@@ -22,18 +24,35 @@ pub fn of_spiffe_id(outcome: &SpiffeIdOutcome, now: Timestamp) -> Option<Cluster
     let (holds, reason, message) = if let Some(why) = &outcome.invalid {
         (false, "InvalidSpec", why.clone())
     } else if let Some(why) = &outcome.render_failure {
-        let of = format!("{} of {} pods got no entry", stats.pod_entry_render_failures, stats.pods_selected);
+        let of = format!(
+            "{} of {} pods got no entry",
+            stats.pod_entry_render_failures, stats.pods_selected
+        );
         (false, "RenderFailed", format!("{of}; the first: {why}"))
     } else if let Some(why) = &outcome.refused {
-        let of = format!("the server refused {} of {} entries", stats.entry_failures, stats.entries_to_set);
+        let of = format!(
+            "the server refused {} of {} entries",
+            stats.entry_failures, stats.entries_to_set
+        );
         (false, "EntryRefused", format!("{of}; the first: {why}"))
     } else {
-        (true, "EntriesSet", format!("{} entries are at the server", stats.entries_to_set))
+        (
+            true,
+            "EntriesSet",
+            format!("{} entries are at the server", stats.entries_to_set),
+        )
     };
     let was = &outcome.object.status;
     let next = ClusterSpiffeIdStatus {
         stats,
-        conditions: vec![condition(&outcome.object.metadata, &was.conditions, holds, reason, message, now)],
+        conditions: vec![condition(
+            &outcome.object.metadata,
+            &was.conditions,
+            holds,
+            reason,
+            message,
+            now,
+        )],
     };
     (next != *was).then_some(next)
 }
@@ -51,7 +70,14 @@ pub fn of_static_entry(outcome: &StaticOutcome, now: Timestamp) -> Option<Cluste
         rendered: outcome.rendered,
         masked: outcome.masked,
         set: outcome.set,
-        conditions: vec![condition(&outcome.object.metadata, &was.conditions, holds, reason, message, now)],
+        conditions: vec![condition(
+            &outcome.object.metadata,
+            &was.conditions,
+            holds,
+            reason,
+            message,
+            now,
+        )],
     };
     (next != *was).then_some(next)
 }
@@ -70,7 +96,14 @@ pub fn of_federated(object: &ClusterFederatedTrustDomain, now: Timestamp) -> Opt
     };
     let was = &object.status;
     let next = ClusterFederatedTrustDomainStatus {
-        conditions: vec![condition(&object.metadata, &was.conditions, false, reason, message, now)],
+        conditions: vec![condition(
+            &object.metadata,
+            &was.conditions,
+            false,
+            reason,
+            message,
+            now,
+        )],
     };
     (next != *was).then_some(next)
 }
@@ -135,10 +168,18 @@ mod tests {
         let mut more = outcome(object.clone());
         more.stats.entries_to_set = 5;
         let second = of_spiffe_id(&more, at(3)).unwrap();
-        assert_eq!(second.conditions[0].last_transition_time, first.conditions[0].last_transition_time);
+        assert_eq!(
+            second.conditions[0].last_transition_time,
+            first.conditions[0].last_transition_time
+        );
         let mut broken = outcome(object);
         broken.invalid = Some("x".into());
-        assert_eq!(of_spiffe_id(&broken, at(4)).unwrap().conditions[0].last_transition_time.0, at(4));
+        assert_eq!(
+            of_spiffe_id(&broken, at(4)).unwrap().conditions[0]
+                .last_transition_time
+                .0,
+            at(4)
+        );
     }
 
     #[test]
@@ -148,7 +189,11 @@ mod tests {
         failed.stats.pod_entry_render_failures = 1;
         let condition = of_spiffe_id(&failed, at(1)).unwrap().conditions.remove(0);
         assert_eq!((&*condition.status, &*condition.reason), ("False", "RenderFailed"));
-        assert!(condition.message.starts_with("1 of 3 pods got no entry; the first: pod shop/a: why"));
+        assert!(
+            condition
+                .message
+                .starts_with("1 of 3 pods got no entry; the first: pod shop/a: why")
+        );
         assert_eq!(condition.message.chars().count(), LONGEST);
     }
 

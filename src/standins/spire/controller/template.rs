@@ -65,7 +65,9 @@ pub struct Template {
 
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Template").field("names", &self.names).finish_non_exhaustive()
+        f.debug_struct("Template")
+            .field("names", &self.names)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,9 +94,13 @@ impl Template {
             return Err(TemplateError::Syntax(wrong));
         }
         let read = |missing| {
-            guarded(gotmpl::Template::new("").missing_key(missing).max_range_iters(MOST_TURNS))
-                .parse(text)
-                .map_err(|error| TemplateError::Syntax(error.to_string()))
+            guarded(
+                gotmpl::Template::new("")
+                    .missing_key(missing)
+                    .max_range_iters(MOST_TURNS),
+            )
+            .parse(text)
+            .map_err(|error| TemplateError::Syntax(error.to_string()))
         };
         Ok(Self {
             lenient: read(MissingKey::Invalid)?,
@@ -108,10 +114,9 @@ impl Template {
     /// # Errors
     /// When Go would give an error, or a limit is reached.
     pub fn render(&self, data: &impl Data) -> Result<String, TemplateError> {
-        match execute(&self.strict, &data.value(&self.names)) {
-            Err(Failure::Missing(name)) => return Err(TemplateError::NoField(name)),
-            // Whatever else went wrong may be due to the names that were put in: what counts is below.
-            Ok(_) | Err(_) => {}
+        // Whatever else goes wrong here may be due to the names that were put in: what counts is below.
+        if let Err(Failure::Missing(name)) = execute(&self.strict, &data.value(&self.names)) {
+            return Err(TemplateError::NoField(name));
         }
         execute(&self.lenient, &data.value(&BTreeSet::new())).map_err(|failure| match failure {
             Failure::Missing(name) => TemplateError::NoField(name),
@@ -165,9 +170,10 @@ fn guarded(mut template: gotmpl::Template) -> gotmpl::Template {
             .split_first()
             .ok_or_else(|| EngineError::Exec("wrong number of args for index: want at least 1 got 0".into()))?;
         keys.iter().try_fold(first.clone(), |value, key| match (&value, key) {
-            (Value::Map(map), Value::String(key)) => {
-                Ok(map.get(key.as_ref()).cloned().unwrap_or_else(|| Value::String("".into())))
-            }
+            (Value::Map(map), Value::String(key)) => Ok(map
+                .get(key.as_ref())
+                .cloned()
+                .unwrap_or_else(|| Value::String("".into()))),
             _ => value.index(key),
         })
     })
@@ -184,7 +190,9 @@ fn limited(name: &'static str, arguments: &[Value]) -> gotmpl::Result<Value> {
             "{name}: more than {LONGEST_TEXT} bytes or {MOST_ARGUMENTS} arguments"
         )));
     }
-    let parameters: String = (0..arguments.len()).map(|number| format!(" (index . {number})")).collect();
+    let parameters: String = (0..arguments.len())
+        .map(|number| format!(" (index . {number})"))
+        .collect();
     let list = Value::List(arguments.to_vec().into());
     let made = gotmpl::Template::new("")
         .parse(&format!("{{{{{name}{parameters}}}}}"))?

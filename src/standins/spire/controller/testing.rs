@@ -34,11 +34,13 @@ pub fn scope() -> Scope {
 }
 
 pub fn node(name: &str) -> Node {
-    serde_json::from_value(json!({"metadata": {"name": name, "uid": format!("{name}-uid"), "labels": {"zone": "a"}}})).unwrap()
+    serde_json::from_value(json!({"metadata": {"name": name, "uid": format!("{name}-uid"), "labels": {"zone": "a"}}}))
+        .unwrap()
 }
 
 pub fn namespace(name: &str) -> Namespace {
-    serde_json::from_value(json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}})).unwrap()
+    serde_json::from_value(json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}}}))
+        .unwrap()
 }
 
 /// A pod `namespace/name` on node `n1` with the label `app`, its UID its name with `-uid`.
@@ -67,7 +69,10 @@ pub fn cluster_spiffe_id(name: &str, second: u32, changes: Value) -> ClusterSpif
             "generation": 1},
         "spec": {"spiffeIDTemplate": "spiffe://{{ .TrustDomain }}/ns/{{ .PodMeta.Namespace }}/sa/{{ .PodSpec.ServiceAccountName }}"},
     });
-    object["spec"].as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    object["spec"]
+        .as_object_mut()
+        .unwrap()
+        .extend(changes.as_object().unwrap().clone());
     serde_json::from_value(object).unwrap()
 }
 
@@ -76,7 +81,10 @@ pub fn static_entry(name: &str, second: u32, changes: Value) -> ClusterStaticEnt
         "metadata": {"name": name, "uid": format!("{name}-uid"), "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z")},
         "spec": {"spiffeID": "spiffe://shop.test/db", "parentID": "spiffe://shop.test/spire/agent/x", "selectors": ["unix:uid:1"]},
     });
-    object["spec"].as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    object["spec"]
+        .as_object_mut()
+        .unwrap()
+        .extend(changes.as_object().unwrap().clone());
     serde_json::from_value(object).unwrap()
 }
 

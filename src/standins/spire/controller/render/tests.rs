@@ -9,7 +9,9 @@ use crate::controller::{
 
 fn registration(changes: Value) -> Registration {
     let mut spec = json!({"spiffeIDTemplate": "spiffe://shop.test/{{ .PodMeta.Name }}"});
-    spec.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+    spec.as_object_mut()
+        .unwrap()
+        .extend(changes.as_object().unwrap().clone());
     Registration::read(&serde_json::from_value::<ClusterSpiffeIdSpec>(spec).unwrap()).unwrap()
 }
 
@@ -19,9 +21,16 @@ fn render(changes: Value, pod: &Pod) -> Result<Entry, RenderError> {
 
 #[test]
 fn a_pod_is_known_by_its_uid_and_served_by_the_agent_of_its_node() {
-    let entry = render(json!({"ttl": "90m", "jwtTtl": "1m", "hint": "h", "admin": true}), &pod("shop", "orders-1", "orders")).unwrap();
+    let entry = render(
+        json!({"ttl": "90m", "jwtTtl": "1m", "hint": "h", "admin": true}),
+        &pod("shop", "orders-1", "orders"),
+    )
+    .unwrap();
     assert_eq!(entry.spiffe_id.to_string(), "spiffe://shop.test/orders-1");
-    assert_eq!(entry.parent_id.to_string(), "spiffe://shop.test/spire/agent/k8s_psat/demo/n1-uid");
+    assert_eq!(
+        entry.parent_id.to_string(),
+        "spiffe://shop.test/spire/agent/k8s_psat/demo/n1-uid"
+    );
     assert_eq!(entry.selectors, [Selector::new("k8s", "pod-uid:orders-1-uid")].into());
     assert_eq!((entry.x509_svid_ttl, entry.jwt_svid_ttl, &*entry.hint), (5400, 60, "h"));
     assert!(entry.admin && !entry.downstream && !entry.store_svid && entry.dns_names.is_empty());
@@ -44,7 +53,10 @@ fn selectors_and_dns_names_are_rendered_for_each_pod() {
     )
     .unwrap();
     let selectors: Vec<String> = entry.selectors.iter().map(ToString::to_string).collect();
-    assert_eq!(selectors, ["k8s:container-name:main", "k8s:ns:shop", "k8s:pod-uid:orders-1-uid"]);
+    assert_eq!(
+        selectors,
+        ["k8s:container-name:main", "k8s:ns:shop", "k8s:pod-uid:orders-1-uid"]
+    );
     assert_eq!(
         entry.dns_names,
         [
@@ -66,7 +78,10 @@ fn selectors_and_dns_names_are_rendered_for_each_pod() {
 fn what_is_no_identity_of_a_workload_here_gives_no_entry() {
     for (template, says) in [
         ("{{ .PodMeta.Name }}", "failed to render SPIFFE ID"),
-        ("spiffe://evil.test/{{ .PodMeta.Name }}", "expected trust domain `shop.test`"),
+        (
+            "spiffe://evil.test/{{ .PodMeta.Name }}",
+            "expected trust domain `shop.test`",
+        ),
         ("spiffe://shop.test", "no path"),
         ("spiffe://shop.test/", "failed to render SPIFFE ID"),
         ("spiffe://shop.test/a/", "failed to render SPIFFE ID"),
@@ -75,37 +90,68 @@ fn what_is_no_identity_of_a_workload_here_gives_no_entry() {
         ("spiffe://shop.test/a?b", "failed to render SPIFFE ID"),
         ("spiffe://shop.test:80/a", "failed to render SPIFFE ID"),
         ("spiffe://shop.test/spire/server", "/spire is reserved"),
-        ("spiffe://shop.test/{{ .PodMeta.Labels.team }}", "asks for a label or annotation that is not there"),
-        ("spiffe://shop.test/{{ index .PodMeta.Labels \"team\" }}", "failed to render SPIFFE ID"),
+        (
+            "spiffe://shop.test/{{ .PodMeta.Labels.team }}",
+            "asks for a label or annotation that is not there",
+        ),
+        (
+            "spiffe://shop.test/{{ index .PodMeta.Labels \"team\" }}",
+            "failed to render SPIFFE ID",
+        ),
         ("spiffe://shop.test/{{ .PodMeta.Team }}", "can't evaluate field Team"),
         ("spiffe://shop.test/{{ .PodMeta.Labels }}", "failed to render SPIFFE ID"),
     ] {
-        let error = render(json!({"spiffeIDTemplate": template}), &pod("shop", "orders-1", "orders")).unwrap_err();
+        let error = render(
+            json!({"spiffeIDTemplate": template}),
+            &pod("shop", "orders-1", "orders"),
+        )
+        .unwrap_err();
         assert!(error.to_string().contains(says), "{template}: {error}");
     }
     let no_selector = json!({"workloadSelectorTemplates": ["{{ .PodMeta.Name }}"]});
-    assert!(matches!(render(no_selector, &pod("shop", "a", "a")), Err(RenderError::Selector(_))));
+    assert!(matches!(
+        render(no_selector, &pod("shop", "a", "a")),
+        Err(RenderError::Selector(_))
+    ));
     let mut nobody = pod("shop", "a", "a");
     nobody.metadata.uid = None;
     assert_eq!(render(json!({}), &nobody), Err(RenderError::NoUid));
     let mut nowhere = node("n1");
     nowhere.metadata.uid = None;
-    let parent = pod_entry(&registration(json!({})), &cluster(), &nowhere, &pod("shop", "a", "a"), []);
-    assert!(matches!(parent, Err(RenderError::Id { what: "parent ID", .. })), "{parent:?}");
+    let parent = pod_entry(
+        &registration(json!({})),
+        &cluster(),
+        &nowhere,
+        &pod("shop", "a", "a"),
+        [],
+    );
+    assert!(
+        matches!(parent, Err(RenderError::Id { what: "parent ID", .. })),
+        "{parent:?}"
+    );
 }
 
 #[test]
 fn a_nodes_template_knows_no_pod() {
     let mut cluster = cluster();
     cluster.parent = Template::parse("spiffe://shop.test/spire/agent/{{ .PodMeta.Name }}").unwrap();
-    let made = pod_entry(&registration(json!({})), &cluster, &node("n1"), &pod("shop", "a", "a"), []);
-    assert!(matches!(made, Err(RenderError::Id { what: "parent ID", .. })), "{made:?}");
+    let made = pod_entry(
+        &registration(json!({})),
+        &cluster,
+        &node("n1"),
+        &pod("shop", "a", "a"),
+        [],
+    );
+    assert!(
+        matches!(made, Err(RenderError::Id { what: "parent ID", .. })),
+        "{made:?}"
+    );
 }
 
 proptest! {
     // What somebody may write into a label is no way to another identity than one below the template's own prefix.
     #[test]
-    fn no_label_leads_out_of_the_templates_path(label in ".{0,80}") {
+    fn no_label_leads_out_of_the_templates_path(label in prop_oneof![".{0,80}", "[a-z.%/-]{0,20}", "[A-Za-z0-9._-]{1,63}"]) {
         let mut pod = pod("shop", "a", "a");
         pod.metadata.labels.get_or_insert_default().insert("team".into(), label.clone());
         if let Ok(entry) = render(json!({"spiffeIDTemplate": "spiffe://shop.test/team/{{ .PodMeta.Labels.team }}"}), &pod) {

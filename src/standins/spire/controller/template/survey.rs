@@ -6,8 +6,8 @@ use gotmpl::parse::{CommandNode, Expr, ListNode, Node, Parser, PipeNode, SmolStr
 
 /// The functions of Go's templates.
 const FUNCTIONS: &[&str] = &[
-    "and", "call", "eq", "ge", "gt", "html", "index", "js", "le", "len", "lt", "ne", "not", "or", "print", "printf", "println",
-    "slice", "urlquery",
+    "and", "call", "eq", "ge", "gt", "html", "index", "js", "le", "len", "lt", "ne", "not", "or", "print", "printf",
+    "println", "slice", "urlquery",
 ];
 
 /// What was found in a template.
@@ -79,7 +79,12 @@ impl Survey {
                 self.unknown.get_or_insert_with(|| function.to_string());
             }
             Expr::Pipe(_, pipe) => self.pipe(pipe),
-            Expr::Identifier(..) | Expr::Dot(_) | Expr::String(..) | Expr::Number(..) | Expr::Bool(..) | Expr::Nil(_) => {}
+            Expr::Identifier(..)
+            | Expr::Dot(_)
+            | Expr::String(..)
+            | Expr::Number(..)
+            | Expr::Bool(..)
+            | Expr::Nil(_) => {}
         }
     }
 

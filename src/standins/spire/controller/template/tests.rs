@@ -39,16 +39,28 @@ fn templates_that_spires_documents_show_give_what_go_gives() {
             "spiffe://{{ .TrustDomain }}/ns/{{ .PodMeta.Namespace }}/sa/{{ .PodSpec.ServiceAccountName }}",
             "spiffe://shop.test/ns/shop/sa/orders",
         ),
-        ("{{ .PodMeta.Name }}.{{ .PodMeta.Namespace }}.{{ .ClusterDomain }}", "orders-1.shop.cluster.local"),
-        ("{{ .ClusterName }}/{{ .NodeMeta.UID }}/{{ .NodeMeta.Name }}", "demo/n-uid/n1"),
+        (
+            "{{ .PodMeta.Name }}.{{ .PodMeta.Namespace }}.{{ .ClusterDomain }}",
+            "orders-1.shop.cluster.local",
+        ),
+        (
+            "{{ .ClusterName }}/{{ .NodeMeta.UID }}/{{ .NodeMeta.Name }}",
+            "demo/n-uid/n1",
+        ),
         ("{{ .PodMeta.UID }} {{ .PodMeta.Labels.app }}", "u-1 orders"),
         (r#"{{ index .PodMeta.Labels "app" }}"#, "orders"),
         (r#"{{ index .PodMeta.Annotations "example.com/id" }}"#, "x"),
         ("{{ (index .PodSpec.Containers 0).Image }}", "a/b:1"),
-        ("{{ (index (index .PodSpec.Containers 0).Ports 0).ContainerPort }}", "80"),
+        (
+            "{{ (index (index .PodSpec.Containers 0).Ports 0).ContainerPort }}",
+            "80",
+        ),
         ("{{ range .PodSpec.Containers }}{{ .Name }}{{ end }}", "main"),
         ("{{ with .PodMeta.Labels.app }}{{ . }}{{ else }}none{{ end }}", "orders"),
-        (r#"{{ printf "%s-%d" .PodMeta.Name 2 | printf "%q" }}"#, r#""orders-1-2""#),
+        (
+            r#"{{ printf "%s-%d" .PodMeta.Name 2 | printf "%q" }}"#,
+            r#""orders-1-2""#,
+        ),
         (r#"{{ if eq .PodMeta.Namespace "shop" }}a{{ else }}b{{ end }}"#, "a"),
         ("{{ len .PodMeta.Labels }} {{ slice .PodMeta.Name 0 3 }}", "2 ord"),
         ("{{- /* a comment */ -}} x", "x"),
@@ -64,14 +76,26 @@ fn what_is_not_set_is_what_go_has_for_it() {
     for (text, made) in [
         ("{{ .PodMeta.GenerateName }}|{{ .PodSpec.HostNetwork }}", "|false"),
         ("{{ if .PodSpec.SecurityContext }}a{{ else }}b{{ end }}", "b"),
-        ("{{ len .NodeMeta.Annotations }} {{ len .PodSpec.InitContainers }}", "0 0"),
+        (
+            "{{ len .NodeMeta.Annotations }} {{ len .PodSpec.InitContainers }}",
+            "0 0",
+        ),
         // A key that a map does not have: the template's text, or an empty one from `index`.
         ("{{ .PodMeta.Labels.team }}", "<no value>"),
-        (r#"{{ index .PodMeta.Labels "team" }}|{{ index .NodeMeta.Annotations "x" }}"#, "|"),
+        (
+            r#"{{ index .PodMeta.Labels "team" }}|{{ index .NodeMeta.Annotations "x" }}"#,
+            "|",
+        ),
         ("{{ if .PodMeta.Labels.team }}a{{ else }}b{{ end }}", "b"),
         (r#"{{ or .PodMeta.Labels.team "default" }}"#, "default"),
-        ("{{ with .PodMeta.Annotations.team }}{{ . }}{{ else }}none{{ end }}", "none"),
-        ("{{ range $k, $v := .NodeMeta.Labels }}{{ $k }}={{ $v }}{{ end }}{{ .NodeMeta.Labels.nothing }}", "zone=a<no value>"),
+        (
+            "{{ with .PodMeta.Annotations.team }}{{ . }}{{ else }}none{{ end }}",
+            "none",
+        ),
+        (
+            "{{ range $k, $v := .NodeMeta.Labels }}{{ $k }}={{ $v }}{{ end }}{{ .NodeMeta.Labels.nothing }}",
+            "zone=a<no value>",
+        ),
     ] {
         assert_eq!(render(text), Ok(made.to_owned()), "{text}");
     }
@@ -92,7 +116,10 @@ fn a_field_that_does_not_exist_is_an_error_as_in_go() {
         assert_eq!(render(text), Err(TemplateError::NoField(field.into())), "{text}");
     }
     let deeper = render("{{ .PodMeta.Name.First }}");
-    assert!(matches!(&deeper, Err(TemplateError::Execute(why)) if why.contains("First")), "{deeper:?}");
+    assert!(
+        matches!(&deeper, Err(TemplateError::Execute(why)) if why.contains("First")),
+        "{deeper:?}"
+    );
 }
 
 #[test]
@@ -102,11 +129,24 @@ fn an_untaken_branch_may_ask_for_anything() {
 
 #[test]
 fn what_is_no_template_is_refused_before_any_pod_is_seen() {
-    for text in ["{{", "{{ .PodMeta", "{{ if }}{{ end }}", "{{ end }}", "{{ range .X }}", "{{ nothing .X }}", "{{ .X | lower }}", "{{}}", "a{{ end }}b"] {
+    for text in [
+        "{{",
+        "{{ .PodMeta",
+        "{{ if }}{{ end }}",
+        "{{ end }}",
+        "{{ range .X }}",
+        "{{ nothing .X }}",
+        "{{ .X | lower }}",
+        "{{}}",
+        "a{{ end }}b",
+    ] {
         let error = Template::parse(text).unwrap_err();
         assert!(matches!(error, TemplateError::Syntax(_)), "{text}: {error}");
     }
-    assert_eq!(Template::parse(&"a".repeat(4097)).unwrap_err(), TemplateError::Long(4097));
+    assert_eq!(
+        Template::parse(&"a".repeat(4097)).unwrap_err(),
+        TemplateError::Long(4097)
+    );
     for text in [
         r#"{{ define "a" }}{{ end }}x"#,
         r#"{{ template "a" . }}"#,
@@ -130,7 +170,10 @@ fn no_template_makes_more_than_it_may() {
     };
     for function in [r#"printf "%s%s" $x $x"#, "print $x $x", "js $x", "println $x $x $x $x"] {
         let made = render(&doubling(function));
-        assert!(matches!(&made, Err(TemplateError::Execute(why)) if why.contains("more than")), "{function}: {made:?}");
+        assert!(
+            matches!(&made, Err(TemplateError::Execute(why)) if why.contains("more than")),
+            "{function}: {made:?}"
+        );
     }
     let endless = render("{{ range 100000000 }}{{ end }}");
     assert!(matches!(endless, Err(TemplateError::Execute(_))), "{endless:?}");
