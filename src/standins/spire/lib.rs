@@ -16,10 +16,10 @@
 
 #![deny(missing_docs)]
 
-// pub mod agent;
+pub mod agent;
 pub mod api;
 mod ca;
-// pub mod cli;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod controller;

@@ -15,12 +15,20 @@ pub struct Flag {
 
 /// A flag with a value.
 pub const fn value(name: &'static str, help: &'static str) -> Flag {
-    Flag { name, switch: false, help }
+    Flag {
+        name,
+        switch: false,
+        help,
+    }
 }
 
 /// A flag without a value.
 pub const fn switch(name: &'static str, help: &'static str) -> Flag {
-    Flag { name, switch: true, help }
+    Flag {
+        name,
+        switch: true,
+        help,
+    }
 }
 
 /// What was given.
@@ -43,7 +51,10 @@ impl Flags {
         let mut read = Self::default();
         let mut args = args.iter();
         while let Some(arg) = args.next() {
-            let Some(dashed) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).filter(|name| !name.is_empty())
+            let Some(dashed) = arg
+                .strip_prefix("--")
+                .or_else(|| arg.strip_prefix('-'))
+                .filter(|name| !name.is_empty())
             else {
                 return Err(wrong(format!("unexpected argument: {arg}")));
             };
@@ -63,9 +74,10 @@ impl Flags {
                 (true, Some(text)) if ["false", "0", "f"].contains(&text.as_str()) => "false".to_owned(),
                 (true, Some(text)) => return Err(wrong(format!("invalid boolean value \"{text}\" for -{name}"))),
                 (false, Some(text)) => text,
-                (false, None) => {
-                    args.next().cloned().ok_or_else(|| wrong(format!("flag needs an argument: -{name}")))?
-                }
+                (false, None) => args
+                    .next()
+                    .cloned()
+                    .ok_or_else(|| wrong(format!("flag needs an argument: -{name}")))?,
             };
             read.0.entry(flag.name).or_default().push(value);
         }

@@ -55,15 +55,24 @@ fn said(what: impl Into<String>) -> CommandError {
 
 /// A refusal as Go's gRPC prints it.
 fn rpc_error(status: &Status) -> String {
-    format!("rpc error: code = {} desc = {}", show::code_name(status.code()), status.message())
+    format!(
+        "rpc error: code = {} desc = {}",
+        show::code_name(status.code()),
+        status.message()
+    )
 }
 
 /// The program `spire-server`: its arguments without `argv[0]`, to its exit code.
 pub fn spire_server(args: Vec<OsString>) -> ExitCode {
-    program("spire-server", args, server::COMMANDS, |name, flags, output| match name {
-        "run" => run::server(flags),
-        _ => run::block_on(server::run(name, flags, output)),
-    })
+    program(
+        "spire-server",
+        args,
+        server::COMMANDS,
+        |name, flags, output| match name {
+            "run" => run::server(flags),
+            _ => run::block_on(server::run(name, flags, output)),
+        },
+    )
 }
 
 /// The program `spire-agent`: its arguments without `argv[0]`, to its exit code.
@@ -73,18 +82,6 @@ pub fn spire_agent(args: Vec<OsString>) -> ExitCode {
         _ => run::block_on(agent::run(name, flags, output)),
     })
 }
-
-/// The program `spire-controller-manager`: its arguments without `argv[0]`, to its exit code.
-pub fn spire_controller_manager(args: Vec<OsString>) -> ExitCode {
-    program(
-        "spire-controller-manager",
-        [OsString::from("run")].into_iter().chain(args).collect(),
-        &[("run", "Runs the controller manager", CONTROLLER_FLAGS)],
-        |_, flags, _| run::controller(flags),
-    )
-}
-
-const CONTROLLER_FLAGS: &[Flag] = &[flags::value("config", "The controller will load its initial configuration from this file")];
 
 /// A command: its name of one word or more, what it does, and its flags.
 type Command = (&'static str, &'static str, &'static [Flag]);
@@ -97,9 +94,19 @@ fn program(
     run: impl FnOnce(&str, &Flags, &mut Output<'_>) -> Result<(), CommandError>,
 ) -> ExitCode {
     let args: Vec<String> = args.into_iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let mut output = Output { out: &mut std::io::stdout(), err: &mut std::io::stderr() };
-    if args.first().is_some_and(|arg| ["--version", "-version", "version"].contains(&arg.as_str())) {
-        let _ = writeln!(output.err, "1.15.3 (a stand-in of ztlab's, {})", env!("CARGO_PKG_VERSION"));
+    let mut output = Output {
+        out: &mut std::io::stdout(),
+        err: &mut std::io::stderr(),
+    };
+    if args
+        .first()
+        .is_some_and(|arg| ["--version", "-version", "version"].contains(&arg.as_str()))
+    {
+        let _ = writeln!(
+            output.err,
+            "1.15.3 (a stand-in of ztlab's, {})",
+            env!("CARGO_PKG_VERSION")
+        );
         return ExitCode::SUCCESS;
     }
     match dispatch(program, &args, commands, &mut output, run) {
@@ -123,9 +130,15 @@ fn dispatch(
     let asked = args[..words].join(" ");
     let Some((name, _, known)) = commands.iter().find(|(name, ..)| *name == asked) else {
         if !asked.is_empty() && !commands.iter().any(|(name, ..)| name.starts_with(&format!("{asked} "))) {
-            writeln!(output.err, "`{program} {asked}`: this stand-in of SPIRE has no such command; it has")?;
+            writeln!(
+                output.err,
+                "`{program} {asked}`: this stand-in of SPIRE has no such command; it has"
+            )?;
         } else {
-            writeln!(output.err, "Usage: {program} [--version] [--help] <command> [<args>]\n\nAvailable commands are:")?;
+            writeln!(
+                output.err,
+                "Usage: {program} [--version] [--help] <command> [<args>]\n\nAvailable commands are:"
+            )?;
         }
         for (name, help, _) in commands {
             writeln!(output.err, "    {name:<28} {help}")?;

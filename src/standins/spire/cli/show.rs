@@ -40,7 +40,9 @@ pub fn code_name(code: Code) -> &'static str {
 
 /// A SPIFFE ID; empty for none.
 pub fn id(message: Option<&types::Spiffeid>) -> String {
-    message.map(|id| format!("spiffe://{}{}", id.trust_domain, id.path)).unwrap_or_default()
+    message
+        .map(|id| format!("spiffe://{}{}", id.trust_domain, id.path))
+        .unwrap_or_default()
 }
 
 /// Reads a SPIFFE ID that was given as a flag.
@@ -57,7 +59,10 @@ pub fn selectors(texts: &[String]) -> Result<Vec<types::Selector>, CommandError>
             let (kind, value) = text
                 .split_once(':')
                 .ok_or_else(|| said(format!("selector \"{text}\" must be formatted as type:value")))?;
-            Ok(types::Selector { r#type: kind.into(), value: value.into() })
+            Ok(types::Selector {
+                r#type: kind.into(),
+                value: value.into(),
+            })
         })
         .collect()
 }
@@ -110,8 +115,21 @@ pub fn certificates_of_pem(text: &[u8]) -> Result<Vec<Vec<u8>>, CommandError> {
 /// One entry, as `entry show` prints it.
 pub fn entry(entry: &types::Entry) -> String {
     let mut lines: Vec<(&str, String)> = Vec::new();
-    let or_default = |ttl: i32| if ttl == 0 { "default".to_owned() } else { ttl.to_string() };
-    lines.push(("Entry ID", if entry.id.is_empty() { "(none)".into() } else { entry.id.clone() }));
+    let or_default = |ttl: i32| {
+        if ttl == 0 {
+            "default".to_owned()
+        } else {
+            ttl.to_string()
+        }
+    };
+    lines.push((
+        "Entry ID",
+        if entry.id.is_empty() {
+            "(none)".into()
+        } else {
+            entry.id.clone()
+        },
+    ));
     lines.push(("SPIFFE ID", id(entry.spiffe_id.as_ref())));
     lines.push(("Parent ID", id(entry.parent_id.as_ref())));
     lines.push(("Revision", entry.revision_number.to_string()));
@@ -144,7 +162,10 @@ pub fn entry(entry: &types::Entry) -> String {
     if attributes.jwt_svid_include_jti {
         lines.push(("JwtSvidIncludeJti", "true".into()));
     }
-    let mut text: String = lines.iter().map(|(name, value)| format!("{name:<23} : {value}\n")).collect();
+    let mut text: String = lines
+        .iter()
+        .map(|(name, value)| format!("{name:<23} : {value}\n"))
+        .collect();
     text.push('\n');
     text
 }
@@ -164,7 +185,10 @@ mod tests {
             id: "e1".into(),
             spiffe_id: Some(id_message("spiffe://shop.test/orders").unwrap()),
             parent_id: Some(id_message("spiffe://shop.test/node").unwrap()),
-            selectors: vec![types::Selector { r#type: "k8s".into(), value: "ns:shop".into() }],
+            selectors: vec![types::Selector {
+                r#type: "k8s".into(),
+                value: "ns:shop".into(),
+            }],
             jwt_svid_ttl: 60,
             ..types::Entry::default()
         });

@@ -8,7 +8,7 @@ mod duration;
 mod file;
 mod server;
 
-pub use agent::{AgentConfig, Bootstrap, NodeProof, WorkloadProof};
+pub use agent::{AgentConfig, Bootstrap, DEFAULT_SOCKET as AGENT_SOCKET, NodeProof, WorkloadProof};
 pub use duration::{duration, go_duration};
 pub use file::ConfigError;
-pub use server::{HealthChecks, ServerConfig};
+pub use server::{BundleNotifier, DEFAULT_SOCKET as SERVER_SOCKET, HealthChecks, ServerConfig};

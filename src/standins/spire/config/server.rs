@@ -34,10 +34,39 @@ pub struct ServerConfig {
     pub doors: Doors,
     /// Clusters whose agents attest by their tokens; none for no such attestor.
     pub clusters: Option<BTreeMap<String, k8s_psat::Cluster>>,
+    /// Where the cluster finds the bundle.
+    pub notifier: Option<BundleNotifier>,
     /// Where it says by HTTP whether it works.
     pub health: Option<HealthChecks>,
     /// `DEBUG`, `INFO`, `WARN` or `ERROR`.
     pub log_level: String,
+}
+
+/// The `k8sbundle` notifier: a ConfigMap that holds the bundle, for agents to begin with.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BundleNotifier {
+    /// Its namespace.
+    #[serde(default = "default_namespace")]
+    pub namespace: String,
+    /// Its name.
+    #[serde(default = "default_config_map")]
+    pub config_map: String,
+    /// Its key.
+    #[serde(default = "default_key")]
+    pub config_map_key: String,
+}
+
+fn default_namespace() -> String {
+    "spire".into()
+}
+
+fn default_config_map() -> String {
+    "spire-bundle".into()
+}
+
+fn default_key() -> String {
+    "bundle.crt".into()
 }
 
 /// Where a program says by HTTP whether it works.
@@ -179,6 +208,7 @@ impl ServerConfig {
                 ),
             },
             clusters: node_attestors(&plugins)?,
+            notifier: notifier(&plugins)?,
             health: health(read.health_checks)?,
             log_level: server.log_level.unwrap_or_else(|| "INFO".into()),
         })
@@ -289,6 +319,18 @@ fn keys(plugins: &Plugins, default: Option<PathBuf>) -> Result<Option<PathBuf>, 
             .or(default)),
         Some((other, _)) => Err(ConfigError::value(format!(
             "KeyManager `{other}`: this stand-in has `disk` and `memory`"
+        ))),
+    }
+}
+
+fn notifier(plugins: &Plugins) -> Result<Option<BundleNotifier>, ConfigError> {
+    match plugins.of("Notifier").next() {
+        None => Ok(None),
+        Some(("k8sbundle", data)) => serde_json::from_value(data.clone())
+            .map(Some)
+            .map_err(|error| ConfigError::value(format!("k8sbundle: {error}"))),
+        Some((other, _)) => Err(ConfigError::value(format!(
+            "Notifier `{other}`: this stand-in has `k8sbundle`"
         ))),
     }
 }

@@ -7,6 +7,7 @@ mod bundle_api;
 mod entry_api;
 pub(crate) mod health_api;
 mod localauthority_api;
+pub mod notifier;
 mod page;
 mod svid_api;
 mod trustdomain_api;
@@ -248,6 +249,7 @@ impl Core {
         let trust = Trust {
             bundles: Box::new(move || core.bundles()),
             only: None,
+            on_first_use: false,
             clock: Arc::clone(&self.clock),
         };
         let config = transport::server_config(Arc::clone(&self.own), trust)?;

@@ -85,6 +85,8 @@ pub struct Trust {
     pub bundles: Box<dyn Fn() -> X509BundleSet + Send + Sync>,
     /// Only this peer is believed; `None` for anybody of the trust domain.
     pub only: Option<SpiffeId>,
+    /// As long as no bundle is known, whoever says to be `only` is believed: SPIRE's insecure bootstrap.
+    pub on_first_use: bool,
     /// The time.
     pub clock: SharedClock,
 }

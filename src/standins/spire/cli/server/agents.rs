@@ -22,12 +22,30 @@ pub const FLAGS: &[Flag] = &[
     SOCKET,
     OUTPUT,
     value("spiffeID", "The SPIFFE ID of the agent"),
-    value("selector", "A colon-delimited type:value selector. Can be used more than once"),
-    value("matchSelectorsOn", "The match mode used when filtering by selectors. Options: exact, any, superset and subset"),
-    value("attestationType", "Filter by attestation type, like join_token or x509pop."),
-    value("banned", "Filter based on string received, 'true': banned agents, 'false': not banned agents, other value will return all."),
-    value("canReattest", "Filter based on string received, 'true': agents that can reattest, 'false': agents that can't reattest, other value will return all."),
-    value("expiresBefore", "Filter by expiration time (format: \"2006-01-02 15:04:05 -0700 -07\")"),
+    value(
+        "selector",
+        "A colon-delimited type:value selector. Can be used more than once",
+    ),
+    value(
+        "matchSelectorsOn",
+        "The match mode used when filtering by selectors. Options: exact, any, superset and subset",
+    ),
+    value(
+        "attestationType",
+        "Filter by attestation type, like join_token or x509pop.",
+    ),
+    value(
+        "banned",
+        "Filter based on string received, 'true': banned agents, 'false': not banned agents, other value will return all.",
+    ),
+    value(
+        "canReattest",
+        "Filter based on string received, 'true': agents that can reattest, 'false': agents that can't reattest, other value will return all.",
+    ),
+    value(
+        "expiresBefore",
+        "Filter by expiration time (format: \"2006-01-02 15:04:05 -0700 -07\")",
+    ),
 ];
 
 /// Runs one.
@@ -64,13 +82,21 @@ fn filter(flags: &Flags) -> Result<list_agents_request::Filter, CommandError> {
 }
 
 async fn list(client: &mut AgentClient<Channel>, flags: &Flags, output: &mut Output<'_>) -> Result<(), CommandError> {
-    let request = ListAgentsRequest { filter: Some(filter(flags)?), ..Default::default() };
+    let request = ListAgentsRequest {
+        filter: Some(filter(flags)?),
+        ..Default::default()
+    };
     let agents = client.list_agents(request).await?.into_inner().agents;
     if agents.is_empty() {
         writeln!(output.out, "No attested agents found")?;
         return Ok(());
     }
-    writeln!(output.out, "Found {} attested {}:\n", agents.len(), show::plural(agents.len(), "agent", "agents"))?;
+    writeln!(
+        output.out,
+        "Found {} attested {}:\n",
+        agents.len(),
+        show::plural(agents.len(), "agent", "agents")
+    )?;
     for agent in &agents {
         print(agent, output)?;
     }
@@ -80,7 +106,11 @@ async fn list(client: &mut AgentClient<Channel>, flags: &Flags, output: &mut Out
 fn print(agent: &types::Agent, output: &mut Output<'_>) -> Result<(), CommandError> {
     writeln!(output.out, "SPIFFE ID         : {}", show::id(agent.id.as_ref()))?;
     writeln!(output.out, "Attestation type  : {}", agent.attestation_type)?;
-    writeln!(output.out, "Expiration time   : {}", show::time(agent.x509svid_expires_at))?;
+    writeln!(
+        output.out,
+        "Expiration time   : {}",
+        show::time(agent.x509svid_expires_at)
+    )?;
     if agent.banned {
         writeln!(output.out, "Banned            : true")?;
     } else {
@@ -103,7 +133,11 @@ async fn count(client: &mut AgentClient<Channel>, flags: &Flags, output: &mut Ou
         by_can_reattest: filter.by_can_reattest,
         by_expires_before: filter.by_expires_before,
     };
-    let count = client.count_agents(CountAgentsRequest { filter: Some(filter) }).await?.into_inner().count;
+    let count = client
+        .count_agents(CountAgentsRequest { filter: Some(filter) })
+        .await?
+        .into_inner()
+        .count;
     let many = usize::try_from(count).unwrap_or(0);
     writeln!(output.out, "{count} attested {}", show::plural(many, "agent", "agents"))?;
     Ok(())
@@ -129,7 +163,10 @@ async fn one(
             writeln!(output.out, "Agent banned successfully")?;
         }
         _ => {
-            let agent = client.get_agent(GetAgentRequest { id, output_mask: None }).await?.into_inner();
+            let agent = client
+                .get_agent(GetAgentRequest { id, output_mask: None })
+                .await?
+                .into_inner();
             writeln!(output.out, "Found an attested agent given its SPIFFE ID\n")?;
             print(&agent, output)?;
             for selector in &agent.selectors {
@@ -147,7 +184,9 @@ pub async fn token(channel: Channel, flags: &Flags, output: &mut Output<'_>) -> 
     let request = CreateJoinTokenRequest {
         ttl: i32::try_from(ttl).map_err(|_| said(format!("invalid value for TTL: {ttl}")))?,
         token: String::new(),
-        agent_id: (!spiffe_id.is_empty()).then(|| show::id_message(spiffe_id)).transpose()?,
+        agent_id: (!spiffe_id.is_empty())
+            .then(|| show::id_message(spiffe_id))
+            .transpose()?,
     };
     let token = AgentClient::new(channel).create_join_token(request).await?.into_inner();
     writeln!(output.out, "Token: {}", token.value)?;

@@ -22,10 +22,16 @@ pub async fn run(name: &str, channel: Channel, flags: &Flags, output: &mut Outpu
     match verb {
         "show" => {
             let states = if x509 {
-                let answer = client.get_x509_authority_state(GetX509AuthorityStateRequest {}).await?.into_inner();
+                let answer = client
+                    .get_x509_authority_state(GetX509AuthorityStateRequest {})
+                    .await?
+                    .into_inner();
                 [answer.active, answer.prepared, answer.old]
             } else {
-                let answer = client.get_jwt_authority_state(GetJwtAuthorityStateRequest {}).await?.into_inner();
+                let answer = client
+                    .get_jwt_authority_state(GetJwtAuthorityStateRequest {})
+                    .await?
+                    .into_inner();
                 [answer.active, answer.prepared, answer.old]
             };
             for (at, (word, state)) in ["Active", "Prepared", "Old"].into_iter().zip(states).enumerate() {
@@ -42,35 +48,67 @@ pub async fn run(name: &str, channel: Channel, flags: &Flags, output: &mut Outpu
         }
         "prepare" => {
             let state = if x509 {
-                client.prepare_x509_authority(PrepareX509AuthorityRequest {}).await?.into_inner().prepared_authority
+                client
+                    .prepare_x509_authority(PrepareX509AuthorityRequest {})
+                    .await?
+                    .into_inner()
+                    .prepared_authority
             } else {
-                client.prepare_jwt_authority(PrepareJwtAuthorityRequest {}).await?.into_inner().prepared_authority
+                client
+                    .prepare_jwt_authority(PrepareJwtAuthorityRequest {})
+                    .await?
+                    .into_inner()
+                    .prepared_authority
             };
             tell("Prepared", title, state, x509, output)
         }
         "activate" => {
             let state = if x509 {
                 let request = ActivateX509AuthorityRequest { authority_id };
-                client.activate_x509_authority(request).await?.into_inner().activated_authority
+                client
+                    .activate_x509_authority(request)
+                    .await?
+                    .into_inner()
+                    .activated_authority
             } else {
                 let request = ActivateJwtAuthorityRequest { authority_id };
-                client.activate_jwt_authority(request).await?.into_inner().activated_authority
+                client
+                    .activate_jwt_authority(request)
+                    .await?
+                    .into_inner()
+                    .activated_authority
             };
             tell("Activated", title, state, x509, output)
         }
         "taint" => {
             let state = if x509 {
-                client.taint_x509_authority(TaintX509AuthorityRequest { authority_id }).await?.into_inner().tainted_authority
+                client
+                    .taint_x509_authority(TaintX509AuthorityRequest { authority_id })
+                    .await?
+                    .into_inner()
+                    .tainted_authority
             } else {
-                client.taint_jwt_authority(TaintJwtAuthorityRequest { authority_id }).await?.into_inner().tainted_authority
+                client
+                    .taint_jwt_authority(TaintJwtAuthorityRequest { authority_id })
+                    .await?
+                    .into_inner()
+                    .tainted_authority
             };
             tell("Tainted", title, state, x509, output)
         }
         _ => {
             let state = if x509 {
-                client.revoke_x509_authority(RevokeX509AuthorityRequest { authority_id }).await?.into_inner().revoked_authority
+                client
+                    .revoke_x509_authority(RevokeX509AuthorityRequest { authority_id })
+                    .await?
+                    .into_inner()
+                    .revoked_authority
             } else {
-                client.revoke_jwt_authority(RevokeJwtAuthorityRequest { authority_id }).await?.into_inner().revoked_authority
+                client
+                    .revoke_jwt_authority(RevokeJwtAuthorityRequest { authority_id })
+                    .await?
+                    .into_inner()
+                    .revoked_authority
             };
             tell("Revoked", title, state, x509, output)
         }

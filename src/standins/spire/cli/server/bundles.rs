@@ -25,10 +25,16 @@ use crate::{
 pub const FLAGS: &[Flag] = &[
     SOCKET,
     OUTPUT,
-    value("format", "The format of the bundle data. Either \"pem\" or \"spiffe\". (default \"pem\")"),
+    value(
+        "format",
+        "The format of the bundle data. Either \"pem\" or \"spiffe\". (default \"pem\")",
+    ),
     value("id", "SPIFFE ID of the trust domain"),
     value("path", "Path to the bundle data"),
-    value("mode", "Deletion mode: one of restrict, delete, or dissociate (default \"restrict\")"),
+    value(
+        "mode",
+        "Deletion mode: one of restrict, delete, or dissociate (default \"restrict\")",
+    ),
 ];
 
 /// Largest bundle that is read, in bytes.
@@ -70,11 +76,18 @@ async fn list(
     output: &mut Output<'_>,
 ) -> Result<(), CommandError> {
     if !id.is_empty() {
-        let request = GetFederatedBundleRequest { trust_domain: id.into(), output_mask: None };
+        let request = GetFederatedBundleRequest {
+            trust_domain: id.into(),
+            output_mask: None,
+        };
         let bundle = client.get_federated_bundle(request).await?.into_inner();
         return print(&bundle, spiffe, false, output);
     }
-    let bundles = client.list_federated_bundles(ListFederatedBundlesRequest::default()).await?.into_inner().bundles;
+    let bundles = client
+        .list_federated_bundles(ListFederatedBundlesRequest::default())
+        .await?
+        .into_inner()
+        .bundles;
     for (at, bundle) in bundles.iter().enumerate() {
         if at != 0 {
             writeln!(output.out)?;
@@ -114,14 +127,16 @@ fn document(message: &types::Bundle) -> Result<String, CommandError> {
 pub(super) fn read(path: &str, trust_domain: &str, spiffe: bool) -> Result<types::Bundle, CommandError> {
     let unable = |error: std::io::Error| said(format!("unable to load bundle data: {error}"));
     let mut bytes = Vec::new();
-    let mut input: Box<dyn Read> =
-        if path.is_empty() { Box::new(std::io::stdin()) } else { Box::new(std::fs::File::open(path).map_err(unable)?) };
+    let mut input: Box<dyn Read> = if path.is_empty() {
+        Box::new(std::io::stdin())
+    } else {
+        Box::new(std::fs::File::open(path).map_err(unable)?)
+    };
     input.by_ref().take(LARGEST).read_to_end(&mut bytes).map_err(unable)?;
     let name = trust_domain.strip_prefix("spiffe://").unwrap_or(trust_domain);
     let name = TrustDomain::new(name).map_err(|error| said(format!("`{trust_domain}`: {error}")))?;
     let bundle = if spiffe {
-        Bundle::from_json(name, &bytes)
-            .map_err(|error| said(format!("unable to parse to spiffe bundle: {error}")))?
+        Bundle::from_json(name, &bytes).map_err(|error| said(format!("unable to parse to spiffe bundle: {error}")))?
     } else {
         let der: Vec<u8> = show::certificates_of_pem(&bytes)?.concat();
         let x509 = X509Bundle::from_der(name.clone(), &der)
@@ -143,9 +158,16 @@ async fn set(
         return Err(said("id flag is required"));
     }
     let bundle = read(flags.text("path"), id, spiffe)?;
-    let request = BatchSetFederatedBundleRequest { bundle: vec![bundle], output_mask: None };
+    let request = BatchSetFederatedBundleRequest {
+        bundle: vec![bundle],
+        output_mask: None,
+    };
     let results = client.batch_set_federated_bundle(request).await?.into_inner().results;
-    let status = results.into_iter().next().and_then(|one| one.status).unwrap_or_default();
+    let status = results
+        .into_iter()
+        .next()
+        .and_then(|one| one.status)
+        .unwrap_or_default();
     if status.code != 0 {
         return Err(said(format!("failed to set federated bundle: {}", status.message)));
     }
@@ -153,7 +175,11 @@ async fn set(
     Ok(())
 }
 
-async fn delete(client: &mut BundleClient<Channel>, flags: &Flags, output: &mut Output<'_>) -> Result<(), CommandError> {
+async fn delete(
+    client: &mut BundleClient<Channel>,
+    flags: &Flags,
+    output: &mut Output<'_>,
+) -> Result<(), CommandError> {
     let id = flags.text("id");
     if id.is_empty() {
         return Err(said("id is required"));
@@ -164,11 +190,25 @@ async fn delete(client: &mut BundleClient<Channel>, flags: &Flags, output: &mut 
         "dissociate" => Mode::Dissociate,
         other => return Err(said(format!("unsupported mode {other:?}"))),
     };
-    let request = BatchDeleteFederatedBundleRequest { trust_domains: vec![id.into()], mode: mode.into() };
-    let results = client.batch_delete_federated_bundle(request).await?.into_inner().results;
-    let status = results.into_iter().next().and_then(|one| one.status).unwrap_or_default();
+    let request = BatchDeleteFederatedBundleRequest {
+        trust_domains: vec![id.into()],
+        mode: mode.into(),
+    };
+    let results = client
+        .batch_delete_federated_bundle(request)
+        .await?
+        .into_inner()
+        .results;
+    let status = results
+        .into_iter()
+        .next()
+        .and_then(|one| one.status)
+        .unwrap_or_default();
     if status.code != 0 {
-        return Err(said(format!("failed to delete federated bundle {id:?}: {}", status.message)));
+        return Err(said(format!(
+            "failed to delete federated bundle {id:?}: {}",
+            status.message
+        )));
     }
     writeln!(output.out, "bundle deleted.")?;
     Ok(())
@@ -176,5 +216,8 @@ async fn delete(client: &mut BundleClient<Channel>, flags: &Flags, output: &mut 
 
 /// A refresh hint, if there is one.
 pub(crate) fn refresh_hint(seconds: i64) -> Option<Duration> {
-    u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs)
+    u64::try_from(seconds)
+        .ok()
+        .filter(|seconds| *seconds > 0)
+        .map(Duration::from_secs)
 }

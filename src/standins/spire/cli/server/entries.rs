@@ -21,22 +21,64 @@ use crate::{
 pub const CREATE_FLAGS: &[Flag] = &[
     SOCKET,
     OUTPUT,
-    value("entryID", "A custom ID for this registration entry (optional); the ID of the record to update"),
+    value(
+        "entryID",
+        "A custom ID for this registration entry (optional); the ID of the record to update",
+    ),
     value("parentID", "The SPIFFE ID of this record's parent"),
     value("spiffeID", "The SPIFFE ID that this record represents"),
-    value("selector", "A colon-delimited type:value selector. Can be used more than once"),
-    value("x509SVIDTTL", "The lifetime, in seconds, for x509-SVIDs issued based on this registration entry."),
-    value("jwtSVIDTTL", "The lifetime, in seconds, for JWT-SVIDs issued based on this registration entry."),
-    value("federatesWith", "SPIFFE ID of a trust domain to federate with. Can be used more than once"),
-    value("dns", "A DNS name that will be included in SVIDs issued based on this entry. Can be used more than once"),
-    value("entryExpiry", "An expiry, from epoch in seconds, for the resulting registration entry to be pruned"),
-    value("hint", "The entry hint, used to disambiguate entries with the same SPIFFE ID"),
-    switch("node", "If set, this entry will be applied to matching nodes rather than workloads"),
-    switch("admin", "If set, the SPIFFE ID in this entry will be granted access to the SPIRE Server's management APIs"),
-    switch("downstream", "A boolean value that, when set, indicates that the entry describes a downstream SPIRE server"),
-    switch("storeSVID", "A boolean value that, when set, indicates that the resulting issued SVID must be stored"),
-    switch("disableX509SVIDPrefetch", "Disables prefetching X509 SVID for this entry"),
-    switch("jwtSVIDIncludeJTI", "Includes a unique 'jti' claim in JWT-SVIDs issued for this entry"),
+    value(
+        "selector",
+        "A colon-delimited type:value selector. Can be used more than once",
+    ),
+    value(
+        "x509SVIDTTL",
+        "The lifetime, in seconds, for x509-SVIDs issued based on this registration entry.",
+    ),
+    value(
+        "jwtSVIDTTL",
+        "The lifetime, in seconds, for JWT-SVIDs issued based on this registration entry.",
+    ),
+    value(
+        "federatesWith",
+        "SPIFFE ID of a trust domain to federate with. Can be used more than once",
+    ),
+    value(
+        "dns",
+        "A DNS name that will be included in SVIDs issued based on this entry. Can be used more than once",
+    ),
+    value(
+        "entryExpiry",
+        "An expiry, from epoch in seconds, for the resulting registration entry to be pruned",
+    ),
+    value(
+        "hint",
+        "The entry hint, used to disambiguate entries with the same SPIFFE ID",
+    ),
+    switch(
+        "node",
+        "If set, this entry will be applied to matching nodes rather than workloads",
+    ),
+    switch(
+        "admin",
+        "If set, the SPIFFE ID in this entry will be granted access to the SPIRE Server's management APIs",
+    ),
+    switch(
+        "downstream",
+        "A boolean value that, when set, indicates that the entry describes a downstream SPIRE server",
+    ),
+    switch(
+        "storeSVID",
+        "A boolean value that, when set, indicates that the resulting issued SVID must be stored",
+    ),
+    switch(
+        "disableX509SVIDPrefetch",
+        "Disables prefetching X509 SVID for this entry",
+    ),
+    switch(
+        "jwtSVIDIncludeJTI",
+        "Includes a unique 'jti' claim in JWT-SVIDs issued for this entry",
+    ),
 ];
 
 /// Flags of show and count.
@@ -46,10 +88,22 @@ pub const SHOW_FLAGS: &[Flag] = &[
     value("entryID", "The Entry ID of the records to show"),
     value("parentID", "The Parent ID of the records to show"),
     value("spiffeID", "The SPIFFE ID of the records to show"),
-    value("selector", "A colon-delimited type:value selector. Can be used more than once"),
-    value("federatesWith", "SPIFFE ID of a trust domain an entry is federate with. Can be used more than once"),
-    value("matchFederatesWithOn", "The match mode used when filtering by federates with. Options: exact, any, superset and subset"),
-    value("matchSelectorsOn", "The match mode used when filtering by selectors. Options: exact, any, superset and subset"),
+    value(
+        "selector",
+        "A colon-delimited type:value selector. Can be used more than once",
+    ),
+    value(
+        "federatesWith",
+        "SPIFFE ID of a trust domain an entry is federate with. Can be used more than once",
+    ),
+    value(
+        "matchFederatesWithOn",
+        "The match mode used when filtering by federates with. Options: exact, any, superset and subset",
+    ),
+    value(
+        "matchSelectorsOn",
+        "The match mode used when filtering by selectors. Options: exact, any, superset and subset",
+    ),
     value("hint", "The Hint of the records to show (optional)"),
     switch("downstream", "Shows downstream entries only"),
 ];
@@ -89,7 +143,10 @@ fn entry(flags: &Flags, update: bool) -> Result<types::Entry, CommandError> {
     }
     let spiffe_id = show::id_message(flags.text("spiffeID"))?;
     let parent_id = if node {
-        types::Spiffeid { trust_domain: spiffe_id.trust_domain.clone(), path: "/spire/server".into() }
+        types::Spiffeid {
+            trust_domain: spiffe_id.trust_domain.clone(),
+            path: "/spire/server".into(),
+        }
     } else {
         show::id_message(flags.text("parentID"))?
     };
@@ -126,7 +183,10 @@ fn ttl(flags: &Flags, name: &str, of: &str) -> Result<i32, CommandError> {
 
 async fn create(client: &mut EntryClient<Channel>, flags: &Flags, output: &mut Output<'_>) -> Result<(), CommandError> {
     let entry = entry(flags, false)?;
-    let request = BatchCreateEntryRequest { entries: vec![entry.clone()], output_mask: None };
+    let request = BatchCreateEntryRequest {
+        entries: vec![entry.clone()],
+        output_mask: None,
+    };
     let results = client.batch_create_entry(request).await?.into_inner().results;
     let results = results.into_iter().map(|one| (one.status, one.entry));
     tell("create", entry, results, output)
@@ -134,7 +194,10 @@ async fn create(client: &mut EntryClient<Channel>, flags: &Flags, output: &mut O
 
 async fn update(client: &mut EntryClient<Channel>, flags: &Flags, output: &mut Output<'_>) -> Result<(), CommandError> {
     let entry = entry(flags, true)?;
-    let request = BatchUpdateEntryRequest { entries: vec![entry.clone()], ..Default::default() };
+    let request = BatchUpdateEntryRequest {
+        entries: vec![entry.clone()],
+        ..Default::default()
+    };
     let results = client.batch_update_entry(request).await?.into_inner().results;
     let results = results.into_iter().map(|one| (one.status, one.entry));
     tell("update", entry, results, output)
@@ -162,7 +225,11 @@ fn tell(
         )?;
         write!(output.err, "{}", show::entry(&asked))?;
     }
-    if failed { Err(said(format!("failed to {verb} one or more entries"))) } else { Ok(()) }
+    if failed {
+        Err(said(format!("failed to {verb} one or more entries")))
+    } else {
+        Ok(())
+    }
 }
 
 async fn delete(client: &mut EntryClient<Channel>, flags: &Flags, output: &mut Output<'_>) -> Result<(), CommandError> {
@@ -170,11 +237,19 @@ async fn delete(client: &mut EntryClient<Channel>, flags: &Flags, output: &mut O
     if id.is_empty() {
         return Err(said("an entry ID is required"));
     }
-    let results = client.batch_delete_entry(BatchDeleteEntryRequest { ids: vec![id.into()] }).await?.into_inner().results;
+    let results = client
+        .batch_delete_entry(BatchDeleteEntryRequest { ids: vec![id.into()] })
+        .await?
+        .into_inner()
+        .results;
     for one in results {
         let status = one.status.unwrap_or_default();
         if status.code == 0 {
-            write!(output.out, "Deleted entry with ID: {}\n\n\nDeleted 1 entries successfully", one.id)?;
+            write!(
+                output.out,
+                "Deleted entry with ID: {}\n\n\nDeleted 1 entries successfully",
+                one.id
+            )?;
             continue;
         }
         writeln!(
@@ -193,9 +268,9 @@ async fn delete(client: &mut EntryClient<Channel>, flags: &Flags, output: &mut O
 fn filter(flags: &Flags) -> Result<list_entries_request::Filter, CommandError> {
     let id = |name: &str, of: &str| match flags.text(name) {
         "" => Ok(None),
-        text => {
-            show::id_message(text).map(Some).map_err(|error| said(format!("error parsing {of} {text:?}: {error}")))
-        }
+        text => show::id_message(text)
+            .map(Some)
+            .map_err(|error| said(format!("error parsing {of} {text:?}: {error}"))),
     };
     let selectors = flags.all("selector");
     let federates_with = flags.all("federatesWith");
@@ -230,21 +305,40 @@ async fn show_entries(
 ) -> Result<(), CommandError> {
     let id = flags.text("entryID");
     let mut entries = if id.is_empty() {
-        let request = ListEntriesRequest { filter: Some(filter(flags)?), ..Default::default() };
+        let request = ListEntriesRequest {
+            filter: Some(filter(flags)?),
+            ..Default::default()
+        };
         client.list_entries(request).await?.into_inner().entries
     } else {
         if flags.any_but(&["entryID", "socketPath", "output"]) {
             return Err(said("the -entryID flag can't be combined with others"));
         }
-        let request = GetEntryRequest { id: id.into(), output_mask: None };
-        let found = client
-            .get_entry(request)
-            .await
-            .map_err(|status| said(format!("error fetching entry ID {id}: {}", crate::cli::rpc_error(&status))))?;
+        let request = GetEntryRequest {
+            id: id.into(),
+            output_mask: None,
+        };
+        let found = client.get_entry(request).await.map_err(|status| {
+            said(format!(
+                "error fetching entry ID {id}: {}",
+                crate::cli::rpc_error(&status)
+            ))
+        })?;
         vec![found.into_inner()]
     };
-    entries.sort_by_cached_key(|entry| (show::id(entry.spiffe_id.as_ref()), show::id(entry.parent_id.as_ref()), entry.id.clone()));
-    writeln!(output.out, "Found {} {}", entries.len(), show::plural(entries.len(), "entry", "entries"))?;
+    entries.sort_by_cached_key(|entry| {
+        (
+            show::id(entry.spiffe_id.as_ref()),
+            show::id(entry.parent_id.as_ref()),
+            entry.id.clone(),
+        )
+    });
+    writeln!(
+        output.out,
+        "Found {} {}",
+        entries.len(),
+        show::plural(entries.len(), "entry", "entries")
+    )?;
     for entry in &entries {
         write!(output.out, "{}", show::entry(entry))?;
     }
@@ -261,8 +355,16 @@ async fn count(client: &mut EntryClient<Channel>, flags: &Flags, output: &mut Ou
         by_hint: filter.by_hint,
         by_downstream: filter.by_downstream,
     };
-    let count = client.count_entries(CountEntriesRequest { filter: Some(filter) }).await?.into_inner().count;
+    let count = client
+        .count_entries(CountEntriesRequest { filter: Some(filter) })
+        .await?
+        .into_inner()
+        .count;
     let many = usize::try_from(count).unwrap_or(0);
-    writeln!(output.out, "{count} registration {}", show::plural(many, "entry", "entries"))?;
+    writeln!(
+        output.out,
+        "{count} registration {}",
+        show::plural(many, "entry", "entries")
+    )?;
     Ok(())
 }

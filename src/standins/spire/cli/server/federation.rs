@@ -21,13 +21,31 @@ use crate::{
 pub const FLAGS: &[Flag] = &[
     SOCKET,
     OUTPUT,
-    value("trustDomain", "Name of the trust domain to federate with (e.g., example.org)"),
+    value(
+        "trustDomain",
+        "Name of the trust domain to federate with (e.g., example.org)",
+    ),
     value("id", "SPIFFE ID of the trust domain"),
-    value("bundleEndpointURL", "URL of the SPIFFE bundle endpoint that provides the trust bundle (must use the HTTPS protocol)"),
-    value("bundleEndpointProfile", "Endpoint profile type (either \"https_web\" or \"https_spiffe\")"),
-    value("endpointSpiffeID", "SPIFFE ID of the SPIFFE bundle endpoint server. Only used for 'spiffe' profile."),
-    value("trustDomainBundlePath", "Path to the trust domain bundle data (optional)."),
-    value("trustDomainBundleFormat", "The format of the bundle data (optional). Either \"pem\" or \"spiffe\"."),
+    value(
+        "bundleEndpointURL",
+        "URL of the SPIFFE bundle endpoint that provides the trust bundle (must use the HTTPS protocol)",
+    ),
+    value(
+        "bundleEndpointProfile",
+        "Endpoint profile type (either \"https_web\" or \"https_spiffe\")",
+    ),
+    value(
+        "endpointSpiffeID",
+        "SPIFFE ID of the SPIFFE bundle endpoint server. Only used for 'spiffe' profile.",
+    ),
+    value(
+        "trustDomainBundlePath",
+        "Path to the trust domain bundle data (optional).",
+    ),
+    value(
+        "trustDomainBundleFormat",
+        "The format of the bundle data (optional). Either \"pem\" or \"spiffe\".",
+    ),
 ];
 
 /// Runs one.
@@ -36,7 +54,11 @@ pub async fn run(name: &str, channel: Channel, flags: &Flags, output: &mut Outpu
     match name {
         "list" => {
             let request = ListFederationRelationshipsRequest::default();
-            let found = client.list_federation_relationships(request).await?.into_inner().federation_relationships;
+            let found = client
+                .list_federation_relationships(request)
+                .await?
+                .into_inner()
+                .federation_relationships;
             writeln!(
                 output.out,
                 "Found {} {}",
@@ -54,10 +76,16 @@ pub async fn run(name: &str, channel: Channel, flags: &Flags, output: &mut Outpu
             if trust_domain.is_empty() {
                 return Err(said("a trust domain name is required"));
             }
-            let request =
-                GetFederationRelationshipRequest { trust_domain: trust_domain.into(), output_mask: None };
+            let request = GetFederationRelationshipRequest {
+                trust_domain: trust_domain.into(),
+                output_mask: None,
+            };
             let found = client.get_federation_relationship(request).await?.into_inner();
-            writeln!(output.out, "Found a federation relationship with trust domain {}:\n", found.trust_domain)?;
+            writeln!(
+                output.out,
+                "Found a federation relationship with trust domain {}:\n",
+                found.trust_domain
+            )?;
             output.out.write_all(shown(&found).as_bytes())?;
             Ok(())
         }
@@ -66,11 +94,24 @@ pub async fn run(name: &str, channel: Channel, flags: &Flags, output: &mut Outpu
             if id.is_empty() {
                 return Err(said("id is required"));
             }
-            let request = BatchDeleteFederationRelationshipRequest { trust_domains: vec![id.into()] };
-            let results = client.batch_delete_federation_relationship(request).await?.into_inner().results;
-            let status = results.into_iter().next().and_then(|one| one.status).unwrap_or_default();
+            let request = BatchDeleteFederationRelationshipRequest {
+                trust_domains: vec![id.into()],
+            };
+            let results = client
+                .batch_delete_federation_relationship(request)
+                .await?
+                .into_inner()
+                .results;
+            let status = results
+                .into_iter()
+                .next()
+                .and_then(|one| one.status)
+                .unwrap_or_default();
             if status.code != 0 {
-                return Err(said(format!("failed to delete federation relationship {id:?}: {}", status.message)));
+                return Err(said(format!(
+                    "failed to delete federation relationship {id:?}: {}",
+                    status.message
+                )));
             }
             writeln!(output.out, "federation relationship deleted.")?;
             Ok(())
@@ -92,9 +133,13 @@ fn relationship(flags: &Flags) -> Result<types::FederationRelationship, CommandE
         "https_spiffe" => {
             let id = flags.text("endpointSpiffeID");
             if id.is_empty() {
-                return Err(said("endpoint SPIFFE ID is required if 'https_spiffe' endpoint profile is set"));
+                return Err(said(
+                    "endpoint SPIFFE ID is required if 'https_spiffe' endpoint profile is set",
+                ));
             }
-            BundleEndpointProfile::HttpsSpiffe(types::HttpsspiffeProfile { endpoint_spiffe_id: id.into() })
+            BundleEndpointProfile::HttpsSpiffe(types::HttpsspiffeProfile {
+                endpoint_spiffe_id: id.into(),
+            })
         }
         other => return Err(said(format!("unknown bundle endpoint profile type: {other:?}"))),
     };
@@ -125,15 +170,31 @@ async fn write(
             federation_relationships: vec![asked.clone()],
             output_mask: None,
         };
-        let results = client.batch_create_federation_relationship(request).await?.into_inner().results;
-        results.into_iter().next().map(|one| (one.status, one.federation_relationship)).unwrap_or_default()
+        let results = client
+            .batch_create_federation_relationship(request)
+            .await?
+            .into_inner()
+            .results;
+        results
+            .into_iter()
+            .next()
+            .map(|one| (one.status, one.federation_relationship))
+            .unwrap_or_default()
     } else {
         let request = BatchUpdateFederationRelationshipRequest {
             federation_relationships: vec![asked.clone()],
             ..Default::default()
         };
-        let results = client.batch_update_federation_relationship(request).await?.into_inner().results;
-        results.into_iter().next().map(|one| (one.status, one.federation_relationship)).unwrap_or_default()
+        let results = client
+            .batch_update_federation_relationship(request)
+            .await?
+            .into_inner()
+            .results;
+        results
+            .into_iter()
+            .next()
+            .map(|one| (one.status, one.federation_relationship))
+            .unwrap_or_default()
     };
     let status = status.unwrap_or_default();
     writeln!(output.out)?;

@@ -25,7 +25,10 @@ pub const X509_FLAGS: &[Flag] = &[
     OUTPUT,
     value("spiffeID", "SPIFFE ID of the X509-SVID"),
     value("ttl", "TTL of the X509-SVID"),
-    value("dns", "DNS name that will be included in SVID. Can be used more than once."),
+    value(
+        "dns",
+        "DNS name that will be included in SVID. Can be used more than once.",
+    ),
     value("write", "Directory to write output to instead of stdout"),
 ];
 
@@ -35,7 +38,10 @@ pub const JWT_FLAGS: &[Flag] = &[
     OUTPUT,
     value("spiffeID", "SPIFFE ID of the JWT-SVID"),
     value("ttl", "TTL of the JWT-SVID"),
-    value("audience", "Audience claim that will be included in the SVID. Can be used more than once."),
+    value(
+        "audience",
+        "Audience claim that will be included in the SVID. Can be used more than once.",
+    ),
     value("write", "File to write token to instead of stdout"),
 ];
 
@@ -44,8 +50,8 @@ fn ttl(flags: &Flags) -> Result<(Duration, i32), CommandError> {
     if text.is_empty() {
         return Ok((Duration::ZERO, 0));
     }
-    let ttl = config::duration(text)
-        .ok_or_else(|| said(format!("invalid value {text:?} for flag -ttl: parse error")))?;
+    let ttl =
+        config::duration(text).ok_or_else(|| said(format!("invalid value {text:?} for flag -ttl: parse error")))?;
     let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
     let seconds = i32::try_from(seconds).map_err(|_| said(format!("invalid value for TTL: {text}")))?;
     Ok((ttl, seconds))
@@ -68,17 +74,35 @@ pub async fn x509(channel: Channel, flags: &Flags, output: &mut Output<'_>) -> R
         .svid
         .filter(|svid| !svid.cert_chain.is_empty())
         .ok_or_else(|| said("server response missing SVID chain"))?;
-    let bundle = BundleClient::new(channel).get_bundle(GetBundleRequest::default()).await?.into_inner();
+    let bundle = BundleClient::new(channel)
+        .get_bundle(GetBundleRequest::default())
+        .await?
+        .into_inner();
     let left = svid.expires_at - crate::clock::Clock::now(&crate::clock::SystemClock);
     if u64::try_from(left).unwrap_or(0) + 1 < wanted.as_secs() {
-        writeln!(output.err, "X509-SVID lifetime was capped shorter than specified ttl; expires {:?}", show::time(svid.expires_at))?;
+        writeln!(
+            output.err,
+            "X509-SVID lifetime was capped shorter than specified ttl; expires {:?}",
+            show::time(svid.expires_at)
+        )?;
     }
-    let chain: String = svid.cert_chain.iter().map(|der| show::pem("CERTIFICATE", der)).collect();
-    let roots: String = bundle.x509_authorities.iter().map(|one| show::pem("CERTIFICATE", &one.asn1)).collect();
+    let chain: String = svid
+        .cert_chain
+        .iter()
+        .map(|der| show::pem("CERTIFICATE", der))
+        .collect();
+    let roots: String = bundle
+        .x509_authorities
+        .iter()
+        .map(|one| show::pem("CERTIFICATE", &one.asn1))
+        .collect();
     let key = show::pem("PRIVATE KEY", &key.serialize_der());
     let directory = flags.text("write");
     if directory.is_empty() {
-        writeln!(output.out, "X509-SVID:\n{chain}\nPrivate key:\n{key}\nRoot CAs:\n{roots}")?;
+        writeln!(
+            output.out,
+            "X509-SVID:\n{chain}\nPrivate key:\n{key}\nRoot CAs:\n{roots}"
+        )?;
         return Ok(());
     }
     for (name, content, mode, what) in [
@@ -98,9 +122,13 @@ fn request(id: &str, dns_names: &[String]) -> Result<(Vec<u8>, KeyPair), Command
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(unable)?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    params.subject_alt_names.push(SanType::URI(id.try_into().map_err(unable)?));
+    params
+        .subject_alt_names
+        .push(SanType::URI(id.try_into().map_err(unable)?));
     for name in dns_names {
-        params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into().map_err(unable)?));
+        params
+            .subject_alt_names
+            .push(SanType::DnsName(name.as_str().try_into().map_err(unable)?));
     }
     let csr = params.serialize_request(&key).map_err(unable)?.der().to_vec();
     Ok((csr, key))

@@ -7,6 +7,8 @@ mod entries;
 mod federation;
 mod mint;
 
+pub(super) use mint::write_file;
+
 use std::{io::Write, path::PathBuf};
 
 use tonic::transport::Channel;
@@ -21,48 +23,151 @@ use crate::{
     config, transport,
 };
 
-const SOCKET: Flag = value("socketPath", "Path to the SPIRE Server API socket (default \"/tmp/spire-server/private/api.sock\")");
+const SOCKET: Flag = value(
+    "socketPath",
+    "Path to the SPIRE Server API socket (default \"/tmp/spire-server/private/api.sock\")",
+);
 const OUTPUT: Flag = value("output", "Desired output format; this stand-in has pretty only");
-const BY_AUTHORITY: &[Flag] = &[SOCKET, OUTPUT, value("authorityID", "The authority ID of the authority")];
+const BY_AUTHORITY: &[Flag] = &[
+    SOCKET,
+    OUTPUT,
+    value("authorityID", "The authority ID of the authority"),
+];
 const PLAIN: &[Flag] = &[SOCKET, OUTPUT];
 
 /// Every command.
 pub const COMMANDS: &[Command] = &[
-    ("run", "Runs the server", &[value("config", "Path to a SPIRE config file"), switch("expandEnv", "Expand environment variables in SPIRE config file")]),
-    ("healthcheck", "Determines server health status", &[SOCKET, switch("shallow", "Perform a less stringent health check"), switch("verbose", "Print verbose information")]),
+    (
+        "run",
+        "Runs the server",
+        &[
+            value("config", "Path to a SPIRE config file"),
+            switch("expandEnv", "Expand environment variables in SPIRE config file"),
+        ],
+    ),
+    (
+        "healthcheck",
+        "Determines server health status",
+        &[
+            SOCKET,
+            switch("shallow", "Perform a less stringent health check"),
+            switch("verbose", "Print verbose information"),
+        ],
+    ),
     ("entry create", "Creates registration entries", entries::CREATE_FLAGS),
     ("entry update", "Updates registration entries", entries::CREATE_FLAGS),
-    ("entry show", "Displays configured registration entries", entries::SHOW_FLAGS),
+    (
+        "entry show",
+        "Displays configured registration entries",
+        entries::SHOW_FLAGS,
+    ),
     ("entry count", "Counts registration entries", entries::SHOW_FLAGS),
-    ("entry delete", "Deletes registration entries", &[SOCKET, OUTPUT, value("entryID", "The Registration Entry ID of the record to delete.")]),
+    (
+        "entry delete",
+        "Deletes registration entries",
+        &[
+            SOCKET,
+            OUTPUT,
+            value("entryID", "The Registration Entry ID of the record to delete."),
+        ],
+    ),
     ("bundle show", "Prints server CA bundle to stdout", bundles::FLAGS),
     ("bundle list", "Lists federated bundle data", bundles::FLAGS),
     ("bundle set", "Creates or updates federated bundle data", bundles::FLAGS),
     ("bundle delete", "Deletes federated bundle data", bundles::FLAGS),
     ("bundle count", "Count bundles", PLAIN),
-    ("agent list", "Lists attested agents and their SPIFFE IDs", agents::FLAGS),
+    (
+        "agent list",
+        "Lists attested agents and their SPIFFE IDs",
+        agents::FLAGS,
+    ),
     ("agent count", "Count attested agents", agents::FLAGS),
-    ("agent show", "Shows the details of an attested agent given its SPIFFE ID", agents::FLAGS),
-    ("agent evict", "Evicts an attested agent given its SPIFFE ID", agents::FLAGS),
+    (
+        "agent show",
+        "Shows the details of an attested agent given its SPIFFE ID",
+        agents::FLAGS,
+    ),
+    (
+        "agent evict",
+        "Evicts an attested agent given its SPIFFE ID",
+        agents::FLAGS,
+    ),
     ("agent ban", "Ban an attested agent given its SPIFFE ID", agents::FLAGS),
-    ("token generate", "Generates a join token", &[SOCKET, OUTPUT, value("ttl", "Token TTL in seconds (default 600)"), value("spiffeID", "Additional SPIFFE ID to assign the token owner (optional)")]),
+    (
+        "token generate",
+        "Generates a join token",
+        &[
+            SOCKET,
+            OUTPUT,
+            value("ttl", "Token TTL in seconds (default 600)"),
+            value("spiffeID", "Additional SPIFFE ID to assign the token owner (optional)"),
+        ],
+    ),
     ("x509 mint", "Mints an X509-SVID", mint::X509_FLAGS),
     ("jwt mint", "Mints a JWT-SVID", mint::JWT_FLAGS),
     ("federation list", "Lists all dynamic federation relationships", PLAIN),
-    ("federation show", "Shows a dynamic federation relationship", federation::FLAGS),
-    ("federation create", "Creates a dynamic federation relationship with a foreign trust domain", federation::FLAGS),
-    ("federation update", "Updates a dynamic federation relationship with a foreign trust domain", federation::FLAGS),
-    ("federation delete", "Deletes a dynamic federation relationship", federation::FLAGS),
+    (
+        "federation show",
+        "Shows a dynamic federation relationship",
+        federation::FLAGS,
+    ),
+    (
+        "federation create",
+        "Creates a dynamic federation relationship with a foreign trust domain",
+        federation::FLAGS,
+    ),
+    (
+        "federation update",
+        "Updates a dynamic federation relationship with a foreign trust domain",
+        federation::FLAGS,
+    ),
+    (
+        "federation delete",
+        "Deletes a dynamic federation relationship",
+        federation::FLAGS,
+    ),
     ("localauthority x509 show", "Shows the local X.509 authorities", PLAIN),
-    ("localauthority x509 prepare", "Prepares a new X.509 authority for use", PLAIN),
-    ("localauthority x509 activate", "Activates a prepared X.509 authority for use", BY_AUTHORITY),
-    ("localauthority x509 taint", "Marks the previously active X.509 authority as being tainted", BY_AUTHORITY),
-    ("localauthority x509 revoke", "Revokes the previously active X.509 authority", BY_AUTHORITY),
+    (
+        "localauthority x509 prepare",
+        "Prepares a new X.509 authority for use",
+        PLAIN,
+    ),
+    (
+        "localauthority x509 activate",
+        "Activates a prepared X.509 authority for use",
+        BY_AUTHORITY,
+    ),
+    (
+        "localauthority x509 taint",
+        "Marks the previously active X.509 authority as being tainted",
+        BY_AUTHORITY,
+    ),
+    (
+        "localauthority x509 revoke",
+        "Revokes the previously active X.509 authority",
+        BY_AUTHORITY,
+    ),
     ("localauthority jwt show", "Shows the local JWT authorities", PLAIN),
-    ("localauthority jwt prepare", "Prepares a new JWT authority for use", PLAIN),
-    ("localauthority jwt activate", "Activates a prepared JWT authority for use", BY_AUTHORITY),
-    ("localauthority jwt taint", "Marks the previously active JWT authority as being tainted", BY_AUTHORITY),
-    ("localauthority jwt revoke", "Revokes the previously active JWT authority", BY_AUTHORITY),
+    (
+        "localauthority jwt prepare",
+        "Prepares a new JWT authority for use",
+        PLAIN,
+    ),
+    (
+        "localauthority jwt activate",
+        "Activates a prepared JWT authority for use",
+        BY_AUTHORITY,
+    ),
+    (
+        "localauthority jwt taint",
+        "Marks the previously active JWT authority as being tainted",
+        BY_AUTHORITY,
+    ),
+    (
+        "localauthority jwt revoke",
+        "Revokes the previously active JWT authority",
+        BY_AUTHORITY,
+    ),
 ];
 
 /// Runs one.
