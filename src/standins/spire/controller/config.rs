@@ -108,6 +108,8 @@ struct FileRead {
     #[serde(rename = "entryIDPrefixCleanup")]
     cleanup: Option<String>,
     leader_election: Option<LeaderSection>,
+    #[serde(default)]
+    filter_by_class_name: bool,
     #[serde(flatten)]
     rest: BTreeMap<String, Value>,
 }
@@ -165,6 +167,9 @@ impl Config {
         }
         if let Some(field) = read.rest.keys().find(|field| !WITHOUT_EFFECT.contains(&field.as_str())) {
             return Err(ConfigError::Unsupported(field.clone()));
+        }
+        if read.filter_by_class_name {
+            return Err(ConfigError::Unsupported("filterByClassName".into()));
         }
         if read.leader_election.is_some_and(|leader| leader.leader_elect) {
             tracing::warn!("leaderElection: this stand-in does not elect a leader; run one replica");
@@ -300,7 +305,7 @@ mod tests {
             "metadata: {name: x, namespace: spire}\nmetrics: {bindAddress: '0.0.0.0:8082'}\n\
              health: {healthProbeBindAddress: '0.0.0.0:8083'}\ngcInterval: 5s\nlogLevel: info\nentryIDPrefix: demo\n\
              leaderElection: {leaderElect: true, resourceName: x.spiffe.io}\nignoreNamespaces: [kube-.*]\n\
-             spireServerSocketPath: /tmp/spire-server/private/api.sock\nclassName: a\nwatchClassless: true\n\
+             spireServerSocketPath: /tmp/spire-server/private/api.sock\nclassName: a\nwatchClassless: true\nfilterByClassName: false\n\
              parentIDTemplate: ''\nreconcile: {clusterSPIFFEIDs: true, clusterStaticEntries: false}\n",
         )
         .unwrap();
@@ -319,6 +324,7 @@ mod tests {
         for (more, says) in [
             ("staticManifestPath: /x", "staticManifestPath: this stand-in"),
             ("cacheNamespaces: {a: {}}", "cacheNamespaces: this stand-in"),
+            ("filterByClassName: true", "filterByClassName: this stand-in"),
             ("nonsense: 1", "nonsense"),
             ("gcInterval: soon", "gcInterval"),
             ("ignoreNamespaces: ['(']", "ignoreNamespaces"),

@@ -15,6 +15,8 @@ mod entry;
 mod facts;
 mod health;
 mod kinds;
+#[cfg(test)]
+mod manifest_tests;
 mod plan;
 mod render;
 mod run;
