@@ -336,24 +336,30 @@ pub fn shown_by_probes(with_certificate: Option<&ProbeOutcome>, without_certific
 }
 
 impl CaptureEvidence {
-    /// The messages between two workloads, in either direction: the positive control of a claim about them.
+    /// The messages between two workloads, in either direction: the positive control of a claim about them. What ztlab's own
+    /// probes say counts neither for nor against it.
     pub fn between<'a>(&'a self, one: &'a str, other: &'a str) -> impl Iterator<Item = &'a Message> {
-        self.messages.iter().filter(move |message| message.between(one, other))
+        self.messages
+            .iter()
+            .filter(move |message| message.between(one, other) && !message.is_probe())
     }
 
     /// The conversations between two workloads, whoever opened them.
     pub fn flows_between<'a>(&'a self, one: &'a str, other: &'a str) -> impl Iterator<Item = &'a Flow> {
-        self.flows.iter().filter(move |flow| flow.between(one, other))
+        self.flows
+            .iter()
+            .filter(move |flow| flow.between(one, other) && !flow.is_probe())
     }
 
     /// The conversations that a client opened with a server.
     pub fn flows_from<'a>(&'a self, client: &'a str, server: &'a str) -> impl Iterator<Item = &'a Flow> {
         self.flows
             .iter()
-            .filter(move |flow| flow.client.is(client) && flow.server.is(server))
+            .filter(move |flow| flow.client.is(client) && flow.server.is(server) && !flow.is_probe())
     }
 
-    /// The same evidence with the conversations of the newest capture that saw these two talk, and no others.
+    /// The same evidence with the conversations of the newest capture in which these two said something, and no others; where
+    /// they never did, of the newest that saw them at all.
     #[must_use]
     pub fn newest_flows(&self, one: &str, other: &str) -> Self {
         let of = |run: &CaptureRun| -> Vec<Flow> {
@@ -362,7 +368,10 @@ impl CaptureEvidence {
                 .cloned()
                 .collect()
         };
-        let newest = self.runs.iter().rev().map(of).find(|flows| !flows.is_empty());
+        let runs: Vec<Vec<Flow>> = self.runs.iter().rev().map(of).collect();
+        // The end of a connection that a capture began with tells nothing of what was said in it.
+        let spoke = runs.iter().find(|flows| flows.iter().any(Flow::said_something));
+        let newest = spoke.or_else(|| runs.iter().find(|flows| !flows.is_empty())).cloned();
         Self {
             points: self.points.clone(),
             flows: newest.unwrap_or_else(|| self.flows_between(one, other).cloned().collect()),
@@ -543,6 +552,53 @@ mod tests {
             (vec![hidden], Some((Undetermined, true, 1))),
         ] {
             assert_eq!(judged(flows, Probed::default()), expected);
+        }
+    }
+
+    #[test]
+    fn the_newest_capture_in_which_something_was_said_decides() {
+        let run = |from_ns, until_ns| CaptureRun {
+            pod: "payments-api-1".to_owned(),
+            from_ns,
+            until_ns,
+        };
+        let at = |last_ns, flow: Flow| Flow { last_ns, ..flow };
+        let silent = Flow {
+            bytes: [0, 0],
+            ..flow(FlowVerdict::Undetermined, false, "eth0")
+        };
+        let readable = flow(FlowVerdict::Readable, false, "eth0");
+        let mutual = flow(FlowVerdict::EncryptedMutual, true, "eth0");
+        let mut probe = flow(FlowVerdict::Readable, false, "eth0");
+        probe.client = peer("orders-api", *crate::packet::PROBE_PORTS.start());
+        for (flows, expected) in [
+            (vec![], None),
+            // The newest alone, whatever was seen before.
+            (
+                vec![at(5, readable.clone()), at(15, mutual.clone())],
+                Some((FlowVerdict::EncryptedMutual, 1)),
+            ),
+            // The newest saw no more than the end of a connection.
+            (
+                vec![at(5, readable.clone()), at(15, silent.clone())],
+                Some((FlowVerdict::Readable, 1)),
+            ),
+            (vec![at(15, silent)], Some((FlowVerdict::Undetermined, 1))),
+            // What a probe says counts nowhere.
+            (
+                vec![at(5, mutual), at(15, probe.clone())],
+                Some((FlowVerdict::EncryptedMutual, 1)),
+            ),
+            (vec![at(15, probe)], None),
+        ] {
+            let evidence = CaptureEvidence {
+                flows,
+                runs: vec![run(1, Some(10)), run(11, None)],
+                ..CaptureEvidence::default()
+            };
+            let newest = evidence.newest_flows("orders-api", "payments-api");
+            let judged = newest.judged("orders-api", "payments-api", Probed::default());
+            assert_eq!(judged.map(|judged| (judged.verdict, judged.flows)), expected);
         }
     }
 

@@ -488,10 +488,21 @@ fn what_the_node_does_not_do_is_refused_or_said() {
             let held = lab.sh("safe", &format!("cat /proc/sys/{}", name.replace('.', "/")));
             assert_eq!(held.split_whitespace().collect::<Vec<_>>().join(" "), value, "{name}");
         }
+        lab.ready("sees");
         lab.event(
             "sees",
-            "FailedCreatePodSandBox: Failed to create pod sandbox: hostPID: ",
+            "NotSupported: this node does otherwise than asked: hostPID (no pod sees the node's processes",
         );
+        // It may ask the node, and sees no process but its own.
+        assert_eq!(
+            lab.sh("sees", "echo /run/ztlab/peers/*").trim(),
+            "/run/ztlab/peers/attest.sock"
+        );
+        assert_eq!(
+            lab.sh("sees", "ls -d /proc/[0-9]* | wc -l").trim(),
+            lab.sh("safe", "ls -d /proc/[0-9]* | wc -l").trim()
+        );
+        assert!(!lab.sh("safe", "echo /run/*").contains("ztlab"));
         lab.event("filtered", "cannot load seccomp profile \"mine.json\"");
         assert_eq!(
             state(lab, "filtered")["waiting"]["reason"],

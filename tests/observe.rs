@@ -231,6 +231,19 @@ async fn what_mallory_asks_is_answered_and_seen() {
         *last,
         ztlab::capture::CaptureEvent::Ended(ztlab::capture::EndReason::Complete)
     );
+    // Ended while a conversation goes on: what was seen of it is told and judged.
+    caller.ender().cancel();
+    let mut rest = Vec::new();
+    while let Some(event) = tokio::time::timeout(Duration::from_secs(20), caller.next())
+        .await
+        .unwrap()
+    {
+        rest.push(event.unwrap());
+    }
+    let last = rest.last().unwrap();
+    assert_eq!(*last, TrafficEvent::Ended(ztlab::capture::EndReason::Complete));
+    let to_nobody = |event: &TrafficEvent| matches!(event, TrafficEvent::Flow(flow) if flow.server.addr.ip().to_string() == "10.244.255.254");
+    assert!(rest.iter().any(to_nobody), "{rest:?}");
     let gone = observer::ensure(&client, "default", "nobody").await.err().unwrap();
     assert!(matches!(gone, CaptureError::NoSuchPod { .. }), "{gone}");
     // All of it through one observer a pod.
@@ -287,10 +300,11 @@ async fn two_pods_make_one_stream_with_both_names_and_more_may_join() {
             );
             recorder.take(1, event);
             let evidence = recorder.evidence();
-            if let Some(flow) = evidence
-                .flows_from("mallory", "hello")
-                .find(|flow| flow.also.len() == 1)
-            {
+            // What a probe says is seen, and is nobody's evidence.
+            assert_eq!(evidence.flows_from("mallory", "hello").count(), 0);
+            let asked = |flow: &&ztlab::packet::Flow| flow.client.is("mallory") && flow.server.is("hello");
+            if let Some(flow) = evidence.flows.iter().filter(asked).find(|flow| flow.also.len() == 1) {
+                assert!(flow.is_probe());
                 return (flow.verdict, flow.server.names());
             }
         }

@@ -141,6 +141,15 @@ fn what_is_missing_is_said_and_waited_for() {
             volume("outside", json!({"hostPath": {"path": "/etc"}})),
             volume("type", json!({"hostPath": {"path": "/run/nothing", "type": "Socket"}})),
             volume("csi", json!({"csi": {"driver": "csi.example.com"}})),
+            volume("writable", json!({"csi": {"driver": "csi.spiffe.io"}})),
+            volume(
+                "agent",
+                json!({"hostPath": {"path": "/run/spire/agent-sockets", "type": "DirectoryOrCreate"}}),
+            ),
+            volume(
+                "workload",
+                json!({"csi": {"driver": "csi.spiffe.io", "readOnly": true}}),
+            ),
         ]);
         let failed = "FailedMount: MountVolume.SetUp failed for volume \"v\" : ";
         lab.event("map", &format!("{failed}configmap \"late\" not found"));
@@ -157,10 +166,18 @@ fn what_is_missing_is_said_and_waited_for() {
             "csi",
             "driver name csi.example.com not found in the list of registered CSI drivers",
         );
+        lab.event("writable", "pod.spec.volumes[].csi.readOnly must be set to 'true'");
+        // What SPIRE's agent puts into its directory, a workload finds there, and cannot change.
+        lab.ready("agent");
+        lab.ready("workload");
+        lab.sh("agent", "echo socket > /v/spire-agent.sock");
+        assert_eq!(lab.sh("workload", "cat /v/spire-agent.sock"), "socket\n");
+        let write = lab.try_sh("workload", "rm /v/spire-agent.sock");
+        assert!(text(&write.stderr).contains("Read-only file system"));
         lab.kubectl(&["create", "configmap", "late", "--from-literal=k=here"]);
         lab.ready("map");
         assert_eq!(lab.sh("map", "cat /v/k"), "here");
-        for name in ["secret", "outside", "type", "csi"] {
+        for name in ["secret", "outside", "type", "csi", "writable"] {
             let phase = lab.get(&["pod", name])["status"]["phase"].clone();
             assert_eq!(phase, "Pending", "{name}");
         }

@@ -80,20 +80,16 @@ fn labs_of(path: &Path) -> Result<Vec<PathBuf>, CatalogError> {
     if !path.is_dir() || path.join("lab.yaml").is_file() {
         return Ok(vec![path.to_owned()]);
     }
-    let file_error = |source| CatalogError::File {
-        path: path.to_owned(),
-        source,
-    };
     let mut labs: Vec<PathBuf> = fs::read_dir(path)
-        .map_err(file_error)?
+        .map_err(|source| CatalogError::at(path, source))?
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.join("lab.yaml").is_file())
         .collect();
     labs.sort();
     if labs.is_empty() {
-        let none = io::Error::new(io::ErrorKind::NotFound, "there is no lab.yaml in it");
-        return Err(file_error(none));
+        let path = path.to_owned();
+        return Err(CatalogError::NoLab { path });
     }
     Ok(labs)
 }
@@ -144,7 +140,10 @@ fn unreadable(path: &Path, error: CatalogError) -> Result<LintedFile, CatalogErr
         CatalogError::File { source, .. } => {
             matches!(source.kind(), io::ErrorKind::FileTooLarge | io::ErrorKind::InvalidData)
         }
-        CatalogError::Unknown { .. } | CatalogError::Broken { .. } => false,
+        CatalogError::Unknown { .. }
+        | CatalogError::NoFile { .. }
+        | CatalogError::NoLab { .. }
+        | CatalogError::Broken { .. } => false,
     };
     if !refused {
         return Err(error);
@@ -190,5 +189,31 @@ impl fmt::Display for Linted {
             (0, 0) => Ok(()),
             (errors, warnings) => writeln!(f, "\n{errors} errors, {warnings} warnings"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_without_a_lab_is_named_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let nowhere = dir.path().join("nowhere");
+        let lint_one = |path: &Path| lint(&[path.to_owned()], None).unwrap_err();
+        for path in [nowhere.clone(), nowhere.join("lab.yaml")] {
+            let error = lint_one(&path);
+            assert_eq!(error.to_string(), format!("there is no file {}", path.display()));
+            assert!(error.hint().unwrap().starts_with("name a lab's file, its directory"));
+        }
+        let error = lint_one(dir.path());
+        assert!(error.to_string().contains("there is no lab in it"), "{error}");
+        assert!(error.hint().unwrap().contains("ztlab lab new"), "{error}");
+        // What is there but cannot be a lab is told as that.
+        let link = dir.path().join("link.yaml");
+        std::os::unix::fs::symlink("/dev/zero", &link).unwrap();
+        let error = lint_one(&link);
+        assert!(error.to_string().ends_with("is a symbolic link"), "{error}");
+        assert!(error.hint().unwrap().contains("plain text file"), "{error}");
     }
 }

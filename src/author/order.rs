@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::lab::Lab;
+use crate::lab::{Lab, in_order};
 
 /// The most orders that are tried.
 const MOST: usize = 6;
@@ -10,7 +10,7 @@ const MOST: usize = 6;
 /// The file's order, with what a step needs before it.
 pub fn listed(lab: &Lab) -> Vec<usize> {
     let needs: Vec<Vec<usize>> = lab.steps.iter().map(|step| step.needs.clone()).collect();
-    topological(&needs, |step| step)
+    in_order(&needs, |step| step)
 }
 
 /// Orders that `needs` allow and that differ from the file's: enough of them that of any two steps of which neither needs
@@ -23,7 +23,7 @@ pub fn others(lab: &Lab) -> Vec<Vec<usize>> {
 fn orders(needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
     let before = ancestors(needs);
     let count = needs.len();
-    let listed = topological(needs, |step| step);
+    let listed = in_order(needs, |step| step);
     let mut open: BTreeSet<(usize, usize)> = BTreeSet::new();
     for (at, first) in listed.iter().enumerate() {
         for second in &listed[at + 1..] {
@@ -42,7 +42,7 @@ fn orders(needs: &[Vec<usize>]) -> Vec<Vec<usize>> {
             true => step,
             false => count + (count - step),
         };
-        let order = topological(needs, rank);
+        let order = in_order(needs, rank);
         let place = |step: usize| order.iter().position(|one| *one == step);
         open.retain(|(first, second)| place(*first) < place(*second));
         found.push(order);
@@ -63,20 +63,6 @@ fn ancestors(needs: &[Vec<usize>]) -> Vec<BTreeSet<usize>> {
         found
     };
     (0..needs.len()).map(all).collect()
-}
-
-/// An order that `needs` allow, always with the open step of the least rank next.
-fn topological(needs: &[Vec<usize>], rank: impl Fn(usize) -> usize) -> Vec<usize> {
-    let mut order: Vec<usize> = Vec::new();
-    while order.len() < needs.len() {
-        let open = |step: &usize| !order.contains(step) && needs[*step].iter().all(|need| order.contains(need));
-        // `needs` of a lab that was read form no ring, so one is open.
-        let Some(next) = (0..needs.len()).filter(open).min_by_key(|step| rank(*step)) else {
-            break;
-        };
-        order.push(next);
-    }
-    order
 }
 
 #[cfg(test)]

@@ -108,8 +108,8 @@ impl World for TimedWorld {
         self.world.capture(workload, filter).await
     }
 
-    async fn exec(&self, source: &Source, argv: &[String]) -> Result<Ran, WorldError> {
-        self.world.exec(source, argv).await
+    async fn exec(&self, source: &Source, namespace: Option<&str>, argv: &[String]) -> Result<Ran, WorldError> {
+        self.world.exec(source, namespace, argv).await
     }
 
     async fn perform(&self, lab: &Lab, deed: &Deed) -> Result<(), WorldError> {

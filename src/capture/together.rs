@@ -13,7 +13,9 @@ use super::{
     several::{Joined, Several, into_stream},
     traffic,
 };
-use crate::packet::{CapturePoint, LinkType, Merge};
+use tokio_util::sync::CancellationToken;
+
+use crate::packet::{CapturePoint, Flow, LinkType, Merge, Message};
 
 /// How long a message or packet is held back for one that was seen before it elsewhere, and for the same seen elsewhere. Streams
 /// from pods differ by less, unless one is behind.
@@ -39,8 +41,18 @@ pub async fn traffic_of(client: &kube::Client, scope: Scope, names: Names) -> Re
         async move { traffic(&client, request, names).await.map(StreamExt::boxed) }.boxed()
     });
     let (several, first) = Several::begin(client, scope, begin).await?;
-    let events = into_stream(several, first, TICK).flat_map(move |joined| stream::iter(together.take(joined)));
-    Ok(TrafficStream::new(events.map(Ok).boxed()))
+    let end = CancellationToken::new();
+    let joined = into_stream(several, first, TICK).take_until(end.clone().cancelled_owned());
+    let events = joined
+        .map(Some)
+        .chain(stream::once(async { None }))
+        .flat_map(move |joined| {
+            stream::iter(match joined {
+                Some(joined) => together.take(joined),
+                None => together.end(),
+            })
+        });
+    Ok(TrafficStream::new(events.map(Ok).boxed(), end))
 }
 
 /// Puts the streams together.
@@ -84,11 +96,19 @@ impl Together {
                 other @ (TrafficEvent::Counters { .. } | TrafficEvent::Left { .. }) => out.push(other),
             },
         }
-        let (messages, flows) = self.merge.ready(now);
-        out.extend(messages.into_iter().map(|one| TrafficEvent::Message(Box::new(one))));
-        out.extend(flows.into_iter().map(|one| TrafficEvent::Flow(Box::new(one))));
+        out.extend(events(self.merge.ready(now)));
         out
     }
+
+    fn end(&mut self) -> Vec<TrafficEvent> {
+        let rest = events(self.merge.finish());
+        rest.chain([TrafficEvent::Ended(EndReason::Complete)]).collect()
+    }
+}
+
+fn events((messages, flows): (Vec<Message>, Vec<Flow>)) -> impl Iterator<Item = TrafficEvent> {
+    let messages = messages.into_iter().map(|one| TrafficEvent::Message(Box::new(one)));
+    messages.chain(flows.into_iter().map(|one| TrafficEvent::Flow(Box::new(one))))
 }
 
 fn told(reason: EndReason) -> String {

@@ -7,8 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{Stream, StreamExt, stream, stream::BoxStream};
+use futures::{FutureExt, Stream, StreamExt, stream, stream::BoxStream};
 use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use super::{CaptureError, CaptureEvent, CaptureRequest, CaptureStream, EndReason, Interface, Names, Packet};
 use crate::packet::{CapturePoint, Dissector, Flow, Frame, LinkType, Message};
@@ -46,14 +47,20 @@ pub enum TrafficEvent {
     Ended(EndReason),
 }
 
-/// The events of one capture. Dropping it ends the capture.
+/// The events of one capture. Dropping it ends the capture, and what was begun in it stays untold.
 pub struct TrafficStream {
     events: BoxStream<'static, Result<TrafficEvent, CaptureError>>,
+    end: CancellationToken,
 }
 
 impl TrafficStream {
-    pub(super) fn new(events: BoxStream<'static, Result<TrafficEvent, CaptureError>>) -> Self {
-        Self { events }
+    pub(super) fn new(events: BoxStream<'static, Result<TrafficEvent, CaptureError>>, end: CancellationToken) -> Self {
+        Self { events, end }
+    }
+
+    /// Cancelled, it ends the capture: what was seen by then is still told and judged, and `Ended` follows.
+    pub fn ender(&self) -> CancellationToken {
+        self.end.clone()
     }
 }
 
@@ -81,19 +88,25 @@ pub async fn traffic(
     let point = capture.point().clone();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let end = CancellationToken::new();
     let pipeline = Pipeline {
         capture,
         tick,
         work: Work::new(point, names),
+        end: end.clone(),
         over: false,
     };
-    Ok(TrafficStream::new(stream::unfold(pipeline, Pipeline::next).boxed()))
+    Ok(TrafficStream::new(
+        stream::unfold(pipeline, Pipeline::next).boxed(),
+        end,
+    ))
 }
 
 struct Pipeline {
     capture: CaptureStream,
     tick: Interval,
     work: Work,
+    end: CancellationToken,
     over: bool,
 }
 
@@ -119,8 +132,24 @@ impl Pipeline {
                     None => self.over = true,
                 },
                 _ = self.tick.tick() => self.work.tick(),
+                () = self.end.cancelled() => self.end(),
             }
         }
+    }
+}
+
+impl Pipeline {
+    /// What has arrived is read, nothing more is waited for.
+    fn end(&mut self) {
+        self.over = true;
+        while let Some(Some(Ok(event))) = self.capture.next().now_or_never() {
+            let ended = matches!(event, CaptureEvent::Ended(_));
+            self.work.take(event);
+            if ended {
+                return;
+            }
+        }
+        self.work.take(CaptureEvent::Ended(EndReason::Complete));
     }
 }
 

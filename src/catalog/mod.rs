@@ -121,6 +121,18 @@ pub enum CatalogError {
         /// The ids there are.
         known: Vec<String>,
     },
+    /// Nothing is there.
+    #[error("there is no file {}", path.display())]
+    NoFile {
+        /// The path that was named.
+        path: PathBuf,
+    },
+    /// A directory without a lab.
+    #[error("{}: there is no lab in it, neither as `lab.yaml` nor in a directory below", path.display())]
+    NoLab {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The file cannot be read.
     #[error("{}: {source}", path.display())]
     File {
@@ -143,13 +155,33 @@ pub enum CatalogError {
 }
 
 impl CatalogError {
+    /// What the system said of a path.
+    pub fn at(path: &Path, source: io::Error) -> CatalogError {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => CatalogError::NoFile { path },
+            _ => CatalogError::File { path, source },
+        }
+    }
+
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unknown { known, .. } if known.is_empty() => None,
             Self::Unknown { known, .. } => Some(format!("the labs are: {}", known.join(", "))),
             Self::Beside(_) => Some("a lab may have YAML files beside it, and only those that lie there".to_owned()),
-            Self::File { .. } => Some("see who may read the file".to_owned()),
+            Self::NoFile { .. } => Some(
+                "name a lab's file, its directory, or a directory of labs; without one, every lab that can be found is meant"
+                    .to_owned(),
+            ),
+            Self::NoLab { .. } => Some("`ztlab lab new ID` makes a lab in `./labs`".to_owned()),
+            Self::File { source, .. } => Some(
+                match source.kind() {
+                    io::ErrorKind::PermissionDenied => "see who may read the file",
+                    _ => "a lab is a plain text file, `lab.yaml`, in a directory of its own",
+                }
+                .to_owned(),
+            ),
             Self::Broken { .. } => Some("mend the file, or move its directory away to get the built-in lab".to_owned()),
         }
     }
@@ -283,10 +315,7 @@ pub fn open(path: &Path) -> Result<Found, CatalogError> {
     } else {
         path.to_owned()
     };
-    let text = beside::plain(&path, MAX_FILE as u64).map_err(|source| CatalogError::File {
-        path: path.clone(),
-        source,
-    })?;
+    let text = beside::plain(&path, MAX_FILE as u64).map_err(|source| CatalogError::at(&path, source))?;
     let dir = path
         .parent()
         .filter(|dir| *dir != Path::new(""))

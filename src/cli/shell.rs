@@ -137,8 +137,8 @@ pub fn greeting(place: &Place) -> String {
     )
 }
 
-/// The student's shell, interactive.
-pub fn shell(place: &Place) -> Command {
+/// The student's shell, in the lab's work directory.
+fn program(place: &Place) -> Command {
     let program = env::var_os("SHELL")
         .filter(|shell| Path::new(shell).is_absolute() && Path::new(shell).exists())
         .unwrap_or_else(|| OsString::from("/bin/sh"));
@@ -148,6 +148,20 @@ pub fn shell(place: &Place) -> Command {
     if let Some(work) = place.work.as_ref().filter(|work| work.is_dir()) {
         command.current_dir(work);
     }
+    command
+}
+
+/// The student's shell, with a line to run.
+pub fn line(place: &Place, line: &str) -> Command {
+    let mut command = program(place);
+    command.arg("-c").arg(line);
+    command
+}
+
+/// The student's shell, interactive.
+pub fn shell(place: &Place) -> Command {
+    let mut command = program(place);
+    let program = command.get_program().to_owned();
     // Without its mark in the prompt a shell is as useful.
     let _ = prompt(&mut command, &program, place);
     command

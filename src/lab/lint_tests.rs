@@ -131,6 +131,12 @@ const BROKEN: &[(&str, &str, &str, usize)] = &[
     ),
     (
         "instructions: Listen.",
+        "instructions: |\n        ```run\n        cat > a.yaml <<EOF\n        kind: Pod\n        EOF\n        ```",
+        "prompt",
+        13,
+    ),
+    (
+        "instructions: Listen.",
         "instructions: |\n        ```run\n        ls | openssl x509\n        ```",
         "host-tool",
         13,

@@ -4,12 +4,14 @@
 //! a [`Lab`] that cannot be invalid ([`validate`]). Lab files are untrusted: sizes are bounded, text that would
 //! move a terminal's cursor is refused, and nothing in a lab runs on the host.
 
+pub mod commands;
 mod error;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod lint_tests;
 mod model;
+mod order;
 mod raw;
 pub mod schema;
 mod surroundings;
@@ -19,6 +21,7 @@ mod validate;
 
 pub use error::{LabError, Problem, Severity};
 pub use model::*;
+pub use order::in_order;
 pub use surroundings::{Layer, Manifests, Surroundings};
 pub use validate::Lint;
 

@@ -387,6 +387,13 @@ pub struct Message {
 }
 
 impl Message {
+    /// Whether it is a question or an answer of ztlab's own probes, by its header or by the port they ask from
+    /// ([`PROBE_PORTS`](crate::PROBE_PORTS)).
+    pub fn is_probe(&self) -> bool {
+        let port = |peer: &Peer| crate::PROBE_PORTS.contains(&peer.addr.port());
+        self.probe.is_some() || port(&self.from) || port(&self.to)
+    }
+
     /// Whether it went between these two, in either direction, by workload, pod, Service or node name.
     pub fn between(&self, one: &str, other: &str) -> bool {
         (self.from.is(one) && self.to.is(other)) || (self.from.is(other) && self.to.is(one))

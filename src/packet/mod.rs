@@ -49,6 +49,11 @@ mod wireshark_tests;
 /// The header that carries the id of a probe of ztlab's own; a message says which probe it belongs to.
 pub const PROBE_HEADER: &str = "x-ztlab-probe";
 
+/// Source ports of ztlab's own probes, so that a capture tells them from what the applications say even where the protocol
+/// has no header to say it in. They lie above the ports that Linux gives out by itself (`ip_local_port_range`, 32768 to 60999
+/// in every new network namespace).
+pub const PROBE_PORTS: std::ops::RangeInclusive<u16> = 64_512..=65_535;
+
 pub use conversation::{Fact, Flow, FlowVerdict};
 pub use dissect::Dissector;
 pub use frame::{Frame, Limits, LinkType, Stats};

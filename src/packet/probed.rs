@@ -22,6 +22,11 @@ impl Flow {
         (self.client.is(one) && self.server.is(other)) || (self.client.is(other) && self.server.is(one))
     }
 
+    /// Whether ztlab's own probes asked, by the port they ask from ([`PROBE_PORTS`](crate::PROBE_PORTS)).
+    pub fn is_probe(&self) -> bool {
+        crate::PROBE_PORTS.contains(&self.client.addr.port())
+    }
+
     /// How bad it is when judged so, 0 being the worst; one that was refused or came to nothing says least.
     pub fn rank(&self, verdict: FlowVerdict) -> u8 {
         match (verdict, self.encrypted) {

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    HttpProbe, ProbeKind, ProbeRequest,
+    HttpProbe, ProbeKind, ProbeRequest, port,
     resolve::{Resolver, Unresolved},
     tls,
 };
@@ -121,7 +121,7 @@ impl Asking {
         for addr in addresses {
             let peer = SocketAddr::new(addr, port);
             self.result.peer = Some(peer);
-            match TcpStream::connect(peer).await {
+            match port::connect(peer).await {
                 Ok(stream) => {
                     self.result.local = stream.local_addr().ok();
                     let _ = stream.set_nodelay(true);

@@ -4,6 +4,7 @@
 
 mod ask;
 pub mod pki;
+mod port;
 mod request;
 mod resolve;
 mod tls;

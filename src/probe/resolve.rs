@@ -12,7 +12,8 @@ use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{Name, RData, RecordType},
 };
-use tokio::net::UdpSocket;
+
+use super::port;
 
 /// Why a name has no address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,9 +178,7 @@ fn addresses(answer: &Message) -> Vec<IpAddr> {
 
 /// One question and its answer, over UDP.
 async fn exchange(server: SocketAddr, name: &Name, kind: RecordType) -> std::io::Result<Message> {
-    let any = if server.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(server).await?;
+    let socket = port::udp(server).await?;
     let mut question = Message::new(rand::random(), MessageType::Query, OpCode::Query);
     question.metadata.recursion_desired = true;
     question.add_query(Query::query(name.clone(), kind));
@@ -199,6 +198,8 @@ async fn exchange(server: SocketAddr, name: &Name, kind: RecordType) -> std::io:
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::UdpSocket;
+
     use super::*;
 
     const RESOLV_CONF: &str = "search shop.svc.cluster.local svc.cluster.local cluster.local\nnameserver 10.96.0.10 # dns\noptions ndots:5 edns0\n";

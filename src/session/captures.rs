@@ -256,6 +256,7 @@ fn message_view(seq: u64, workload: &str, message: &Message) -> MessageView {
         from_address: message.from.addr.to_string(),
         to_address: message.to.addr.to_string(),
         protocol: message.protocol.as_str().to_owned(),
+        probe: message.is_probe(),
         summary: message.summary.clone(),
         text: text.to_owned(),
         packets: message.frames.clone(),

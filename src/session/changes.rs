@@ -62,8 +62,9 @@ pub fn watch(client: kube::Client, lab: &Lab, work: &Path) -> Changes {
     let watched = topics::watched(lab);
     // Pods always: a face shows them.
     tasks.spawn(pods(client.clone(), lab.namespace.clone(), followed, sender.clone()));
-    for kind in kinds(&watched).into_iter().take(KINDS) {
-        tasks.spawn(objects(client.clone(), lab.namespace.clone(), kind, sender.clone()));
+    let here = kinds(&watched).into_iter().map(|kind| (kind, lab.namespace.clone()));
+    for (kind, namespace) in here.chain(elsewhere(lab)).take(KINDS) {
+        tasks.spawn(objects(client.clone(), namespace, kind, sender.clone()));
     }
     if watched.contains(&Topic::Files) || watched.contains(&Topic::All) {
         tasks.spawn(files(work.to_owned(), sender));
@@ -87,6 +88,20 @@ fn kinds(watched: &BTreeSet<Topic>) -> BTreeSet<Kind> {
     }
     kinds.remove(&Kind::pod());
     kinds
+}
+
+/// What checks look at outside the lab's namespace.
+fn elsewhere(lab: &Lab) -> BTreeSet<(Kind, String)> {
+    let checks = lab.steps.iter().flat_map(|step| &step.checks);
+    let named = checks.filter_map(|check| match &check.kind {
+        CheckKind::Object(object) => {
+            let kind = Kind::new(&object.api_version, &object.kind);
+            Some((kind, object.namespace.clone()?))
+        }
+        CheckKind::Exec(exec) => Some((Kind::pod(), exec.namespace.clone()?)),
+        _ => None,
+    });
+    named.filter(|(_, namespace)| *namespace != lab.namespace).collect()
 }
 
 /// Which workloads' logs are followed, and whose calls in them matter.

@@ -72,10 +72,18 @@ impl Session {
         let mut nudge = interval(TRAFFIC);
         nudge.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut news = false;
+        let mut asked = None;
         let why = loop {
             tokio::select! {
-                () = cancel.cancelled() => break None,
-                () = &mut limit => break Some((NoticeLevel::Info, "its time is over".to_owned())),
+                // What was seen by then is still to come.
+                () = cancel.cancelled(), if asked.is_none() => {
+                    asked = Some(None);
+                    listening.end.cancel();
+                }
+                () = &mut limit, if asked.is_none() => {
+                    asked = Some(Some((NoticeLevel::Info, "its time is over".to_owned())));
+                    listening.end.cancel();
+                }
                 _ = nudge.tick(), if news => {
                     news = false;
                     self.changed(Topic::Traffic);
@@ -85,7 +93,7 @@ impl Session {
                         break Some((NoticeLevel::Warning, detail));
                     }
                     None | Some(Ok(TrafficEvent::Ended(EndReason::Complete))) => {
-                        break Some((NoticeLevel::Info, "it is complete".to_owned()));
+                        break asked.unwrap_or_else(|| Some((NoticeLevel::Info, "it is complete".to_owned())));
                     }
                     Some(Err(error)) => break Some((NoticeLevel::Warning, error.message)),
                     Some(Ok(event)) => news |= self.seen(&workload, epoch, event),
@@ -116,7 +124,7 @@ impl Session {
         match event {
             TrafficEvent::Message(message) => {
                 // What a probe of ztlab says and hears is not the student's find.
-                let loot: Vec<Loot> = if message.probe.is_some() {
+                let loot: Vec<Loot> = if message.is_probe() {
                     Vec::new()
                 } else {
                     Loot::of(&message).collect()

@@ -17,7 +17,7 @@ pub struct Snapshot {
     pub revision: u64,
     /// The student's session, if one is running.
     pub session: Option<SessionView>,
-    /// The labs that can be started.
+    /// The labs that can be started, in the order in which to take them.
     pub labs: Vec<LabSummary>,
 }
 
@@ -39,6 +39,9 @@ pub struct LabSummary {
     /// What to have done or to know before, and the programs that must be on the student's machine.
     #[serde(default)]
     pub before: Vec<String>,
+    /// The ids of the labs to have done before.
+    #[serde(default)]
+    pub after: Vec<String>,
     /// Number of steps.
     pub steps: usize,
     /// Where it was found: `built in`, or a path.
@@ -317,6 +320,9 @@ pub struct MessageView {
     pub to_address: String,
     /// `http`, `postgres`, `dns`, `tls` or `tcp`.
     pub protocol: String,
+    /// Whether a probe of ztlab's own asked: no check counts it.
+    #[serde(default)]
+    pub probe: bool,
     /// One line that says what it is.
     pub summary: String,
     /// The readable text of it; control characters are replaced. May be cut.

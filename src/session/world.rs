@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use futures::Stream;
+use tokio_util::sync::CancellationToken;
 
 pub use crate::check::Ran;
 use crate::{
@@ -45,8 +46,8 @@ pub trait World: Send + Sync {
     /// Starts a capture; returns once it listens.
     async fn capture(&self, workload: &str, filter: Option<String>) -> Result<Listening, WorldError>;
 
-    /// Runs a program in a pod.
-    async fn exec(&self, source: &Source, argv: &[String]) -> Result<Ran, WorldError>;
+    /// Runs a program in a pod of a namespace, of the lab's where none is given.
+    async fn exec(&self, source: &Source, namespace: Option<&str>, argv: &[String]) -> Result<Ran, WorldError>;
 
     /// Changes the cluster or the work directory, and waits until it is so.
     async fn perform(&self, lab: &Lab, deed: &Deed) -> Result<(), WorldError>;
@@ -95,6 +96,8 @@ pub struct Listening {
     pub pod: String,
     /// What it sees. Dropping it ends the capture.
     pub events: Pin<Box<dyn Stream<Item = Result<TrafficEvent, WorldError>> + Send>>,
+    /// Cancelled, it ends the capture; what was seen by then is still told, and then the events end.
+    pub end: CancellationToken,
 }
 
 /// Changes of the cluster.

@@ -23,6 +23,10 @@ pub enum Context {
     Choices,
     /// A question with an answer to type.
     Typing,
+    /// The prompt.
+    Prompt,
+    /// Any line that is typed.
+    Editing,
     /// A yes or no.
     Confirm,
     /// The choice of pods to capture in.
@@ -31,7 +35,7 @@ pub enum Context {
 
 impl Context {
     /// Every context, in the order of the help screen.
-    pub const ALL: [Context; 11] = [
+    pub const ALL: [Context; 13] = [
         Context::Everywhere,
         Context::Labs,
         Context::Lab,
@@ -40,6 +44,8 @@ impl Context {
         Context::Captures,
         Context::Choices,
         Context::Typing,
+        Context::Prompt,
+        Context::Editing,
         Context::Confirm,
         Context::Waiting,
         Context::Reading,
@@ -57,6 +63,8 @@ impl Context {
             Context::Reading => "Reading (help, message, notices)",
             Context::Choices => "A question with choices",
             Context::Typing => "A question to type an answer to",
+            Context::Prompt => "Your prompt",
+            Context::Editing => "Typing",
             Context::Confirm => "Yes or no",
             Context::Captures => "Where to capture",
         }
@@ -95,6 +103,9 @@ pub enum Action {
     Reset,
     ResetStep,
     Shell,
+    Prompt,
+    Run,
+    Pause,
     LeaksOnly,
     Follow,
     Toggle,
@@ -102,6 +113,8 @@ pub enum Action {
     Yes,
     No,
     Erase,
+    Delete,
+    EraseWord,
     EraseAll,
     Left,
     Right,
@@ -274,6 +287,13 @@ pub const TABLE: &[Binding] = &[
     ),
     row(
         Context::Lab,
+        &[Char('p')],
+        Action::Prompt,
+        "prompt",
+        "your prompt, with the step's next command typed in: change it, enter runs it",
+    ),
+    row(
+        Context::Lab,
         &[Char('c')],
         Action::Check,
         "check",
@@ -354,6 +374,13 @@ pub const TABLE: &[Binding] = &[
         "to the list of labs; this lab goes on",
     ),
     row(
+        Context::Lab,
+        &[Char('z')],
+        Action::Pause,
+        "",
+        "rest: the cluster is stopped and takes no memory, and the time does not count",
+    ),
+    row(
         Context::Checks,
         &[ENTER],
         Action::Answer,
@@ -412,25 +439,49 @@ pub const TABLE: &[Binding] = &[
         "cancel",
         "close without an answer",
     ),
+    row(Context::Prompt, &[ENTER], Action::Run, "run", "run it in your shell"),
     row(
-        Context::Typing,
+        Context::Prompt,
+        &[DOWN],
+        Action::Down,
+        "next",
+        "the next command of the lab, then yours",
+    ),
+    row(Context::Prompt, &[UP], Action::Up, "before", "the command before"),
+    row(
+        Context::Prompt,
+        &[ESC, Ctrl('c')],
+        Action::Back,
+        "close",
+        "close, and run nothing",
+    ),
+    row(
+        Context::Editing,
         &[Code(KeyCode::Backspace), Ctrl('h')],
         Action::Erase,
         "",
         "erase a character",
     ),
-    row(Context::Typing, &[Ctrl('u')], Action::EraseAll, "", "erase everything"),
-    row(Context::Typing, &[LEFT], Action::Left, "", "left"),
-    row(Context::Typing, &[RIGHT], Action::Right, "", "right"),
     row(
-        Context::Typing,
+        Context::Editing,
+        &[Code(KeyCode::Delete), Ctrl('d')],
+        Action::Delete,
+        "",
+        "erase the character at the cursor",
+    ),
+    row(Context::Editing, &[Ctrl('w')], Action::EraseWord, "", "erase a word"),
+    row(Context::Editing, &[Ctrl('u')], Action::EraseAll, "", "erase everything"),
+    row(Context::Editing, &[LEFT, Ctrl('b')], Action::Left, "", "left"),
+    row(Context::Editing, &[RIGHT, Ctrl('f')], Action::Right, "", "right"),
+    row(
+        Context::Editing,
         &[Code(KeyCode::Home), Ctrl('a')],
         Action::LineStart,
         "",
         "to the beginning",
     ),
     row(
-        Context::Typing,
+        Context::Editing,
         &[Code(KeyCode::End), Ctrl('e')],
         Action::LineEnd,
         "",
@@ -450,6 +501,13 @@ pub const TABLE: &[Binding] = &[
         Action::Back,
         "labs",
         "to the list of labs; what goes on goes on",
+    ),
+    row(
+        Context::Waiting,
+        &[Char('z')],
+        Action::Pause,
+        "go on",
+        "go on after a rest",
     ),
     row(Context::Reading, &[ESC, ENTER], Action::Back, "close", "close"),
 ];

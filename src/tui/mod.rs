@@ -3,6 +3,7 @@
 //! The session owns the state. Here, [`update`](update::update) is a pure function from a model and a message to
 //! effects, the [`views`] are pure functions of frame, area and model, and the loop in `run` does the effects.
 
+pub mod field;
 #[cfg(test)]
 mod fixture;
 pub mod keys;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{keys::Context, theme::Theme};
+use super::{field::Field, keys::Context, theme::Theme, update::Ran};
 use crate::session::{
     command::Command,
     snapshot::{CheckState, MessageView, NoticeLevel, Phase, SessionView, Snapshot, StepState, StepView},
@@ -37,6 +37,8 @@ pub struct Model {
     pub leaks_only: bool,
     /// What lies over the screen.
     pub overlay: Option<Overlay>,
+    /// What was run at the prompt.
+    pub ran: Ran,
     /// What the session was asked and has not answered, in words.
     pub pending: Vec<Pending>,
     /// The number of the next thing it is asked.
@@ -135,6 +137,17 @@ pub enum Overlay {
         /// The answer so far.
         input: Input,
     },
+    /// A command to run in the student's shell.
+    Prompt {
+        /// The step it was opened in.
+        step: String,
+        /// How many of the lines are the lab's; the others are the student's, the last one empty.
+        offered: usize,
+        /// The lines, as they stand.
+        lines: Vec<Field>,
+        /// The place of the one that is shown.
+        at: usize,
+    },
     /// Where to capture.
     Captures {
         /// The chosen row.
@@ -146,12 +159,7 @@ pub enum Overlay {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// Typed.
-    Text {
-        /// The text so far.
-        text: Vec<char>,
-        /// Where the next character goes.
-        cursor: usize,
-    },
+    Text(Field),
     /// Chosen.
     Choices {
         /// The row at the mark.
@@ -198,6 +206,7 @@ impl Model {
             message: None,
             leaks_only: false,
             overlay: None,
+            ran: Ran::default(),
             pending: Vec::new(),
             next_id: 1,
             told: None,
@@ -279,9 +288,10 @@ impl Model {
                 vec![Context::Reading, Context::Everywhere]
             }
             Some(Overlay::Confirm { .. }) => vec![Context::Confirm],
+            Some(Overlay::Prompt { .. }) => vec![Context::Prompt, Context::Editing],
             Some(Overlay::Captures { .. }) => vec![Context::Captures, Context::Everywhere],
             Some(Overlay::Question { input, .. }) => match input {
-                Input::Text { .. } => vec![Context::Typing],
+                Input::Text(_) => vec![Context::Typing, Context::Editing],
                 Input::Choices { .. } => vec![Context::Choices, Context::Everywhere],
             },
             None => match (self.screen, self.pane) {

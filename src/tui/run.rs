@@ -2,9 +2,9 @@
 //!
 //! It drains everything that happened before it draws, and draws at a bounded rate; it never waits for the session.
 
-use std::{io, process::ExitStatus, time::Duration};
+use std::{io, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
-use crossterm::event::{Event, EventStream};
+use crossterm::event::{Event, EventStream, KeyCode, KeyEventKind};
 use futures::{FutureExt, StreamExt};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -14,8 +14,9 @@ use tokio::{
 };
 
 use super::{
+    keys::Key,
     model::{Link, Model},
-    terminal::Screen,
+    terminal::{Raw, Screen},
     theme::Theme,
     update::{Effect, Msg, update},
     views,
@@ -27,6 +28,7 @@ use crate::{
         command::{Command, Refusal, Reply},
         snapshot::Snapshot,
     },
+    text,
 };
 
 /// Time between two drawings, at the least.
@@ -102,6 +104,7 @@ async fn interface() -> io::Result<Ended> {
                 Effect::Redraw => screen.terminal().clear()?,
                 Effect::Send { id, commands } => host.send(id, commands),
                 Effect::Shell {
+                    command,
                     kubeconfig,
                     label,
                     work,
@@ -114,7 +117,10 @@ async fn interface() -> io::Result<Ended> {
                         label,
                         work: Some(work).filter(|work| !work.is_empty()).map(Into::into),
                     };
-                    let ended = open_shell(&place, &mut signals).await?;
+                    let ended = match command {
+                        None => open_shell(&place, &mut signals).await?,
+                        Some(line) => run_line(&place, &line, &mut signals).await?,
+                    };
                     screen.resume()?;
                     keyboard = Keyboard::open();
                     let size = screen.terminal().size()?;
@@ -183,6 +189,67 @@ async fn open_shell(place: &Place, signals: &mut Signals) -> io::Result<Result<(
     writeln!(io::stdout(), "{}", shell::greeting(place))?;
     let command = shell::shell(place);
     let program = command.get_program().to_string_lossy().into_owned();
+    let ended = to_its_end(command, signals).await?;
+    Ok(ended.and_then(|status| known(&program, status)))
+}
+
+/// Runs a line in the student's shell, on the terminal as it was before the interface took it, and keeps what it prints
+/// in sight until the student goes back. An interrupt is for the line: this program takes none while it runs.
+async fn run_line(place: &Place, line: &str, signals: &mut Signals) -> io::Result<Result<(), String>> {
+    use io::Write;
+    writeln!(
+        io::stdout(),
+        "\n(ztlab {}) $ {}",
+        text::one_line(&place.label),
+        text::clean(line)
+    )?;
+    let status = match to_its_end(shell::line(place, line), signals).await? {
+        Ok(status) => status,
+        Err(error) => return Ok(Err(error)),
+    };
+    let how = match (status.code(), status.signal()) {
+        (Some(0), _) => String::new(),
+        (Some(code), _) => format!("it ended with {code}; "),
+        (None, signal) => format!("it was ended by signal {}; ", signal.unwrap_or_default()),
+    };
+    writeln!(io::stdout(), "\n-- {how}enter goes back to the lab")?;
+    let raw = Raw::enter()?;
+    // What was typed while the line ran was for the line.
+    let _ = rustix::termios::tcflush(io::stdin(), rustix::termios::QueueSelector::IFlush);
+    let mut keyboard = Keyboard::open();
+    let read = read_on(&mut keyboard, signals).await;
+    keyboard.close().await;
+    drop(raw);
+    read.map(Ok)
+}
+
+/// Waits until the student has read.
+async fn read_on(keyboard: &mut Keyboard, signals: &mut Signals) -> io::Result<()> {
+    loop {
+        let event = tokio::select! {
+            event = keyboard.next() => event,
+            number = signals.next() => return Err(during(number)),
+        };
+        match event.transpose()? {
+            Some(Event::Key(key)) if key.kind != KeyEventKind::Release => {
+                let back = matches!(key.code, KeyCode::Enter | KeyCode::Esc | KeyCode::Char('q' | ' '));
+                if back || Key::of(key) == Key::Ctrl('c') {
+                    return Ok(());
+                }
+            }
+            Some(_) => {}
+            None => return Err(during(HANGUP)),
+        }
+    }
+}
+
+fn during(number: u8) -> io::Error {
+    io::Error::other(format!("signal {number} while a shell was open"))
+}
+
+/// Runs a program of the student's to its end.
+async fn to_its_end(command: std::process::Command, signals: &mut Signals) -> io::Result<Result<ExitStatus, String>> {
+    let program = command.get_program().to_string_lossy().into_owned();
     let mut child = match tokio::process::Command::from(command).spawn() {
         Ok(child) => child,
         Err(error) => {
@@ -192,8 +259,8 @@ async fn open_shell(place: &Place, signals: &mut Signals) -> io::Result<Result<(
         }
     };
     tokio::select! {
-        status = child.wait() => Ok(status.map_err(|error| error.to_string()).and_then(|status| known(&program, status))),
-        number = signals.next() => Err(io::Error::other(format!("signal {number} while a shell was open"))),
+        status = child.wait() => Ok(status.map_err(|error| error.to_string())),
+        number = signals.next() => Err(during(number)),
     }
 }
 

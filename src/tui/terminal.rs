@@ -61,6 +61,27 @@ impl Drop for Screen {
     }
 }
 
+/// A terminal that gives each key as it is pressed, and shows what stands on it; dropping it gives it back.
+pub struct Raw(());
+
+impl Raw {
+    /// Takes the keys.
+    ///
+    /// # Errors
+    /// When the terminal refuses.
+    pub fn enter() -> io::Result<Raw> {
+        enable_raw_mode()?;
+        Ok(Raw(()))
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        // A terminal that is gone needs no restoring.
+        let _ = disable_raw_mode();
+    }
+}
+
 fn enter() -> io::Result<()> {
     enable_raw_mode()?;
     execute!(stdout(), EnterAlternateScreen, EnableBracketedPaste).inspect_err(|_| restore())

@@ -4,7 +4,8 @@ use std::{fs, future::Future, net::Ipv4Addr, path::PathBuf, pin::Pin};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use ztlab::embedded::node::runtime::{
-    ContainerConfig, ContainerExit, ExecConfig, Resources, Runtime, RuntimeConfig, RuntimeError, SandboxConfig, Started,
+    ContainerConfig, ContainerExit, ExecConfig, Mount, MountSource, Owner, Resources, Runtime, RuntimeConfig,
+    RuntimeError, SandboxConfig, Started,
 };
 
 use crate::{hardening::*, network::*};
@@ -35,6 +36,8 @@ scenarios![
     many_pods_start,
     a_flood_of_processes_is_ended_by_the_node,
     a_killed_node_leaves_nothing,
+    a_connection_is_known_by_its_container,
+    a_connection_is_known_by_what_its_process_holds,
 ];
 
 pub struct Cluster {
@@ -47,6 +50,7 @@ impl Cluster {
         let config = RuntimeConfig {
             // one scenario is about kernels that do not
             kernel_counts: name != "a_flood_of_processes_is_ended_by_the_node",
+            kernel_names_peers: name != "a_connection_is_known_by_what_its_process_holds",
             ..RuntimeConfig::new(dir.join("runtime"))
         };
         let runtime = Runtime::start(config).unwrap();
@@ -74,7 +78,7 @@ impl Cluster {
             sandbox: pod.to_owned(),
             name: id.to_owned(),
             argv: argv.iter().map(|arg| (*arg).to_owned()).collect(),
-            programs: ["serve", "ask", "sniff"].map(str::to_owned).to_vec(),
+            programs: ["serve", "ask", "sniff", "call"].map(str::to_owned).to_vec(),
             log: Some(self.log(id)),
             ..ContainerConfig::default()
         }
@@ -308,4 +312,76 @@ async fn exec_joins_a_container(cluster: Cluster) {
             .unwrap(),
         RuntimeError::NoSuchContainer { .. }
     ));
+}
+
+async fn a_connection_is_known_by_its_container(cluster: Cluster) {
+    connections_have_owners(&cluster).await;
+}
+
+async fn a_connection_is_known_by_what_its_process_holds(cluster: Cluster) {
+    connections_have_owners(&cluster).await;
+}
+
+async fn connections_have_owners(cluster: &Cluster) {
+    let shared = cluster.dir.join("peers");
+    fs::create_dir_all(&shared).unwrap();
+    let socket = shared.join("socket");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let accept = async || {
+        let (stream, _) = listener.accept().await.unwrap();
+        std::os::fd::OwnedFd::from(stream.into_std().unwrap())
+    };
+    let owner = async |connection: &std::os::fd::OwnedFd| {
+        let connection = connection.try_clone().unwrap();
+        cluster.runtime.owner(connection).await
+    };
+    let is = |pod: &str, container: &str| {
+        Ok(Owner {
+            sandbox: pod.to_owned(),
+            container: container.to_owned(),
+        })
+    };
+    cluster.pod("one", 2).await;
+    cluster.pod("two", 3).await;
+    let calls = |pod: &str, id: &str, uid: Option<u32>, share: Option<&str>| ContainerConfig {
+        uid,
+        share_pid_with: share.map(str::to_owned),
+        mounts: vec![Mount {
+            source: MountSource::Dir(shared.clone()),
+            target: "/peers".into(),
+            sub_path: None,
+            read_only: true,
+        }],
+        ..cluster.container(pod, id, &["call", "/peers/socket"])
+    };
+    // Two containers of a pod that share their processes, one that runs as another user, and a program that was run in one.
+    let mut open = Vec::new();
+    for (pod, id, uid, share) in [
+        ("one", "a", None, None),
+        ("two", "b", Some(1000), None),
+        ("one", "c", None, Some("a")),
+    ] {
+        cluster.start_container(calls(pod, id, uid, share)).await;
+        let connection = accept().await;
+        assert_eq!(owner(&connection).await, is(pod, id));
+        open.push(connection);
+    }
+    let exec = ExecConfig {
+        container: "b".to_owned(),
+        argv: vec!["call".to_owned(), "/peers/socket".to_owned()],
+        ..ExecConfig::default()
+    };
+    let _running = cluster.runtime.exec(exec).await.unwrap();
+    let connection = accept().await;
+    assert_eq!(owner(&connection).await, is("two", "b"));
+    // One that is of no pod, and one whose process has ended.
+    let _own = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    let connection = accept().await;
+    let why = owner(&connection).await.unwrap_err();
+    assert_eq!(why, "the process that connected is in no container");
+    cluster.runtime.remove_container("a").await.unwrap();
+    let why = owner(&open[0]).await.unwrap_err();
+    assert!(why.starts_with("the process that connected has ended"), "{why}");
+    assert_eq!(owner(&open[1]).await, is("two", "b"));
 }

@@ -157,7 +157,8 @@ fn file_of(scene: &Scene, check: &FileCheck) -> Evidence {
 }
 
 async fn program(scene: &Scene, check: &ExecCheck) -> Result<Evidence, GatherError> {
-    let pod = pods::running(scene, &check.source).await?;
+    let namespace = check.namespace.as_deref().unwrap_or(&scene.namespace);
+    let pod = running_pod(&scene.client, namespace, &check.source).await?;
     let id = probe::fresh_id();
     let argv: Vec<String> = check.run.iter().map(|word| word.replace("${probe}", &id.0)).collect();
     let ran = run::run(&scene.client, &pod, &argv, EXEC).await?;

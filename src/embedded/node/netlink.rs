@@ -6,7 +6,7 @@ use std::{io, os::fd::OwnedFd};
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType,
-    netlink::{NETFILTER, SocketAddrNetlink},
+    netlink::{NETFILTER, SOCK_DIAG, SocketAddrNetlink},
     sockopt,
 };
 
@@ -191,6 +191,11 @@ impl Socket {
     /// A socket to nfnetlink: nftables.
     pub(crate) fn netfilter() -> Result<Self, NetlinkError> {
         Self::open(Some(NETFILTER))
+    }
+
+    /// A socket to sock_diag: the sockets of a network namespace.
+    pub(crate) fn diagnostics() -> Result<Self, NetlinkError> {
+        Self::open(Some(SOCK_DIAG))
     }
 
     fn open(protocol: Option<rustix::net::Protocol>) -> Result<Self, NetlinkError> {

@@ -28,6 +28,8 @@ pub enum Action {
     Exec {
         /// Where.
         source: Source,
+        /// The pod's namespace, where it is not the lab's.
+        namespace: Option<String>,
         /// The program and its arguments; what [`Fill`] names is filled in.
         run: Vec<String>,
         /// Whether it may fail even in a solution.

@@ -532,6 +532,8 @@ pub struct FileCheck {
 pub struct ExecCheck {
     /// Whose pod.
     pub source: Source,
+    /// The pod's namespace, where it is not the lab's.
+    pub namespace: Option<String>,
     /// The program and its arguments; `${probe}` stands for a probe's id.
     pub run: Vec<String>,
     /// How it must end.

@@ -99,6 +99,8 @@ pub struct RawExec {
     /// Whose pod: a workload, `pod/NAME`, or a label selector.
     #[serde(rename = "in")]
     pub source: Text,
+    /// The namespace of the pod. The lab's where nothing is said.
+    pub namespace: Option<Text>,
     /// The program, then its arguments. There is no shell.
     pub run: Spanned<Vec<Text>>,
     /// `any` where the program may fail, in a solution; it must end with 0 where nothing is said.

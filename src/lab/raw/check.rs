@@ -464,6 +464,8 @@ pub struct RawExecCheck {
     /// Whose pod: a workload, `pod/NAME`, or a label selector.
     #[serde(rename = "in")]
     pub source: Text,
+    /// The namespace of the pod. The lab's where nothing is said.
+    pub namespace: Option<Text>,
     /// The program, then its arguments. There is no shell.
     pub run: Spanned<Vec<Text>>,
     /// What must come of it.

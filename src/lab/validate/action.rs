@@ -62,7 +62,8 @@ impl Validator<'_> {
     }
 
     fn exec_action(&mut self, exec: &RawExec) -> Option<Action> {
-        let source = self.source(&exec.source);
+        let namespace = exec.namespace.as_ref().map(|name| self.object_name(name));
+        let source = self.source_in(&exec.source, exec.namespace.is_some());
         self.argv(&exec.run);
         let run = exec.run.value.iter().map(|word| self.filled(word, false)).collect();
         let may_fail = exec
@@ -71,6 +72,10 @@ impl Validator<'_> {
             .map_or(Some(false), |exit| self.named(exit, &[("0", false), ("any", true)]));
         Some(Action::Exec {
             source: source?,
+            namespace: match namespace {
+                Some(namespace) => Some(namespace?),
+                None => None,
+            },
             run,
             may_fail: may_fail?,
         })

@@ -305,7 +305,8 @@ impl Validator<'_> {
 
     pub(super) fn exec_check(&mut self, raw: &Spanned<RawExecCheck>) -> Option<ExecCheck> {
         let exec = &raw.value;
-        let source = self.source(&exec.source);
+        let namespace = transpose(exec.namespace.as_ref().map(|name| self.object_name(name)));
+        let source = self.source_in(&exec.source, exec.namespace.is_some());
         self.argv(&exec.run);
         let run = exec.run.value.iter().map(|word| self.text(word)).collect();
         for word in &exec.run.value {
@@ -334,6 +335,7 @@ impl Validator<'_> {
         }
         Some(ExecCheck {
             source: source?,
+            namespace: namespace?,
             run,
             exit: exit?,
             output: output?,

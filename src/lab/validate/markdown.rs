@@ -6,6 +6,7 @@ use pulldown_cmark::{CodeBlockKind, CowStr, Event, Options, Parser, Tag, TagEnd}
 
 use super::Validator;
 use crate::lab::{
+    commands,
     error::did_you_mean,
     raw::{Place, Text},
 };
@@ -83,7 +84,7 @@ impl Validator<'_> {
             }
             return;
         }
-        let commands = commands(code);
+        let commands = commands::of_block(code);
         if commands.is_empty() {
             self.places
                 .report_at(at, "this block marked `run` holds no command")
@@ -91,6 +92,14 @@ impl Validator<'_> {
                 .rule("fence");
         }
         for command in commands {
+            if let Some(why) = commands::unfit(&command) {
+                self.places
+                    .report_at(at, format!("no prompt can take this command: {why}"))
+                    .expected("commands of one line each, that are seen as a whole")
+                    .hint("a file that the student is to write belongs into the lab's `work` directory")
+                    .rule("prompt");
+                continue;
+            }
             self.command(at, &command);
         }
     }
@@ -167,16 +176,6 @@ fn anchor(heading: &str) -> String {
     letters.flat_map(char::to_lowercase).collect()
 }
 
-/// The commands of a block: a line each, lines that end with `\` joined with the next; comments are none.
-pub(super) fn commands(code: &str) -> Vec<String> {
-    let joined = code.replace("\\\n", " ");
-    let lines = joined.lines().map(str::trim);
-    lines
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect()
-}
-
 /// The programs that a command line begins: the first word, and that behind each `|`, `&&`, `||` and `;`, outside of
 /// quotes.
 fn programs(command: &str) -> Vec<String> {
@@ -230,12 +229,6 @@ mod tests {
         ] {
             assert_eq!(programs(line), expected, "{line}");
         }
-    }
-
-    #[test]
-    fn commands_are_lines_or_joined_ones() {
-        let code = "# first\nkubectl get pods \\\n  -n shop\n\nls\n";
-        assert_eq!(commands(code), ["kubectl get pods    -n shop", "ls"]);
     }
 
     #[test]

@@ -31,6 +31,14 @@ impl Validator<'_> {
         }
     }
 
+    /// Whose pod something runs in, in the lab's namespace or another, whose workloads a lab need not bring.
+    pub(super) fn source_in(&mut self, raw: &Text, elsewhere: bool) -> Option<Source> {
+        match Source::parse(&raw.value) {
+            Some(source) if elsewhere => Some(source),
+            _ => self.source(raw),
+        }
+    }
+
     /// Who is called.
     pub(super) fn target(&mut self, raw: &Text) -> Option<Target> {
         let text = raw.value.trim_start_matches('[').trim_end_matches(']');

@@ -335,13 +335,15 @@ impl World for GroundWorld {
         let stream = capture::traffic(&live.handle.client, request, live.names).await?;
         Ok(Listening {
             pod,
+            end: stream.ender(),
             events: Box::pin(stream.map(|event| event.map_err(WorldError::from))),
         })
     }
 
-    async fn exec(&self, source: &Source, argv: &[String]) -> Result<Ran, WorldError> {
+    async fn exec(&self, source: &Source, namespace: Option<&str>, argv: &[String]) -> Result<Ran, WorldError> {
         let live = self.live()?;
-        let pod = check::running_pod(&live.handle.client, &live.namespace, source).await?;
+        let namespace = namespace.unwrap_or(&live.namespace);
+        let pod = check::running_pod(&live.handle.client, namespace, source).await?;
         Ok(check::run(&live.handle.client, &pod, argv, EXEC_LIMIT).await?)
     }
 

@@ -7,7 +7,7 @@ use kube::core::DynamicObject;
 use crate::{
     catalog::{self, CatalogError, Found},
     cluster::manifests,
-    lab::{Lab, Layer, Manifests},
+    lab::{Difficulty, Lab, Layer, Manifests, Prerequisite, in_order},
     score::Score,
     session::{command::Refusal, journal, snapshot::LabSummary, state::State},
 };
@@ -60,9 +60,27 @@ pub fn refusal(error: CatalogError) -> Refusal {
     }
 }
 
-/// Every lab.
+/// Every lab, in the order in which to take them.
 pub fn summaries(dir: &Path, cwd: Option<&Path>) -> Vec<LabSummary> {
-    catalog::all(cwd).into_iter().map(|found| summary(dir, found)).collect()
+    in_turn(catalog::all(cwd).into_iter().map(|found| summary(dir, found)).collect())
+}
+
+/// Labs in the order in which to take them: none before one that it lists as a prerequisite, then by level, the easier
+/// and the shorter first. Of a broken lab nothing is known; they come last.
+fn in_turn(labs: Vec<LabSummary>) -> Vec<LabSummary> {
+    let place = |id: &String| labs.iter().position(|lab| lab.id == *id);
+    let needs: Vec<Vec<usize>> = labs
+        .iter()
+        .map(|lab| lab.after.iter().filter_map(place).collect())
+        .collect();
+    let rank = |at: usize| {
+        let lab: &LabSummary = &labs[at];
+        let difficulty = Difficulty::ALL.iter().position(|(name, _)| *name == lab.difficulty);
+        (lab.broken.is_some(), lab.level, difficulty, lab.minutes, lab.id.clone())
+    };
+    let order = in_order(&needs, rank);
+    let mut labs: Vec<Option<LabSummary>> = labs.into_iter().map(Some).collect();
+    order.into_iter().filter_map(|at| labs[at].take()).collect()
 }
 
 fn summary(dir: &Path, found: Found) -> LabSummary {
@@ -75,6 +93,7 @@ fn summary(dir: &Path, found: Found) -> LabSummary {
             difficulty: lab.difficulty.as_str().to_owned(),
             objectives: lab.objectives.clone(),
             before: before(&lab),
+            after: after(&lab),
             steps: lab.steps.len(),
             score: score(dir, &found, lab),
             source: found.source,
@@ -88,6 +107,7 @@ fn summary(dir: &Path, found: Found) -> LabSummary {
             difficulty: String::new(),
             objectives: Vec::new(),
             before: Vec::new(),
+            after: Vec::new(),
             steps: 0,
             source: found.source,
             score: None,
@@ -109,6 +129,15 @@ fn before(lab: &Lab) -> Vec<String> {
         .collect()
 }
 
+/// The labs to have done before a lab.
+fn after(lab: &Lab) -> Vec<String> {
+    let lab_of = |one: &Prerequisite| match one {
+        Prerequisite::Lab(id) => Some(id.to_string()),
+        Prerequisite::Words(_) => None,
+    };
+    lab.prerequisites.iter().filter_map(lab_of).collect()
+}
+
 fn first_capital(text: &str) -> String {
     let mut letters = text.chars();
     let first = letters.next().into_iter().flat_map(char::to_uppercase);
@@ -126,4 +155,53 @@ fn score(dir: &Path, found: &Found, lab: Lab) -> Option<Score> {
         state.apply(event);
     }
     Some(state.score())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(labs: &[LabSummary]) -> Vec<&str> {
+        labs.iter().map(|lab| lab.id.as_str()).collect()
+    }
+
+    #[test]
+    fn labs_that_ship_are_listed_in_the_order_to_take_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let labs = summaries(dir.path(), None);
+        assert_eq!(ids(&labs), ["wiretap", "perimeter", "manual-mtls", "layers"]);
+        assert_eq!(labs[3].after, ["perimeter", "manual-mtls"]);
+    }
+
+    #[test]
+    fn no_lab_stands_before_one_that_it_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |id: &str, level: u8, needs: &str| {
+            let lab = dir.path().join("labs").join(id);
+            std::fs::create_dir_all(&lab).unwrap();
+            let wiretap = catalog::find("wiretap", None).unwrap().text;
+            let text = wiretap.replace("name: wiretap", &format!("name: {id}"));
+            let text = text.replace("level: 0", &format!("level: {level}"));
+            let text = text.replace("    - Some practice with a shell\n", needs);
+            std::fs::write(lab.join("lab.yaml"), text).unwrap();
+        };
+        // The first by id and level needs one of the last level.
+        write("a", 0, "    - z\n    - gone\n");
+        write("m", 1, "    - n\n");
+        write("n", 2, "");
+        write("z", 4, "");
+        let broken = dir.path().join("labs/broken");
+        std::fs::create_dir_all(&broken).unwrap();
+        std::fs::write(broken.join("lab.yaml"), "kind: Lab\n").unwrap();
+        let labs = summaries(dir.path(), Some(dir.path()));
+        let mine: Vec<&str> = ids(&labs).into_iter().filter(|id| id.len() == 1).collect();
+        assert_eq!(
+            mine,
+            ["n", "m", "z", "a"],
+            "{:?}",
+            labs.iter().map(|lab| &lab.broken).collect::<Vec<_>>()
+        );
+        // Nothing is known of it.
+        assert_eq!(labs.last().unwrap().id, "broken");
+    }
 }

@@ -16,7 +16,7 @@ use crate::{
         snapshot::{NoticeLevel, Phase, StepState},
         topics::Topic,
     },
-    verdict::Judgement,
+    verdict::{Judgement, Verdict},
 };
 
 /// The most secrets a session remembers.
@@ -58,6 +58,14 @@ pub struct CheckProgress {
     pub latched: Option<Judgement>,
     /// The last judgement.
     pub live: Option<Judgement>,
+}
+
+impl CheckProgress {
+    /// Whether it was judged to fail, the last time.
+    pub fn failed(&self) -> bool {
+        let live = self.live.as_ref();
+        live.is_some_and(|judgement| judgement.verdict == Verdict::Failed)
+    }
 }
 
 /// What survives a crash.

@@ -23,7 +23,7 @@ mod ca;
 pub mod cli;
 pub mod clock;
 pub mod config;
-// pub mod controller;
+pub mod controller;
 mod convert;
 mod entries;
 mod refusal;

@@ -1,16 +1,18 @@
 //! `update(model, message) → effects`: everything the interface decides, without doing any of it.
 
+mod prompt;
 mod question;
 mod scrolling;
 mod working;
 
 use crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
+pub use self::prompt::Ran;
 pub(super) use self::question::question;
 use self::{
     question::{answer, ask, choose_by_letter, edit, mark, type_text},
     scrolling::{Scroll, clamp, scroll},
-    working::{captures, check, confirm, hint, reset, reset_step, shell, start, stop, toggle_capture},
+    working::{captures, check, confirm, hint, pause, reset, reset_step, shell, start, stop, toggle_capture},
 };
 use super::{
     keys::{self, Action, Key},
@@ -55,8 +57,10 @@ pub enum Effect {
         /// The commands.
         commands: Vec<Command>,
     },
-    /// Open the student's shell.
+    /// Open the student's shell, or run a command in it.
     Shell {
+        /// What is run; none opens the shell.
+        command: Option<String>,
         /// The kubeconfig of the lab's cluster.
         kubeconfig: String,
         /// The lab.
@@ -281,7 +285,10 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Answer => return ask(model),
         Action::Reset => reset(model),
         Action::ResetStep => reset_step(model),
-        Action::Shell => return shell(model),
+        Action::Shell => return shell(model, None),
+        Action::Prompt => prompt::open(model),
+        Action::Run => return prompt::run(model),
+        Action::Pause => return pause(model),
         Action::LeaksOnly => {
             model.leaks_only = !model.leaks_only;
             model.message = None;
@@ -291,9 +298,14 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Send => return answer(model),
         Action::Yes => return confirm(model),
         Action::No => model.overlay = None,
-        Action::Erase | Action::EraseAll | Action::Left | Action::Right | Action::LineStart | Action::LineEnd => {
-            edit(model, action)
-        }
+        Action::Erase
+        | Action::Delete
+        | Action::EraseWord
+        | Action::EraseAll
+        | Action::Left
+        | Action::Right
+        | Action::LineStart
+        | Action::LineEnd => edit(model, action),
     }
     clamp(model);
     Vec::new()

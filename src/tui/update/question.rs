@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Effect, send, tell,
+    Effect, prompt, send, tell,
     working::{show_checks, workable},
 };
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
         snapshot::{NoticeLevel, QuestionView},
     },
     tui::{
+        field::Field,
         keys::{Action, Key},
         model::{Input, Model, Overlay},
     },
@@ -41,10 +42,7 @@ pub(super) fn ask(model: &mut Model) -> Vec<Effect> {
             row: 0,
             chosen: BTreeSet::new(),
         },
-        _ => Input::Text {
-            text: Vec::new(),
-            cursor: 0,
-        },
+        _ => Input::Text(Field::default()),
     };
     model.overlay = Some(Overlay::Question { step, check, input });
     Vec::new()
@@ -109,7 +107,7 @@ pub(super) fn answer(model: &mut Model) -> Vec<Effect> {
         return Vec::new();
     };
     let value = match input {
-        Input::Text { text, .. } => text.into_iter().collect::<String>().trim().to_owned(),
+        Input::Text(field) => field.text(),
         Input::Choices { row, chosen } if chosen.is_empty() && !many => {
             choices.get(row).map(|choice| choice.key.clone()).unwrap_or_default()
         }
@@ -128,46 +126,31 @@ pub(super) fn answer(model: &mut Model) -> Vec<Effect> {
     )
 }
 
+/// The line that is being typed.
+fn field(model: &mut Model) -> Option<&mut Field> {
+    match &mut model.overlay {
+        Some(Overlay::Question {
+            input: Input::Text(field),
+            ..
+        }) => Some(field),
+        Some(Overlay::Prompt { lines, at, .. }) => lines.get_mut(*at),
+        _ => None,
+    }
+}
+
 pub(super) fn type_text(model: &mut Model, typed: &str) {
-    if let Some(Overlay::Question {
-        input: Input::Text { text, cursor },
-        ..
-    }) = &mut model.overlay
-    {
-        for c in typed
-            .chars()
-            .map(|c| if c.is_whitespace() { ' ' } else { c })
-            .filter(|c| !c.is_control())
-        {
-            if text.len() < LONGEST_ANSWER {
-                text.insert(*cursor, c);
-                *cursor += 1;
-            }
-        }
+    if let Some(Overlay::Prompt { .. }) = model.overlay {
+        return prompt::insert(model, typed);
+    }
+    if let Some(field) = field(model) {
+        let spaced = typed.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
+        field.insert(spaced.filter(|c| !c.is_control()), LONGEST_ANSWER);
     }
 }
 
 pub(super) fn edit(model: &mut Model, action: Action) {
-    if let Some(Overlay::Question {
-        input: Input::Text { text, cursor },
-        ..
-    }) = &mut model.overlay
-    {
-        match action {
-            Action::Erase if *cursor > 0 => {
-                *cursor -= 1;
-                text.remove(*cursor);
-            }
-            Action::EraseAll => {
-                text.clear();
-                *cursor = 0;
-            }
-            Action::Left => *cursor = cursor.saturating_sub(1),
-            Action::Right => *cursor = (*cursor + 1).min(text.len()),
-            Action::LineStart => *cursor = 0,
-            Action::LineEnd => *cursor = text.len(),
-            _ => {}
-        }
+    if let Some(field) = field(model) {
+        field.edit(action);
     }
 }
 

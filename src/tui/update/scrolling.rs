@@ -35,6 +35,7 @@ pub(super) fn scroll(model: &mut Model, by: Scroll) {
                 *scroll = moved(*scroll, max, page, &by);
             }
             Some(Overlay::Captures { row }) => *row = moved(*row, max, page, &by),
+            Some(Overlay::Prompt { lines, at, .. }) => *at = moved(*at, lines.len() - 1, page, &by),
             Some(Overlay::Question {
                 input: Input::Choices { row, .. },
                 ..

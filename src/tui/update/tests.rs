@@ -21,6 +21,7 @@ fn press(model: &mut Model, key: &str) -> Vec<Effect> {
         "backspace" => (KeyCode::Backspace, KeyModifiers::NONE),
         "ctrl-c" => (KeyCode::Char('c'), KeyModifiers::CONTROL),
         "ctrl-u" => (KeyCode::Char('u'), KeyModifiers::CONTROL),
+        "ctrl-w" => (KeyCode::Char('w'), KeyModifiers::CONTROL),
         "ctrl-l" => (KeyCode::Char('l'), KeyModifiers::CONTROL),
         "space" => (KeyCode::Char(' '), KeyModifiers::NONE),
         other => (KeyCode::Char(other.chars().next().unwrap()), KeyModifiers::NONE),
@@ -60,6 +61,7 @@ fn keys_send_what_they_say() {
     assert_eq!(
         press(&mut model(80, 24), "s"),
         [Effect::Shell {
+            command: None,
             kubeconfig: session().kubeconfig.unwrap(),
             label: "wiretap".to_owned(),
             work: session().work
@@ -432,4 +434,96 @@ proptest::proptest! {
             terminal.draw(|frame| crate::tui::views::draw(frame, &m)).unwrap();
         }
     }
+}
+
+/// A model whose step offers two commands, the second to be changed before it is run.
+fn offering() -> Model {
+    let mut m = model(80, 24);
+    let session = m.snapshot.session.as_mut().unwrap();
+    session.steps[0].instructions =
+        "Look.\n\n```run\nkubectl get pods\n```\n\n```run\ncurl -H 'KEY' \\\n  url\n```\n".to_owned();
+    session.steps[0].hints.clear();
+    m
+}
+
+/// What stands at the prompt.
+fn at_prompt(m: &Model) -> String {
+    match &m.overlay {
+        Some(Overlay::Prompt { lines, at, .. }) => lines[*at].text.iter().collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn ran(effects: &[Effect]) -> Option<&str> {
+    match effects {
+        [Effect::Shell { command, .. }] => command.as_deref(),
+        _ => None,
+    }
+}
+
+#[test]
+fn the_prompt_offers_the_next_command_and_only_enter_runs_it() {
+    let mut m = offering();
+    assert_eq!(press(&mut m, "p"), []);
+    assert_eq!(at_prompt(&m), "kubectl get pods");
+    assert_eq!(press(&mut m, "esc"), []);
+    assert_eq!(m.overlay, None, "nothing was run");
+    press(&mut m, "p");
+    assert_eq!(at_prompt(&m), "kubectl get pods", "so it is still the next one");
+    assert_eq!(ran(&press(&mut m, "enter")), Some("kubectl get pods"));
+    press(&mut m, "p");
+    assert_eq!(at_prompt(&m), "curl -H 'KEY' url");
+    // Back over ` url` and the quote.
+    for _ in 0..5 {
+        press(&mut m, "left");
+    }
+    press(&mut m, "ctrl-w");
+    assert_eq!(at_prompt(&m), "curl -H ' url");
+    assert_eq!(press(&mut m, "enter"), [], "half a command is not run");
+    assert!(told(&m).contains("goes on in the next line"), "{}", told(&m));
+    press(&mut m, "backspace");
+    type_in(&mut m, "q7");
+    assert_eq!(ran(&press(&mut m, "enter")), None);
+    press(&mut m, "end");
+    press(&mut m, "ctrl-u");
+    type_in(&mut m, "curl -H 'q7' url");
+    assert_eq!(ran(&press(&mut m, "enter")), Some("curl -H 'q7' url"));
+    // All were run: an empty line waits, and those before are above it.
+    press(&mut m, "p");
+    assert_eq!(at_prompt(&m), "");
+    assert_eq!(press(&mut m, "enter"), []);
+    press(&mut m, "up");
+    assert_eq!(at_prompt(&m), "curl -H 'q7' url");
+    press(&mut m, "up");
+    assert_eq!(at_prompt(&m), "curl -H 'KEY' url");
+}
+
+#[test]
+fn a_command_that_hides_something_never_stands_at_the_prompt() {
+    let mut m = offering();
+    let session = m.snapshot.session.as_mut().unwrap();
+    session.steps[0].instructions =
+        "```run\nls \u{202e}x\n```\n```run\ncat <<EOF\nrm -rf x\nEOF\n```\n```run\nls\n```\n".to_owned();
+    press(&mut m, "p");
+    assert_eq!(at_prompt(&m), "ls");
+    assert!(told(&m).contains("no prompt can take"), "{}", told(&m));
+    press(&mut m, "down");
+    assert_eq!(at_prompt(&m), "", "there is no other");
+    update(&mut m, Msg::Paste("ls\nrm -rf x\n".to_owned()));
+    assert_eq!(at_prompt(&m), "");
+    assert!(told(&m).contains("one line"), "{}", told(&m));
+    update(&mut m, Msg::Paste("ls\u{200b}\u{1b}[8m -l\n".to_owned()));
+    assert_eq!(at_prompt(&m), "ls[8m -l");
+    assert!(told(&m).contains("cannot be seen"), "{}", told(&m));
+}
+
+#[test]
+fn a_rest_is_begun_and_ended_with_the_same_key() {
+    let mut m = offering();
+    assert_eq!(sent(&press(&mut m, "z")), [Command::Pause]);
+    m.snapshot.session.as_mut().unwrap().phase = Phase::Paused;
+    assert_eq!(sent(&press(&mut m, "z")), [Command::Resume]);
+    m.snapshot.session.as_mut().unwrap().phase = Phase::Starting;
+    assert_eq!(sent(&press(&mut m, "z")), []);
+    assert!(told(&m).contains("not paused"), "{}", told(&m));
 }

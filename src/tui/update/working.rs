@@ -195,10 +195,23 @@ pub(super) fn reset_step(model: &mut Model) {
     });
 }
 
-pub(super) fn shell(model: &mut Model) -> Vec<Effect> {
+/// Rests, or goes on after a rest.
+pub(super) fn pause(model: &mut Model) -> Vec<Effect> {
+    match model.session().map(|session| &session.phase) {
+        Some(Phase::Ready) => send(model, "pausing", vec![Command::Pause]),
+        Some(Phase::Paused) => send(model, "going on", vec![Command::Resume]),
+        _ => {
+            tell(model, NoticeLevel::Warning, "the lab is not paused");
+            Vec::new()
+        }
+    }
+}
+
+pub(super) fn shell(model: &mut Model, command: Option<String>) -> Vec<Effect> {
     let place = model.session().and_then(|session| {
         let kubeconfig = session.kubeconfig.clone()?;
         Some(Effect::Shell {
+            command,
             kubeconfig,
             label: session.lab.id.clone(),
             work: session.work.clone(),

@@ -27,6 +27,7 @@ mod labs;
 mod message;
 mod notices;
 mod progress;
+mod prompt;
 mod question;
 mod steps;
 mod traffic;
@@ -66,6 +67,7 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model) {
         Some(Overlay::Notices { scroll }) => notices::draw(frame, body, *scroll, model),
         Some(Overlay::Confirm { question, .. }) => confirm::draw(frame, body, question, model),
         Some(Overlay::Captures { row }) => captures::draw(frame, body, *row, model),
+        Some(Overlay::Prompt { lines, at, offered, .. }) => prompt::draw(frame, body, lines, *at, *offered, model),
         Some(Overlay::Question { check, input, .. }) => question::draw(frame, body, check, input, model),
         None => {}
     }

@@ -37,9 +37,7 @@ fn lines(room: usize, model: &Model) -> Vec<Line<'static>> {
     let words = match &session.phase {
         Phase::Starting => "… starting: the cluster is made and the shop deployed",
         Phase::Resetting => "… resetting: back to the start of the lab",
-        Phase::Paused => {
-            "· paused: its cluster is stopped, and the time does not count; esc goes to the list, enter there goes on"
-        }
+        Phase::Paused => "· paused: its cluster is stopped, and the time does not count; z goes on",
         Phase::Stopping => "… stopping",
         Phase::Stopped => "· stopped; esc goes to the list of labs, enter there starts it again",
         Phase::Failed(_) => "✗ failed",

@@ -32,8 +32,8 @@ pub fn draw(frame: &mut Frame<'_>, area: Rect, check: &str, input: &Input, model
         Input::Choices { row, chosen } => {
             lines.extend(choices(question, *row, |key| chosen.contains(key), room, model));
         }
-        Input::Text { text, cursor: at } => {
-            let (line, column) = field(text, *at, room, model);
+        Input::Text(typed) => {
+            let (line, column) = field(&typed.text, typed.cursor, room, model);
             cursor = Some((column, lines.len()));
             lines.push(line);
         }

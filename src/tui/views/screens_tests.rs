@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     session::snapshot::{CheckState, ProgressView, StepState},
     tui::{
+        field::Field,
         fixture::{model, session},
         model::{Input, Pane},
         theme::Theme,
@@ -105,10 +106,23 @@ fn overlays() {
             Overlay::Question {
                 step: "listen".to_owned(),
                 check: "you found the card number".to_owned(),
-                input: Input::Text {
-                    text: "4111 1111".chars().collect(),
-                    cursor: 9,
-                },
+                input: Input::Text(Field::new("4111 1111")),
+            },
+        ),
+        (
+            "over_prompt",
+            Overlay::Prompt {
+                step: "listen".to_owned(),
+                offered: 2,
+                lines: vec![
+                    Field::new("ztlab capture --pod payments-api --follow"),
+                    Field::new(
+                        "kubectl exec -n shop deploy/mallory -- curl -s -H 'Authorization: Bearer KEY' -d '{\"amount\": 1}' \
+                         http://payments-api/charge",
+                    ),
+                    Field::default(),
+                ],
+                at: 1,
             },
         ),
         (
@@ -242,7 +256,7 @@ fn nothing_hostile_reaches_the_terminal() {
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
     #[test]
-    fn every_size_can_be_drawn(columns in 1_u16..220, rows in 1_u16..70, overlay in 0..6_usize) {
+    fn every_size_can_be_drawn(columns in 1_u16..220, rows in 1_u16..70, overlay in 0..7_usize) {
         let message = Box::new(session().traffic.messages[0].clone());
         let overlays = [
             None,
@@ -253,7 +267,13 @@ proptest::proptest! {
             Some(Overlay::Question {
                 step: "listen".to_owned(),
                 check: "you found the card number".to_owned(),
-                input: Input::Text { text: "日本".repeat(90).chars().collect(), cursor: 170 },
+                input: Input::Text(Field { text: "日本".repeat(90).chars().collect(), cursor: 170 }),
+            }),
+            Some(Overlay::Prompt {
+                step: "listen".to_owned(),
+                offered: 1,
+                lines: vec![Field::new(&"日本 x".repeat(100))],
+                at: 0,
             }),
         ];
         for pane in Pane::ALL {

@@ -137,12 +137,15 @@ fn message_lines(message: &MessageView, chosen: bool, width: usize, model: &Mode
         Span::styled(format!("{time} "), theme.quiet()),
         Span::styled(route, route_style),
     ];
-    let inside = match &message.place {
+    let mut inside = match &message.place {
         Some(place) if place.kind != PlaceKind::OnTheWire || place.proxied => {
             format!("  [{}]", text::one_line(&place.words))
         }
         _ => String::new(),
     };
+    if message.probe {
+        inside.push_str("  [a probe of ztlab's]");
+    }
     let one_line = width >= ONE_LINE;
     let indent = " ".repeat(if one_line { 11 } else { 4 });
     let mut lines = Vec::new();

@@ -4,14 +4,38 @@
 
 use k8s_openapi::api::core::v1::CSIVolumeSource;
 
-use super::{host_path::NodeDirs, volumes::Mounted};
+use super::{
+    host_path::{self, NodeDirs},
+    volumes::Mounted,
+};
 
 /// A driver: what it mounts for a volume that asks for it, in the node's directories.
 type Driver = fn(&CSIVolumeSource, &NodeDirs) -> Result<Mounted, String>;
 
-/// The drivers of this node by name. `csi.spiffe.io` is to come here: it mounts the directory of the SPIRE agent's socket,
-/// read-only.
-const DRIVERS: [(&str, Driver); 0] = [];
+/// The drivers of this node by name.
+const DRIVERS: [(&str, Driver); 1] = [("csi.spiffe.io", spiffe)];
+
+/// Where SPIRE's agent has the socket of the Workload API on every node, by the defaults of the SPIFFE CSI driver.
+const AGENT_SOCKETS: &str = "/run/spire/agent-sockets";
+
+/// The directory of the SPIRE agent's socket, read-only: a pod finds the socket there whenever the agent has made it.
+///
+/// Source: the SPIFFE CSI driver, `-workload-api-socket-dir`.
+fn spiffe(source: &CSIVolumeSource, dirs: &NodeDirs) -> Result<Mounted, String> {
+    if source.read_only != Some(true) {
+        let text = "kubernetes.io/csi: mounter.SetUpAt failed: rpc error: code = InvalidArgument desc = \
+                    pod.spec.volumes[].csi.readOnly must be set to 'true'";
+        return Err(text.to_owned());
+    }
+    let place = host_path::resolve(AGENT_SOCKETS, dirs)?;
+    host_path::prepare(&place, "DirectoryOrCreate", AGENT_SOCKETS)?;
+    Ok(Mounted {
+        dir: place.root,
+        inside: Some(place.inside),
+        read_only: true,
+        capacity: None,
+    })
+}
 
 /// What an inline volume is.
 ///

@@ -18,6 +18,7 @@ mod limits;
 mod logs;
 mod mounting;
 mod node;
+mod peers;
 mod pressure;
 mod probes;
 mod program;
@@ -223,6 +224,10 @@ impl Kubelet {
             .get(&Key::new("", inner.config.node_name.clone()))
             .and_then(|node| node.uid());
         tokio::spawn(node::keep_lease(inner.clone(), uid.unwrap_or_default(), stop.clone()));
+        peers::serve(&inner, stop.clone()).map_err(|source| KubeletError::Directory {
+            path: inner.dirs.memory.clone(),
+            source,
+        })?;
         tokio::spawn(dispatch(inner.clone(), stop));
         Ok(Self { inner })
     }

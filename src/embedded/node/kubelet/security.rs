@@ -85,14 +85,8 @@ pub fn rejected(pod: &Pod) -> Option<Failed> {
 /// Why the pod gets no sandbox.
 pub fn no_sandbox(pod: &Pod) -> Option<String> {
     let spec = pod.spec.as_ref()?;
-    let asked = [
-        (spec.host_pid, "hostPID", "processes"),
-        (spec.host_ipc, "hostIPC", "memory"),
-    ];
-    let found = asked.into_iter().find(|(asked, ..)| *asked == Some(true));
-    found.map(|(_, field, what)| {
-        format!("{field}: no pod of this node shares the machine's {what}; use a cluster of kind for this")
-    })
+    (spec.host_ipc == Some(true))
+        .then(|| "hostIPC: no pod of this node shares the machine's memory; use a cluster of kind for this".to_owned())
 }
 
 /// Why a container cannot be made: its seccomp profile is a file that this node does not have.
@@ -117,6 +111,11 @@ pub fn not_honoured(pod: &Pod, most: u32) -> Vec<String> {
             all.push(text.to_owned());
         }
     };
+    say(
+        spec.host_pid == Some(true),
+        "hostPID (no pod sees the node's processes; the node tells such a pod which pod a Unix connection comes from, as \
+         SPIRE's agent needs it)",
+    );
     let of_pod = spec.security_context.clone().unwrap_or_default();
     let lacks = |group: u32| group > most;
     let range = if most == 0 {
@@ -177,7 +176,7 @@ mod tests {
         let profile = |kind: &str| json!({"appArmorProfile": {"type": kind}});
         assert_eq!(reason(pod(json!({}), profile("RuntimeDefault"))), Some("AppArmor"));
         assert_eq!(reason(pod(json!({}), profile("Unconfined"))), None);
-        assert!(no_sandbox(&pod(json!({"hostPID": true}), plain.clone())).is_some());
+        assert_eq!(no_sandbox(&pod(json!({"hostPID": true}), plain.clone())), None);
         assert!(no_sandbox(&pod(json!({"hostIPC": true}), plain.clone())).is_some());
         assert_eq!(no_sandbox(&pod(json!({"hostNetwork": true}), plain)), None);
         let local = pod(

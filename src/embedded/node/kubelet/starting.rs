@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use sha2::{Digest, Sha256};
 
 use super::{
-    Instance, NamespaceSources, disk, env, hooks, last_words, lock,
+    Instance, NamespaceSources, disk, env, hooks, last_words, lock, peers,
     probes::{self, Finding, Target, Which},
     security,
     state::{self, Ended, Kind, Phase},
@@ -293,7 +293,10 @@ impl Worker {
             share_pid_with: share,
             memory: self.inner.machine.memory(),
         };
-        let config = translate::config(&self.pod, container, image, parts)?;
+        let mut config = translate::config(&self.pod, container, image, parts)?;
+        if spec.host_pid == Some(true) {
+            config.mounts.push(peers::mount(&self.inner.dirs));
+        }
         for mount in config.mounts.iter().filter(|mount| mount.sub_path.is_some()) {
             if runtime::check_sub_path(mount).is_err() {
                 let of = container.volume_mounts.iter().flatten();

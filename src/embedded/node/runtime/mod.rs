@@ -8,6 +8,7 @@ mod capabilities;
 mod groups;
 mod limits;
 mod log;
+mod peers;
 mod rootfs;
 mod streams;
 mod template;
@@ -17,6 +18,7 @@ mod watchdog;
 
 pub use super::cgroup::Resources;
 pub use limits::try_processes;
+pub use peers::Owner;
 pub use rootfs::check_sub_path;
 pub use types::{
     Attach, ContainerConfig, ContainerExit, Enforces, ExecConfig, Exited, Mount, MountSource, Output, PROCESSES,
@@ -215,6 +217,16 @@ impl Runtime {
         let id = id.to_owned();
         let socket = on(&self.jobs, move |node| node.pod_socket(&id, family)).await??;
         Ok(TcpSocket::from_std_stream(socket.into()))
+    }
+
+    /// The container whose process made a Unix connection, of which this is the end that was accepted.
+    ///
+    /// # Errors
+    /// It has ended, or is in no container of this node; in words.
+    pub async fn owner(&self, connection: OwnedFd) -> Result<Owner, String> {
+        on(&self.jobs, move |node| node.owner(&connection))
+            .await
+            .map_err(|error| error.to_string())?
     }
 
     /// Runs a program in a running container; returns once it has been executed.

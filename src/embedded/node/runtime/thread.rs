@@ -393,16 +393,33 @@ impl Node {
         Some((entry.exited, entry.group))
     }
 
-    /// Makes a socket in a sandbox's network.
-    pub(super) fn pod_socket(&self, id: &str, family: AddressFamily) -> Result<OwnedFd, RuntimeError> {
+    /// Whether the kernel is asked who made a connection.
+    pub(super) fn names_peers(&self) -> bool {
+        self.config.kernel_names_peers
+    }
+
+    /// Every container as its id, its sandbox and its first process.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (&str, &str, &OwnedFd)> {
+        let entries = self.containers.iter();
+        entries.map(|(id, entry)| (id.as_str(), entry.sandbox.as_str(), entry.pidfd.as_ref()))
+    }
+
+    /// Does `work` in a sandbox's network.
+    pub(super) fn in_network<T>(&self, id: &str, work: impl FnOnce() -> T) -> Result<T, RuntimeError> {
         let gone = || RuntimeError::NoSuchSandbox { id: id.to_owned() };
         let sandbox = self.sandboxes.get(id).ok_or_else(gone)?;
         let (network, kind) = sandbox.namespaces.first().ok_or_else(gone)?;
         rustix::thread::move_into_thread_name_spaces(network.as_fd(), *kind)
             .map_err(|error| RuntimeError::kernel("enter a pod's network")(error.into()))?;
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let made = rustix::net::socket_with(family, SocketType::STREAM, flags, None);
+        let done = work();
         self.go_home();
+        Ok(done)
+    }
+
+    /// Makes a socket in a sandbox's network.
+    pub(super) fn pod_socket(&self, id: &str, family: AddressFamily) -> Result<OwnedFd, RuntimeError> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let made = self.in_network(id, || rustix::net::socket_with(family, SocketType::STREAM, flags, None))?;
         made.map_err(|error| RuntimeError::kernel("make a socket in a pod's network")(error.into()))
     }
 

@@ -37,6 +37,9 @@ pub struct RuntimeConfig {
     /// Whether the kernel is asked to hold a container to that (Linux 6.14); else, and where it cannot, the node counts, and ends
     /// a container that has more.
     pub kernel_counts: bool,
+    /// Whether the kernel is asked for a handle to the process that made a Unix connection (Linux 6.5); else, and where it has
+    /// none, the number it tells is checked against the sockets that the process holds.
+    pub kernel_names_peers: bool,
     /// Where pods have control groups, if they can have any: then these hold them to their limits.
     pub groups: Option<Groups>,
     /// A log file is rotated when it is larger than this, bytes; one older file (`….1`) is kept.
@@ -54,6 +57,7 @@ impl RuntimeConfig {
             root_size: 64 << 20,
             processes: PROCESSES,
             kernel_counts: true,
+            kernel_names_peers: true,
             groups: None,
             log_size: 10 << 20,
         }

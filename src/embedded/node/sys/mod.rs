@@ -181,6 +181,33 @@ pub fn replace_stdio(fd: impl AsFd, onto: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// `SO_PEERPIDFD` of linux/socket.h, where libc does not name it yet.
+const PEER_PIDFD: libc::c_int = 77;
+
+/// A handle to the process that connected a Unix socket, which names no other even once it has ended (Linux 6.5).
+///
+/// # Errors
+/// `ENOPROTOOPT` from a kernel that has none; the process has ended.
+pub fn peer_pidfd(socket: impl AsFd) -> io::Result<OwnedFd> {
+    let mut pidfd: libc::c_int = -1;
+    let mut length = std::mem::size_of_val(&pidfd) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to `pidfd`, which lives through the call.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            PEER_PIDFD,
+            (&raw mut pidfd).cast(),
+            &raw mut length,
+        )
+    };
+    if answer < 0 || pidfd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it for this caller.
+    Ok(unsafe { own(pidfd) })
+}
+
 /// Makes an owned descriptor of one the kernel has just made.
 ///
 /// # Safety

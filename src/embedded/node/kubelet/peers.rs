@@ -1,0 +1,135 @@
+//! What `hostPID` is on this node. No pod sees the node's processes; one that asks for them may ask the node which pod a Unix
+//! connection comes from, which is what a node's agent of SPIRE needs of them.
+//!
+//! In such a pod, [`SOCKET`] answers one question a connection: one byte and, beside it (`SCM_RIGHTS`), the accepted end of the
+//! connection that is asked about. The answer is one line of JSON, `{"podUID", "containerID", "containerName"}` or `{"error"}`.
+
+use std::{
+    io::{self, IoSliceMut},
+    os::fd::{AsRawFd, OwnedFd},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncWriteExt, Interest},
+    net::{UnixListener, UnixStream},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::node::{
+    beneath,
+    runtime::{Mount, MountSource},
+};
+
+use super::{Inner, host_path::NodeDirs, lock};
+
+/// Where a pod with `hostPID` finds the directory of the socket.
+const TARGET: &str = "/run/ztlab/peers";
+/// The socket's name in it.
+const SOCKET: &str = "attest.sock";
+/// Its directory in the node's own; no `hostPath` leads there.
+const PLACE: &str = "peers";
+/// How long a question may take to come.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What a pod with `hostPID` gets.
+pub(super) fn mount(dirs: &NodeDirs) -> Mount {
+    Mount {
+        source: MountSource::Dir(directory(dirs)),
+        target: TARGET.into(),
+        sub_path: None,
+        read_only: true,
+    }
+}
+
+fn directory(dirs: &NodeDirs) -> PathBuf {
+    dirs.memory.join(PLACE)
+}
+
+/// Answers until `stop`.
+///
+/// # Errors
+/// The socket cannot be made.
+pub(super) fn serve(inner: &Arc<Inner>, stop: CancellationToken) -> io::Result<()> {
+    let directory = beneath::open_or_make(&inner.dirs.memory, PLACE.as_ref())?;
+    // A socket's path has 108 bytes, the cluster's may have more.
+    let listener = UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))?;
+    drop(directory);
+    let inner = inner.clone();
+    tokio::spawn(async move {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            let Ok((stream, _)) = accepted else { continue };
+            let inner = inner.clone();
+            // Who takes no answer needs none.
+            tokio::spawn(async move { timeout(PATIENCE, answer(&inner, stream)).await });
+        }
+    });
+    Ok(())
+}
+
+async fn answer(inner: &Inner, mut stream: UnixStream) -> io::Result<()> {
+    let said = match asked_about(&stream).await {
+        Ok(connection) => told(inner, connection).await,
+        Err(error) => json!({ "error": error.to_string() }),
+    };
+    stream.write_all(format!("{said}\n").as_bytes()).await?;
+    stream.shutdown().await
+}
+
+async fn told(inner: &Inner, connection: OwnedFd) -> Value {
+    match inner.runtime.owner(connection).await {
+        Err(why) => json!({ "error": why }),
+        Ok(owner) => {
+            let instances = lock(&inner.instances);
+            let of_pod = instances.get(&owner.sandbox);
+            let name = of_pod.and_then(|all| {
+                let mut all = all.iter();
+                all.find(|(_, instance)| instance.id == owner.container)
+                    .map(|(name, _)| name)
+            });
+            json!({ "podUID": owner.sandbox, "containerID": owner.container, "containerName": name })
+        }
+    }
+}
+
+/// The connection that a question brings.
+async fn asked_about(stream: &UnixStream) -> io::Result<OwnedFd> {
+    loop {
+        stream.readable().await?;
+        match stream.try_io(Interest::READABLE, || receive(stream)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            done => return done,
+        }
+    }
+}
+
+fn receive(stream: &UnixStream) -> io::Result<OwnedFd> {
+    let wrong = || {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a question is one byte and one connection beside it",
+        )
+    };
+    let mut byte = [0_u8; 1];
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let received = recvmsg(stream, &mut [IoSliceMut::new(&mut byte)], &mut beside, flags)?;
+    if received.bytes != 1 {
+        return Err(wrong());
+    }
+    let rights = beside.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    rights.ok_or_else(wrong)
+}

@@ -1,0 +1,125 @@
+//! When checks run.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::{
+    super::{
+        snapshot::{CheckState, Phase},
+        topics::{Kind, Topic},
+    },
+    *,
+};
+use crate::{score::Points, verdict::Finding};
+
+#[tokio::test]
+async fn a_change_of_the_cluster_runs_the_checks_and_a_crash_loses_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let world = Arc::new(Scripted::default());
+    let host = host_in(temp.path(), &world);
+    let view = done(&host, start(false)).await;
+    assert_eq!((view.phase, view.score.earned), (Phase::Ready, Points(0)));
+    let mut snapshots = host.follow();
+    *world.passes.lock().unwrap() = true;
+    world.change(Topic::All);
+    let earned = |snapshot: &Arc<snapshot::Snapshot>| {
+        snapshot
+            .session
+            .as_ref()
+            .is_some_and(|session| session.score.earned == Points(10))
+    };
+    snapshots.wait_for(earned).await.unwrap();
+    drop((host, snapshots));
+    // Another host in the same directory, as after a crash: nobody said goodbye.
+    *world.passes.lock().unwrap() = false;
+    let host = host_in(temp.path(), &world);
+    host.take_up().await.unwrap().settle().await;
+    let view = done(&host, Command::Status).await;
+    assert_eq!(view.score.earned, Points(10));
+    assert!(view.steps[0].checks[0].latched);
+    assert_eq!(
+        *world.as_is.lock().unwrap(),
+        [false, true],
+        "the student's cluster is left as it is"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_waits_for_the_capture_that_it_is_compared_with() {
+    let temp = tempfile::tempdir().unwrap();
+    let world = Arc::new(Scripted::default());
+    let host = host_in(temp.path(), &world);
+    done(&host, start(false)).await;
+    let view = done(
+        &host,
+        Command::Answer {
+            step: "listen".to_owned(),
+            check: "you found the card number".to_owned(),
+            value: "4111111111111111".to_owned(),
+        },
+    )
+    .await;
+    let check = &view.steps[0].checks[1];
+    assert_eq!(
+        (check.verdict, check.finding),
+        (CheckState::Undetermined, Some(Finding::NothingToCompare))
+    );
+}
+
+#[tokio::test]
+async fn a_storm_of_changes_costs_two_rounds_and_only_what_is_concerned_runs() {
+    let temp = tempfile::tempdir().unwrap();
+    let world = Arc::new(Scripted::default());
+    let host = host_in(temp.path(), &world);
+    done(&host, start(false)).await;
+    done(&host, Command::Check { step: None }).await;
+    let first = "you captured a payment".to_owned();
+    // Whatever the start itself had the checks run for is over once another topic has been taken in.
+    until(&host, |_| {
+        world
+            .gathered
+            .lock()
+            .unwrap()
+            .get(&first)
+            .is_some_and(|count| *count >= 2)
+    })
+    .await;
+    let gate = world.gate.lock().await;
+    world.gathered();
+    world.change(Topic::Traffic);
+    while world.gathered.lock().unwrap().get(&first).is_none() {
+        tokio::task::yield_now().await;
+    }
+    let before = world.delivered.load(Ordering::SeqCst);
+    for _ in 0..500 {
+        world.change(Topic::Traffic);
+    }
+    while world.delivered.load(Ordering::SeqCst) < before + 500 {
+        tokio::task::yield_now().await;
+    }
+    drop(gate);
+    // A round for another topic, after all of them: it comes when the storm is over.
+    let waited = async || {
+        world.change(Topic::Loot);
+        while world
+            .gathered
+            .lock()
+            .unwrap()
+            .get("you found the card number")
+            .is_none()
+        {
+            tokio::task::yield_now().await;
+        }
+        world.gathered()
+    };
+    let counts = waited().await;
+    assert!(
+        counts[&first] <= 3,
+        "500 changes while a round ran cost no more than the next: {counts:?}"
+    );
+    world.change(Topic::Objects(Kind::new("v1", "Secret")));
+    let counts = waited().await;
+    assert!(
+        counts.values().all(|count| *count == 1) && counts.len() == 2,
+        "nothing looks at Secrets: {counts:?}"
+    );
+}
