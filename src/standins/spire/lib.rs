@@ -32,4 +32,5 @@ mod store;
 mod transport;
 pub mod workload;
 
-// mod tests;
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tonic::{Request, Status, transport::Channel};
-use ztlab_identity::{SpiffeId, TrustDomain, X509Bundle, X509BundleSet};
+use ztlab_identity::{TrustDomain, X509Bundle, X509BundleSet};
 
 use super::{AgentError, bundle_of, keys::new_key};
 use crate::{
@@ -34,8 +34,6 @@ const LONGEST_FILE: u64 = 1 << 20;
 /// The agent's own SVID, as far as its renewal needs.
 #[derive(Debug, Clone)]
 pub struct Own {
-    /// The agent's id.
-    pub id: SpiffeId,
     /// When it was signed, in seconds of the Unix epoch.
     pub issued_at: i64,
     /// When it ends, in seconds of the Unix epoch.
@@ -174,7 +172,6 @@ impl Server {
         self.show(svid.cert_chain, pkcs8)?;
         tracing::info!(agent = %id, expires_at = svid.expires_at, "the agent has an SVID");
         Ok(Own {
-            id,
             issued_at: self.clock.now(),
             expires_at: svid.expires_at,
             reattestable,
