@@ -23,7 +23,7 @@ mod ca;
 pub mod cli;
 pub mod clock;
 pub mod config;
-// pub mod controller;
+pub mod controller;
 mod convert;
 mod entries;
 mod refusal;
@@ -33,4 +33,4 @@ mod transport;
 pub mod workload;
 
 #[cfg(test)]
-mod tests;
+mod together;
