@@ -15,6 +15,7 @@
 //! the book. They know nothing of labs or of the cluster that they run in, but by the Kubernetes API.
 
 #![deny(missing_docs)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod agent;
 pub mod api;
@@ -32,4 +33,4 @@ mod transport;
 pub mod workload;
 
 #[cfg(test)]
-mod tests;
+mod together;

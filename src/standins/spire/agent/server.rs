@@ -107,8 +107,28 @@ impl Server {
         Ok(())
     }
 
+    /// Believes, besides whom it believed last, whom the bundle's file names now: after a long absence the server's
+    /// authorities may be others, and whoever set the agent up keeps that file true. The server's own answer replaces both.
+    fn look_at_bootstrap_again(&self) {
+        let Bootstrap::Bundle { path, spiffe } = &self.config.bootstrap else {
+            return;
+        };
+        match read_bundle(path, *spiffe, &self.config.trust_domain) {
+            Ok(named) => {
+                let mut trust = self.trust.write().unwrap_or_else(PoisonError::into_inner);
+                let known = trust
+                    .get(&self.config.trust_domain)
+                    .map(|bundle| bundle.authorities().to_vec());
+                let both = named.authorities().iter().cloned().chain(known.unwrap_or_default());
+                trust.insert(X509Bundle::new(self.config.trust_domain.clone(), both));
+            }
+            Err(error) => tracing::warn!(%error, "the bundle to begin with cannot be read again"),
+        }
+    }
+
     /// Attests: proves the node, and gets the agent's SVID.
     pub async fn attest(&self) -> Result<Own, AgentError> {
+        self.look_at_bootstrap_again();
         let channel = self.connect()?;
         if self.trust.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
             tracing::warn!("insecure_bootstrap: the first server that answers is believed");

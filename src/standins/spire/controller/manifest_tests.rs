@@ -249,9 +249,17 @@ fn the_configuration_files_are_read_and_agree_with_each_other() {
 
     // The bundle, from the server's notifier to the agent's file, which the pod waits for.
     let notifier = server.notifier.unwrap();
-    let volume = agent_pod.volumes.iter().flatten().find(|volume| volume.name == "bundle").unwrap();
+    let volume = agent_pod
+        .volumes
+        .iter()
+        .flatten()
+        .find(|volume| volume.name == "bundle")
+        .unwrap();
     let items = volume.config_map.as_ref().unwrap().items.as_ref().unwrap();
-    assert_eq!((&items[0].key, &items[0].path), (&notifier.config_map_key, &notifier.config_map_key));
+    assert_eq!(
+        (&items[0].key, &items[0].path),
+        (&notifier.config_map_key, &notifier.config_map_key)
+    );
     assert_eq!((&*notifier.namespace, &*notifier.config_map), ("spire", "spire-bundle"));
     let bundle = std::path::Path::new(&mount(agent_pod, "spire-agent", "bundle")).join(&notifier.config_map_key);
     assert_eq!(

@@ -132,7 +132,8 @@ async fn workload_api_4_5_a_message_that_breaks_the_rules_is_discarded_and_the_s
         change(&mut message, &other);
         message
     };
-    let messages: [(fn(&mut X509svidResponse, &Ca), &str); 11] = [
+    type Change = fn(&mut X509svidResponse, &Ca);
+    let messages: [(Change, &str); 11] = [
         (|it, _| it.svids.clear(), "empty svids"),
         (|it, _| it.svids[0].x509_svid.clear(), "empty x509_svid"),
         (|it, _| it.svids[0].x509_svid_key.clear(), "empty x509_svid_key"),

@@ -1,5 +1,6 @@
 //! Server, agent and commands against each other: real sockets, real TLS, and a clock that tests advance.
 
+mod attestation;
 mod authority;
 mod commands;
 mod errors;

@@ -71,9 +71,16 @@ pub struct World {
 impl World {
     /// A server that serves both doors.
     pub async fn with(settings: Settings) -> Self {
+        Self::with_attestors(settings, Attestors::new()).await
+    }
+
+    /// The same, with node attestors.
+    pub async fn with_attestors(settings: Settings, attestors: Attestors) -> Self {
+        // What the programs log is shown with a test that fails.
+        let _ = tracing_subscriber::fmt().with_test_writer().with_ansi(false).try_init();
         let dir = tempfile::tempdir().unwrap();
         let clock: SharedClock = Arc::new(TokioClock::starting_at(START));
-        let (core, port, server) = start(&dir, &clock, settings, 0).await;
+        let (core, port, server) = start(&dir, &clock, settings, attestors, 0).await;
         let workload = Arc::new(Scripted::default());
         workload.0.lock().unwrap().insert(Selector::new("unix", "uid:7"));
         Self {
@@ -92,7 +99,7 @@ impl World {
             task.abort();
             let _ = task.await;
         }
-        let (core, port, server) = start(&self.dir, &self.clock, settings, self.port).await;
+        let (core, port, server) = start(&self.dir, &self.clock, settings, Attestors::new(), self.port).await;
         (self.core, self.port, self.server) = (core, port, server);
     }
 
@@ -139,6 +146,11 @@ impl World {
     }
 
     pub async fn agent_with(&self, node: NodeProof) -> JoinHandle<Result<(), AgentError>> {
+        self.agent_that_begins(node, false).await
+    }
+
+    /// Starts an agent; `insecure` is one that knows no bundle in the beginning.
+    pub async fn agent_that_begins(&self, node: NodeProof, insecure: bool) -> JoinHandle<Result<(), AgentError>> {
         let path = self.dir.path().join("bundle.pem");
         let bundle = bundle_of(&self.bundle().await).unwrap();
         std::fs::write(&path, bundle.x509().to_pem()).unwrap();
@@ -146,7 +158,11 @@ impl World {
             trust_domain: TrustDomain::new("shop.test").unwrap(),
             server: ("127.0.0.1".into(), self.port),
             socket: self.socket(),
-            bootstrap: Bootstrap::Bundle { path, spiffe: false },
+            bootstrap: if insecure {
+                Bootstrap::Insecure
+            } else {
+                Bootstrap::Bundle { path, spiffe: false }
+            },
             node,
             workloads: vec![WorkloadProof::Unix],
             health: None,
@@ -221,15 +237,10 @@ async fn start(
     dir: &tempfile::TempDir,
     clock: &SharedClock,
     settings: Settings,
+    attestors: Attestors,
     port: u16,
 ) -> (Arc<Core>, u16, Vec<JoinHandle<()>>) {
-    let core = Core::new(
-        settings,
-        Places::in_directory(dir.path()),
-        Attestors::new(),
-        Arc::clone(clock),
-    )
-    .unwrap();
+    let core = Core::new(settings, Places::in_directory(dir.path()), attestors, Arc::clone(clock)).unwrap();
     let admin = transport::listen_unix(&dir.path().join("api.sock"), false).unwrap();
     let agents = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let port = agents.local_addr().unwrap().port();

@@ -92,6 +92,8 @@ async fn an_entry_is_seen_at_once_and_one_that_is_gone_is_redacted() {
     let first = world.entry("/orders").await;
     let (answer, mut stream) = world.svids().await;
     assert_eq!(answer.svids.len(), 1);
+    // Which is older is told by the second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let before = tokio::time::Instant::now();
     let second = world.entry("/second").await;
     let answer = stream.message().await.unwrap().unwrap();
