@@ -51,6 +51,8 @@ use std::{ffi::OsString, process::ExitCode};
 /// Stages come first because entering a user namespace, and becoming a pod's program, cannot wait for a
 /// multi-threaded runtime.
 pub fn run(args: Vec<OsString>) -> ExitCode {
+    #[cfg(target_os = "linux")]
+    embedded::node::sys::keep_few_heaps();
     let program = args
         .first()
         .and_then(|arg| std::path::Path::new(arg).file_name())

@@ -170,6 +170,14 @@ fn crates_of_their_own_depend_on_none_of_the_rooms() {
             "src/{member} depends on another member:\n{dependencies}"
         );
     }
+    let spire =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/standins/spire/Cargo.toml")).unwrap();
+    let ours: Vec<&str> = spire.lines().filter(|line| line.starts_with("ztlab-")).collect();
+    assert_eq!(
+        ours,
+        ["ztlab-identity.workspace = true"],
+        "the stand-ins of SPIRE use identity only"
+    );
 }
 
 #[test]

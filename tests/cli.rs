@@ -113,7 +113,7 @@ fn images_are_listed_as_text_and_as_json() {
 fn topologies_are_printed_as_they_are_applied() {
     let home = Home::new();
     let listed = stdout(&home.run(&["manifests"]));
-    for layer in ["flat", "microsegmented", "mtls"] {
+    for layer in ["flat", "microsegmented", "mtls", "spiffe"] {
         assert!(listed.contains(layer), "{listed}");
     }
     let plain = stdout(&home.run(&["manifests", "mtls"]));

@@ -471,7 +471,7 @@ pub struct Kubectl {
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Reads `5s`, `500ms`, `2m`, `1h`; a bare number means seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let expected = || format!("`{text}` is not a time: expected a number and ms, s, m or h, such as 5s");
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

@@ -1,5 +1,6 @@
 //! `ztlab posture`: who reaches whom, who reads it, who proves what, and the level that follows.
 
+use std::time::Duration;
 use std::{
     fs::{self, File},
     io::{Read, Write},
@@ -26,7 +27,8 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  ztlab posture\n  ztlab posture --at-least 1\n  \
                   ztlab posture --namespace shop --cluster demo --format html -o posture.html\n  \
-                  ztlab posture --namespace shop --context staging --edges edges.yaml\n\n\
+                  ztlab posture --namespace shop --context staging --edges edges.yaml\n  \
+                  ztlab posture --rotation 45s\n\n\
                   In a running lab it looks at the lab's namespace, with the calls that the lab declares. Elsewhere the\n\
                   Services say who may call them: the annotation ztlab.dev/callers. Works on any cluster; it adds an observer\n\
                   to the pods, opens connections, and asks ports for GET /.\n\n\
@@ -44,6 +46,9 @@ pub struct Args {
     /// The calls that the application declares: a YAML list of from, to and port, or a lab file
     #[arg(long, value_name = "FILE")]
     pub edges: Option<PathBuf>,
+    /// Watch SVIDs until they rotate, for so long at most; level 3 asks for it
+    #[arg(long, value_name = "TIME", value_parser = super::args::duration)]
+    pub rotation: Option<Duration>,
     /// How to show it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -117,7 +122,9 @@ async fn place(args: &Args) -> Result<Place, CliError> {
         };
         return Ok(Place {
             client: cluster::connect(&kubeconfig).await?,
-            scope: Scope::of(namespaces).with_edges(edges.unwrap_or_default()),
+            scope: Scope::of(namespaces)
+                .with_edges(edges.unwrap_or_default())
+                .watching(args.rotation.unwrap_or_default()),
         });
     }
     if args.namespace.is_empty() {
@@ -132,7 +139,9 @@ async fn place(args: &Args) -> Result<Place, CliError> {
     };
     Ok(Place {
         client,
-        scope: Scope::of(args.namespace.clone()).with_edges(edges.unwrap_or_default()),
+        scope: Scope::of(args.namespace.clone())
+            .with_edges(edges.unwrap_or_default())
+            .watching(args.rotation.unwrap_or_default()),
     })
 }
 

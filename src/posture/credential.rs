@@ -17,14 +17,7 @@ pub(super) fn shared_secret(flow: &Flow) -> Option<Credential> {
         .filter(|kind| !matches!(kind, LeakKind::CardNumber | LeakKind::PrivateKey))
         .map(LeakKind::to_string)
         .collect();
-    (!kinds.is_empty()).then(|| Credential {
-        kind: CredentialKind::SharedSecret,
-        identity: kinds.join(", "),
-        issuer: String::new(),
-        not_before: None,
-        not_after: None,
-        rotated: Answer::Undetermined,
-    })
+    (!kinds.is_empty()).then(|| Credential::of(CredentialKind::SharedSecret, kinds.join(", ")))
 }
 
 /// A certificate that somebody showed.
@@ -78,12 +71,10 @@ impl Shown {
         };
         Self {
             credential: Credential {
-                kind,
-                identity: spiffe.unwrap_or(name).to_owned(),
                 issuer: issuer.to_owned(),
                 not_before: Some(valid.0),
                 not_after: Some(valid.1),
-                rotated: Answer::Undetermined,
+                ..Credential::of(kind, spiffe.unwrap_or(name))
             },
             trouble: trouble.to_owned(),
         }

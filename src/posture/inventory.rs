@@ -109,6 +109,8 @@ pub struct Workload {
     pub pods: Vec<Place>,
     /// Its ports.
     pub ports: Vec<Port>,
+    /// The first container of its pods, whose log is the application's.
+    pub container: Option<String>,
     /// The `app` labels of its pods.
     apps: BTreeSet<String>,
 }
@@ -121,6 +123,7 @@ impl Workload {
             kind: kind.to_owned(),
             pods: Vec::new(),
             ports: Vec::new(),
+            container: None,
             apps: BTreeSet::new(),
         }
     }
@@ -128,6 +131,9 @@ impl Workload {
     /// Takes in the ports and labels of its pods.
     fn take(&mut self, labels: &BTreeMap<String, String>, spec: &PodSpec, services: &[Service]) {
         self.apps.extend(labels.get("app").cloned());
+        if self.container.is_none() {
+            self.container = spec.containers.first().map(|container| container.name.clone());
+        }
         for port in ports(&self.name.namespace, labels, spec, services) {
             if !self.ports.iter().any(|known| known.port == port.port) {
                 self.ports.push(port);

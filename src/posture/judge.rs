@@ -3,12 +3,14 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
+    callers::Proved,
     credential::{Shown, shared_secret},
     inventory::{Inventory, Port, Workload},
-    model::{Answer, Cell, Credentials, Evidence, EvidenceKind, Finding, Name, Reach},
+    model::{Answer, Cell, Credential, Credentials, Evidence, EvidenceKind, Finding, Name, Reach},
+    rotation::Rotation,
 };
 use crate::{
-    evidence::{ProbeOutcome, ProbeResult},
+    evidence::{CertificateFacts, ProbeOutcome, ProbeResult},
     packet::{Fact, Flow, FlowVerdict},
 };
 
@@ -103,6 +105,10 @@ pub struct Seen {
     pub looks: Vec<Look>,
     /// Conversations of the application's own.
     pub heard: Vec<Heard>,
+    /// Identities that callees say their callers proved.
+    pub proved: Vec<Proved>,
+    /// Servers whose SVIDs were watched.
+    pub rotations: Vec<Rotation>,
     /// Pods that could not be looked from, and why.
     pub blind: BTreeMap<String, String>,
     /// When the measurement began, in seconds since the Unix epoch: certificates are valid then or not.
@@ -380,7 +386,7 @@ impl Place<'_> {
 
     /// A handshake of a client without a certificate, where the port speaks TLS.
     fn tls_look(&self) -> Option<&Look> {
-        let spoke = |look: &&Look| look.probe.tls.as_ref().is_some_and(|tls| !tls.certificates.is_empty());
+        let spoke = |look: &&Look| showed(look).is_some();
         [Asked::Tls, Asked::Postgres]
             .into_iter()
             .find_map(|asked| self.look(asked).filter(spoke))
@@ -401,7 +407,8 @@ impl Place<'_> {
         let proved = tls.filter(|tls| tls.client_proved);
         let client = proved
             .and_then(|tls| tls.client_certificates.as_ref()?.first())
-            .map(Shown::of_wire);
+            .map(|shown| Shown::of_wire(shown).credential())
+            .or_else(|| self.told_client());
         let proof = || wire.iter().cloned().chain(seen.clone());
         let readable = match heard {
             Some(_) => "what is said is encrypted",
@@ -413,14 +420,53 @@ impl Place<'_> {
                 || Finding::undetermined("TLS 1.3 hides the server's certificate from a capture"),
                 |shown| shown.authenticates(self.seen.now_s).with(proof()),
             ),
-            client: demanded(look, flow).with(proof()),
+            client: demanded(look, flow)
+                .with(proof())
+                .with(self.told().map(|told| told.evidence.clone())),
             authorised: Finding::undetermined("not measured: it takes a decision log that names who asked"),
             credentials: Credentials {
-                server: server.map(Shown::credential),
-                client: client.map(Shown::credential),
+                server: server.map(|shown| self.watched(&self.to.name, self.port.port, shown.credential())),
+                client,
             },
         }
     }
+}
+
+impl Place<'_> {
+    /// What the callee's log says that this caller proved.
+    fn told(&self) -> Option<&Proved> {
+        let mut proved = self.seen.proved.iter();
+        proved.find(|proved| proved.from == self.from.name && proved.to == self.to.name)
+    }
+
+    /// The client's credential, where only the callee saw it: by its log, an identity; by the port at which the caller itself
+    /// shows the same one, what becomes of it.
+    fn told_client(&self) -> Option<Credential> {
+        let told = self.told()?;
+        let mut looks = self.seen.looks.iter().filter(|look| look.of == self.from.name);
+        let own = looks.find_map(|look| {
+            let credential = Shown::of_look(showed(look)?).credential();
+            (credential.is_svid() && credential.identity == told.id)
+                .then(|| self.watched(&look.of, look.port, credential))
+        });
+        Some(own.unwrap_or_else(|| Credential::svid(&told.id)))
+    }
+
+    /// A credential with what came of watching the port that showed it.
+    fn watched(&self, of: &Name, port: u16, mut credential: Credential) -> Credential {
+        let mut rotations = self.seen.rotations.iter();
+        if let Some(watched) = rotations.find(|one| one.of == *of && one.port == port) {
+            credential.rotated = watched.finding.answer;
+            credential.because = watched.finding.because.clone();
+            credential.evidence = watched.finding.evidence.clone();
+        }
+        credential
+    }
+}
+
+/// The certificate that a server showed to one who looked.
+fn showed(look: &Look) -> Option<&CertificateFacts> {
+    look.probe.tls.as_ref()?.certificates.first()
 }
 
 /// The words of a probe about a server that speaks PostgreSQL without TLS.
@@ -522,7 +568,7 @@ fn packets(heard: &Heard) -> Vec<Evidence> {
 }
 
 /// A probe as evidence.
-fn evidence(kind: EvidenceKind, probe: &ProbeResult) -> Evidence {
+pub(super) fn evidence(kind: EvidenceKind, probe: &ProbeResult) -> Evidence {
     Evidence {
         kind,
         id: probe.id.to_string(),

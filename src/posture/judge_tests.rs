@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::{
+    callers::Proved,
     inventory::{Inventory, Place, Port, Workload},
     judge::{Asked, Attempt, Control, Heard, Look, Seen, alive, cells},
-    model::{Answer, Cell, CredentialKind, Mark, Name, Purpose, Reach},
+    model::{Answer, Cell, CredentialKind, Evidence, EvidenceKind, Finding, Mark, Name, Purpose, Reach},
+    rotation::Rotation,
 };
 use crate::{
     evidence::{CertificateFacts, Phase, ProbeId, ProbeOutcome, ProbeResult, TlsSeen},
@@ -405,4 +407,61 @@ fn a_servers_certificate_is_a_credential_with_a_lifetime() {
     // Two URIs make no SVID (X509-SVID §2).
     svid.certificates[0].uris.push("spiffe://shop.example/other".into());
     assert_eq!(look_at(svid).credentials.server.unwrap().kind, CredentialKind::X509);
+}
+
+#[test]
+fn a_clients_svid_is_known_by_the_callees_log_and_its_own_port() {
+    let id = "spiffe://shop.example/ns/shop/sa/web";
+    let mut svid = handshake(true, 60);
+    svid.certificates[0].uris = vec!["spiffe://shop.example/ns/shop/sa/api".into()];
+    let mut seen = open();
+    seen.looks = vec![look("api", Asked::Tls, ProbeOutcome::TlsOpen, Some(svid.clone()))];
+    assert_eq!(of(&seen, "web").credentials.client, None);
+    // The callee's log names the caller, whose certificate nobody else saw.
+    let line = Evidence {
+        kind: EvidenceKind::Log,
+        id: String::new(),
+        namespace: "shop".into(),
+        pod: "api-1".into(),
+        at_ns: 0,
+        says: "a line".into(),
+    };
+    seen.proved = vec![Proved {
+        from: name("web"),
+        to: name("api"),
+        id: id.into(),
+        evidence: line.clone(),
+    }];
+    let cell = of(&seen, "web");
+    let told = cell.credentials.client.unwrap();
+    assert_eq!(
+        (told.identity.as_str(), told.lifetime(), told.rotated),
+        (id, None, Answer::Undetermined)
+    );
+    assert!(cell.client_authenticated.evidence.contains(&line));
+    assert_eq!(of(&seen, "mallory").credentials.client, None);
+    // The caller shows the same one at a port of its own, where it was watched.
+    svid.certificates[0].uris = vec![id.into()];
+    let own = Look {
+        of: name("web"),
+        ..look("web", Asked::Tls, ProbeOutcome::TlsOpen, Some(svid.clone()))
+    };
+    seen.looks.push(own);
+    let watched = |of: &str, answer| Rotation {
+        of: name(of),
+        port: 80,
+        finding: Finding::new(answer, "so it was"),
+    };
+    seen.rotations = vec![watched("web", Answer::Yes), watched("api", Answer::No)];
+    let credentials = of(&seen, "web").credentials;
+    let (server, client) = (credentials.server.unwrap(), credentials.client.unwrap());
+    assert_eq!(
+        (client.rotated, client.lifetime().unwrap().as_secs()),
+        (Answer::Yes, 60)
+    );
+    assert_eq!((server.rotated, server.because.as_str()), (Answer::No, "so it was"));
+    // Another one is not what it proved.
+    svid.certificates[0].uris = vec!["spiffe://shop.example/other".into()];
+    seen.looks.last_mut().unwrap().probe = result("web-1", ProbeOutcome::TlsOpen, Some(svid));
+    assert_eq!(of(&seen, "web").credentials.client.unwrap().lifetime(), None);
 }

@@ -284,7 +284,17 @@ fn short_lived(side: &str, credential: &Credential, domain: Option<&str>) -> Jud
         ),
         Some(_) => match credential.rotated {
             Answer::Yes => (Answer::Yes, String::new()),
-            Answer::No => (Answer::No, format!("the {side}'s {kind} did not rotate in time")),
+            Answer::No => {
+                let because = &credential.because;
+                (
+                    Answer::No,
+                    format!("the {side}'s {kind} did not rotate in time: {because}"),
+                )
+            }
+            Answer::Undetermined if !credential.because.is_empty() => {
+                let because = &credential.because;
+                (Answer::Undetermined, format!("the {side}'s {kind}: {because}"))
+            }
             Answer::Undetermined => (
                 Answer::Undetermined,
                 format!("not measured: the {side}'s {kind} was not watched until it rotates"),

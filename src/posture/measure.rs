@@ -20,6 +20,7 @@ use crate::{
     capture::observer::{self, Observer},
     cluster::{Progress, ProgressEvent},
     evidence::{ProbeOutcome, ProbeResult},
+    lab::{CheckKind, PostureCheck},
     probe::{self, HttpProbe, ProbeKind, ProbeRequest, StartTls, TlsOptions, TlsProbe},
 };
 
@@ -30,7 +31,10 @@ const PODS: usize = 3;
 /// Observers that are started at once.
 const STARTING: usize = 8;
 /// Probes that run at once. Most of them wait for an answer that does not come.
-const PROBES: usize = 40;
+pub(super) const PROBES: usize = 40;
+
+/// The level from which a rotation must be seen.
+const ROTATES: u8 = 3;
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,11 +45,15 @@ pub struct Scope {
     pub edges: Option<Vec<Edge>>,
     /// How long to wait for the application's own traffic on declared edges.
     pub listen: Duration,
+    /// How long to watch SVIDs until they rotate, at most; nothing is watched where this is zero.
+    pub rotation: Duration,
 }
 
 impl Scope {
     /// How long an application has to say something by itself.
     pub const LISTEN: Duration = Duration::from_millis(1500);
+    /// How long a check of level 3 watches SVIDs: those of a lab are made to live for a minute.
+    pub const ROTATION: Duration = Duration::from_secs(45);
 
     /// These namespaces, with what their Services declare.
     pub fn of(namespaces: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -53,7 +61,15 @@ impl Scope {
             namespaces: namespaces.into_iter().map(Into::into).collect(),
             edges: None,
             listen: Self::LISTEN,
+            rotation: Duration::ZERO,
         }
+    }
+
+    /// The same, and SVIDs are watched until they rotate, for so long at most.
+    #[must_use]
+    pub fn watching(mut self, longest: Duration) -> Self {
+        self.rotation = longest;
+        self
     }
 
     /// The same with these declared calls; none at all leaves the Services' own.
@@ -66,6 +82,18 @@ impl Scope {
     /// A lab's namespace and edges.
     pub fn of_lab(lab: &crate::lab::Lab) -> Self {
         Self::of([&lab.namespace]).with_edges(lab.edges.iter().map(Edge::from).collect())
+    }
+
+    /// What a lab's checks are judged by: as [`of_lab`](Self::of_lab), and where a check asks for level 3, SVIDs are watched.
+    pub fn of_checks(lab: &crate::lab::Lab) -> Self {
+        let rotates = |check: &crate::lab::Check| matches!(check.kind, CheckKind::Posture(PostureCheck::Level(level)) if level >= ROTATES);
+        let mut checks = lab.steps.iter().flat_map(|step| &step.checks);
+        let longest = if checks.any(rotates) {
+            Self::ROTATION
+        } else {
+            Duration::ZERO
+        };
+        Self::of_lab(lab).watching(longest)
     }
 }
 
@@ -104,7 +132,8 @@ impl PostureError {
 /// Measures every ordered pair of workloads of some namespaces.
 ///
 /// Adds an observer to each pod it looks from, opens TCP connections, asks ports for `GET /` in HTTP, and listens to the
-/// pods that are called; nothing else is changed. Takes about as long as the slowest refusal: a second or two.
+/// pods that are called; nothing else is changed. Takes about as long as the slowest refusal: a second or two; and as long as
+/// [`Scope::rotation`] allows, where SVIDs are to be seen to rotate.
 ///
 /// # Errors
 /// When the API does not let it look, or there is nothing, or too much, to look at. What goes wrong with single pods
@@ -130,6 +159,8 @@ pub async fn measure(client: &kube::Client, scope: &Scope, progress: &Progress) 
     let ears = field.listen().await;
     field.probe(&mut seen, progress).await;
     seen.heard = ears.heard(scope.listen, &field, &seen).await;
+    field.callers(client, &mut seen).await;
+    field.watch(&mut seen, scope.rotation, progress).await;
     let mut notes = inventory.notes.clone();
     notes.extend(field.notes(&seen));
     Ok(Matrix {
@@ -146,7 +177,7 @@ pub async fn measure(client: &kube::Client, scope: &Scope, progress: &Progress) 
     })
 }
 
-fn tell(progress: &Progress, phase: &str, done: usize, total: usize, detail: &str) {
+pub(super) fn tell(progress: &Progress, phase: &str, done: usize, total: usize, detail: &str) {
     progress(ProgressEvent {
         phase: phase.to_owned(),
         done: u32::try_from(done).unwrap_or(u32::MAX),
@@ -155,7 +186,7 @@ fn tell(progress: &Progress, phase: &str, done: usize, total: usize, detail: &st
     });
 }
 
-fn now_ns() -> u64 {
+pub(super) fn now_ns() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_nanos() as u64)
 }
@@ -497,7 +528,7 @@ fn serving(seen: &Seen, so: impl Fn(&Look) -> bool) -> BTreeSet<(Name, u16)> {
 }
 
 /// What a port is asked to find out what it speaks.
-fn question(asked: Asked, of: &Workload, port: &Port, ip: &str) -> ProbeKind {
+pub(super) fn question(asked: Asked, of: &Workload, port: &Port, ip: &str) -> ProbeKind {
     match asked {
         Asked::Http => {
             let url = format!("http://{}/", SocketAddr::new(address(ip), port.target));
@@ -537,7 +568,7 @@ async fn ask(observer: Observer, task: Task, kind: ProbeKind) -> (Task, ProbeRes
 }
 
 /// A probe whose failure is a result like any other.
-async fn run(observer: &Observer, request: ProbeRequest) -> ProbeResult {
+pub(super) async fn run(observer: &Observer, request: ProbeRequest) -> ProbeResult {
     let kept = request.clone();
     match probe::run_in(observer, request).await {
         Ok(result) => result,

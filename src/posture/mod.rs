@@ -5,6 +5,7 @@
 //! same window: a dead service proves nothing. The faces of a matrix ([`text`], [`markdown`], [`html`]) are pure too,
 //! and take every name in it for untrusted.
 
+mod callers;
 mod credential;
 mod diff;
 pub mod html;
@@ -18,6 +19,7 @@ pub mod markdown;
 mod measure;
 pub mod model;
 mod predict;
+mod rotation;
 mod svg;
 #[cfg(test)]
 pub(crate) mod tests;

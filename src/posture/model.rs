@@ -80,6 +80,8 @@ pub enum EvidenceKind {
     Control,
     /// A packet that was captured.
     Packet,
+    /// A line of the callee's access log.
+    Log,
 }
 
 impl EvidenceKind {
@@ -89,6 +91,7 @@ impl EvidenceKind {
             Self::Probe => "probe",
             Self::Control => "control",
             Self::Packet => "packet",
+            Self::Log => "log",
         }
     }
 }
@@ -304,9 +307,34 @@ pub struct Credential {
     pub not_after: Option<i64>,
     /// Whether another one took its place while it was looked at.
     pub rotated: Answer,
+    /// Why that is so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub because: String,
+    /// What shows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Evidence>,
 }
 
 impl Credential {
+    /// One of which no more is known than that there is one.
+    pub(super) fn of(kind: CredentialKind, identity: impl Into<String>) -> Self {
+        Self {
+            kind,
+            identity: identity.into(),
+            issuer: String::new(),
+            not_before: None,
+            not_after: None,
+            rotated: Answer::Undetermined,
+            because: String::new(),
+            evidence: Vec::new(),
+        }
+    }
+
+    /// An X509-SVID of which the id alone is known.
+    pub(super) fn svid(id: &str) -> Self {
+        Self::of(CredentialKind::X509Svid, id)
+    }
+
     /// How long it is valid altogether.
     pub fn lifetime(&self) -> Option<Duration> {
         let seconds = self.not_after?.checked_sub(self.not_before?)?;

@@ -137,6 +137,7 @@ fn encrypt(cell: &mut Cell, kind: CredentialKind, identity: &str, lives: i64, ro
         not_before: Some(1_790_000_000),
         not_after: Some(1_790_000_000 + lives),
         rotated,
+        ..Credential::of(kind, "")
     };
     cell.readable = Finding::new(Answer::No, "what is said is encrypted");
     cell.server_authenticated = Finding::new(Answer::Yes, "it showed a certificate");

@@ -4,7 +4,7 @@ use std::{env, io, net::SocketAddr};
 
 use tokio::net::TcpListener;
 
-use super::{http::door::Door, log::Log, tls::environment};
+use super::{http::door::Door, tls::environment::Environment};
 
 /// The port of the plain HTTP health check of a service that otherwise speaks TLS: the kubelet has no certificate.
 const HEALTH_PORT: u16 = 8081;
@@ -56,8 +56,8 @@ pub async fn listener(port: u16) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// When an address is taken, or the settings of TLS do not do.
-pub async fn door(port: u16, log: &Log, protocols: &[&[u8]]) -> io::Result<Door> {
-    let tls = environment::acceptor(log, protocols)?;
+pub async fn door(port: u16, tls: &Environment, protocols: &[&[u8]]) -> io::Result<Door> {
+    let tls = tls.acceptor(protocols)?;
     let usual = SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT));
     let health = match optional("HEALTH_LISTEN") {
         Some(_) => Some(parsed("HEALTH_LISTEN", usual)?),

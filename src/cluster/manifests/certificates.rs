@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_topology_without_tls_needs_none() {
-        for layer in ["flat", "microsegmented"] {
+        for layer in ["flat", "microsegmented", "spiffe"] {
             let objects = manifests::built_in(layer).unwrap().unwrap();
             assert!(for_services(&objects).unwrap().is_empty(), "{layer}");
         }

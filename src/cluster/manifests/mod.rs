@@ -134,8 +134,37 @@ const MTLS: &[(&str, &str)] = &[
     ),
 ];
 
+/// The files of `manifests/spiffe`.
+const SPIFFE: &[(&str, &str)] = &[
+    (
+        "spiffe/00-clusterspiffeid.yaml",
+        include_str!("../../../manifests/spiffe/00-clusterspiffeid.yaml"),
+    ),
+    (
+        "spiffe/frontend.yaml",
+        include_str!("../../../manifests/spiffe/frontend.yaml"),
+    ),
+    (
+        "spiffe/ledger.yaml",
+        include_str!("../../../manifests/spiffe/ledger.yaml"),
+    ),
+    (
+        "spiffe/orders-api.yaml",
+        include_str!("../../../manifests/spiffe/orders-api.yaml"),
+    ),
+    (
+        "spiffe/payments-api.yaml",
+        include_str!("../../../manifests/spiffe/payments-api.yaml"),
+    ),
+];
+
 /// The topologies built into this binary, by the name of their directory.
-const BUILT_IN: &[(&str, &[(&str, &str)])] = &[("flat", FLAT), ("microsegmented", MICROSEGMENTED), ("mtls", MTLS)];
+const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
+    ("flat", FLAT),
+    ("microsegmented", MICROSEGMENTED),
+    ("mtls", MTLS),
+    ("spiffe", SPIFFE),
+];
 
 /// The names of the topologies built into this binary, each of which adds to the one before.
 pub fn layers() -> impl Iterator<Item = &'static str> {
@@ -257,6 +286,56 @@ mod tests {
             names
         );
         assert_eq!(both.len(), names.len());
+    }
+
+    /// Who may call is said twice, for ztlab (an annotation) and for the service (SPIFFE IDs): both must say the same.
+    #[test]
+    fn the_shop_with_svids_authorises_the_edges_it_declares_and_holds_no_key() {
+        let objects = built_in("spiffe").unwrap().unwrap();
+        let of_kind = |kind: &'static str| {
+            objects
+                .iter()
+                .filter(move |object| object.types.as_ref().is_some_and(|types| types.kind == kind))
+        };
+        let id = |service: &str| format!("spiffe://shop.test/ns/shop/sa/{service}");
+        let mut edges = Vec::new();
+        for deployment in of_kind("Deployment") {
+            let name = deployment.metadata.name.clone().unwrap();
+            let pod = &deployment.data["spec"]["template"]["spec"];
+            assert_eq!(pod["serviceAccountName"], name, "the identity is the service account's");
+            let volumes = pod["volumes"].as_array().unwrap();
+            assert!(
+                volumes.iter().all(|volume| volume["csi"]["driver"] == "csi.spiffe.io"),
+                "{volumes:?}"
+            );
+            let variables = pod["containers"][0]["env"].as_array().unwrap();
+            let variable = |name: &str| {
+                let found = variables.iter().find(|variable| variable["name"] == name);
+                found.and_then(|variable| variable["value"].as_str())
+            };
+            let files = variables
+                .iter()
+                .filter(|it| it["name"].as_str().unwrap().ends_with("_FILE"));
+            assert_eq!(files.count(), 0, "{name}");
+            let callers = variable("TLS_AUTHORIZED_IDS").unwrap();
+            let service = of_kind("Service")
+                .find(|it| it.metadata.name.as_ref() == Some(&name))
+                .unwrap();
+            let declared = &service.metadata.annotations.as_ref().unwrap()["ztlab.dev/callers"];
+            if declared.is_empty() {
+                assert_eq!(callers, "none", "{name}");
+            } else {
+                assert_eq!(callers, id(declared), "{name}");
+                edges.push((id(declared), id(&name)));
+            }
+            if let Some(called) = variable("TLS_UPSTREAM_AUTHORIZED_IDS") {
+                edges.push((id(&name), called.to_owned()));
+            }
+        }
+        // Each edge is there from both of its ends.
+        edges.sort();
+        assert_eq!(edges.len(), 6);
+        assert!(edges.chunks(2).all(|pair| pair[0] == pair[1]), "{edges:#?}");
     }
 
     #[test]

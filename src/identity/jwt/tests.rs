@@ -253,6 +253,26 @@ fn jwt_svid_2_1_es384() {
     assert!(verify(&token.unwrap(), &bundles, "payments", now()).is_ok());
 }
 
+/// RFC 7515 appendix A.3: a signature and a key of the standard's own, so of another implementation.
+#[test]
+fn rfc_7515_a_3_the_standards_example() {
+    let token = concat!(
+        "eyJhbGciOiJFUzI1NiJ9.",
+        "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.",
+        "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
+    );
+    let document = json!({ "keys": [{ "kty": "EC", "use": "jwt-svid", "kid": "a3", "crv": "P-256",
+        "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+        "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0" }] });
+    let bundle = JwtBundle::from_json(domain("shop.test"), document.to_string().as_bytes()).unwrap();
+    let compact = compact::read(token).unwrap();
+    assert_eq!(verify::verify_signature(&compact, &bundle), Ok(()));
+    assert_eq!(compact.claims["iss"], "joe");
+    let other = token.replace("g6NU1Q", "g6NU1A");
+    let other = compact::read(&other).unwrap();
+    assert!(verify::verify_signature(&other, &bundle).is_err());
+}
+
 #[test]
 fn jwt_svid_2_2_kid_is_optional_and_names_a_key() {
     let forge = Forge::new();

@@ -45,7 +45,7 @@ pub fn verify(token: &str, bundles: &JwtBundleSet, audience: &str, now: UnixTime
 }
 
 /// With the key that the token names, or, as it need not name one (section 2.2), with each that can make such signatures.
-fn verify_signature(compact: &Compact<'_>, bundle: &JwtBundle) -> Result<(), JwtError> {
+pub(super) fn verify_signature(compact: &Compact<'_>, bundle: &JwtBundle) -> Result<(), JwtError> {
     let trust_domain = bundle.trust_domain();
     if bundle.is_empty() {
         return Err(JwtError::EmptyBundle(trust_domain.clone()));

@@ -9,7 +9,9 @@ use std::cell::RefCell;
 
 use rustls::crypto::ring;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use webpki::{
+    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, VerifiedPath,
+};
 
 use super::{Authority, Leaf, X509Error, authority, profile};
 use crate::{X509BundleSet, der, id::SpiffeId};
@@ -52,15 +54,47 @@ pub fn verify(chain: &[CertificateDer<'_>], bundles: &X509BundleSet, now: UnixTi
     };
     let held = EndEntityCert::try_from(first).and_then(|entity| {
         let algorithms = ring::default_provider().signature_verification_algorithms.all;
-        let usage = KeyUsage::client_auth();
         entity
-            .verify_for_usage(algorithms, &anchors, intermediates, now, usage, None, Some(&signers))
+            .verify_for_usage(
+                algorithms,
+                &anchors,
+                intermediates,
+                now,
+                BothSides,
+                None,
+                Some(&signers),
+            )
             .map(|_| ())
     });
     match (held, refusal.into_inner()) {
         (Ok(()), _) => Ok(leaf),
         (Err(_), Some(refusal)) => Err(refusal),
         (Err(error), None) => Err(told(leaf.id(), error, &leaf)),
+    }
+}
+
+/// An SVID is for servers and clients alike (X509-SVID section 4.4), so a certificate in between that allows only one of
+/// them cannot have signed it.
+struct BothSides;
+
+impl ExtendedKeyUsageValidator for BothSides {
+    fn validate(&self, usages: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let present = usages
+            .map(|usage| usage.map(|usage| usage.to_decoded_oid()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let has = |wanted: &[usize]| present.iter().any(|usage| usage == wanted);
+        let required = if !has(KeyUsage::SERVER_AUTH_REPR) {
+            KeyUsage::server_auth()
+        } else if !has(KeyUsage::CLIENT_AUTH_REPR) {
+            KeyUsage::client_auth()
+        } else {
+            return Ok(());
+        };
+        if present.is_empty() {
+            return Ok(());
+        }
+        let context = RequiredEkuNotFoundContext { required, present };
+        Err(webpki::Error::RequiredEkuNotFoundContext(context))
     }
 }
 
@@ -84,7 +118,8 @@ fn may_sign(path: &VerifiedPath<'_>, authorities: &[&Authority]) -> Result<(), X
 fn told(id: &SpiffeId, error: webpki::Error, leaf: &Leaf) -> X509Error {
     let id = id.clone();
     match error {
-        webpki::Error::UnknownIssuer => X509Error::UnknownIssuer(id),
+        // SPIRE's authorities all have one name, so that another's is tried, and only its key does not fit.
+        webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey => X509Error::UnknownIssuer(id),
         // It is the leaf's if the leaf's time is over; else that of a certificate in between.
         webpki::Error::CertExpired { time, .. } if !leaf.validity().contains(time) => X509Error::Expired {
             id,

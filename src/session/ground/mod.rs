@@ -221,7 +221,7 @@ impl World for GroundWorld {
             names: Names::watch(&handle.client).await,
             handle,
             namespace: lab.namespace.clone(),
-            scope: Scope::of_lab(lab),
+            scope: Scope::of_checks(lab),
         }));
         Ok(notes)
     }

@@ -27,7 +27,9 @@ pub enum ClientError {
     #[error("{0} is not an http:// or https:// URL with a host")]
     Url(String),
     /// The URL asks for TLS, and nothing says whom to trust.
-    #[error("{0}: set TLS_UPSTREAM_CA_FILE to the certificate of the authority to trust")]
+    #[error(
+        "{0}: set TLS_UPSTREAM_CA_FILE to the certificate of the authority to trust, or with SVIDs TLS_UPSTREAM_AUTHORIZED_IDS"
+    )]
     NoAuthority(String),
     /// The name did not resolve, or nobody took the connection.
     #[error("{authority}: {source}")]

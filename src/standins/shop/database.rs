@@ -91,7 +91,7 @@ impl Database {
             (Some("verify-full"), Some(tls)) => Some(tls),
             (Some("verify-full"), None) => {
                 return Err(invalid(
-                    "set TLS_UPSTREAM_CA_FILE to the certificate of the authority to trust",
+                    "set TLS_UPSTREAM_CA_FILE to the certificate of the authority to trust, or with SVIDs TLS_UPSTREAM_AUTHORIZED_IDS",
                 ));
             }
             (Some(other), _) => {

@@ -19,7 +19,7 @@ use crate::standins::{
     http::{client::Target, door::Door, server},
     log::{Log, now},
     process, settings,
-    tls::environment,
+    tls::environment::Environment,
 };
 
 /// How `frontend` is configured.
@@ -37,10 +37,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn from_env(log: &Log) -> io::Result<Settings> {
+    fn from_env(tls: &Environment) -> io::Result<Settings> {
         Ok(Settings {
-            orders: Target::parse(&settings::required("ORDERS_URL")?, environment::connector(log)?)
-                .map_err(io::Error::other)?,
+            orders: Target::parse(&settings::required("ORDERS_URL")?, tls.connector()?).map_err(io::Error::other)?,
             interval: Duration::from_millis(settings::parsed("INTERVAL_MS", 1000u64)?.max(1)),
             customer: settings::optional("CUSTOMER").unwrap_or_else(|| "Ada Example".to_owned()),
             card: settings::optional("CARD_NUMBER").unwrap_or_else(|| "4111111111111111".to_owned()),
@@ -63,8 +62,9 @@ type Shared = Arc<Mutex<Status>>;
 pub fn main(_args: Vec<OsString>) -> ExitCode {
     process::serve("frontend", async |shutdown| {
         let log = Log::stdout("frontend");
-        let settings = Settings::from_env(&log)?;
-        serve(settings::door(PORT, &log, HTTP).await?, settings, log, shutdown).await
+        let tls = Environment::read(&log).await?;
+        let settings = Settings::from_env(&tls)?;
+        serve(settings::door(PORT, &tls, HTTP).await?, settings, log, shutdown).await
     })
 }
 

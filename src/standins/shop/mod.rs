@@ -11,6 +11,8 @@ pub mod payments_api;
 
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, target_os = "linux"))]
+mod tests_svid;
 #[cfg(test)]
 mod tests_tls;
 

@@ -26,7 +26,7 @@ use crate::standins::{
     http::{client::Target, door::Door, server},
     log::{Log, bounded},
     process, settings,
-    tls::environment,
+    tls::environment::Environment,
 };
 
 /// How many orders `GET /orders` remembers.
@@ -41,9 +41,9 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn from_env(log: &Log) -> io::Result<Settings> {
+    fn from_env(tls: &Environment) -> io::Result<Settings> {
         Ok(Settings {
-            payments: Target::parse(&settings::required("PAYMENTS_URL")?, environment::connector(log)?)
+            payments: Target::parse(&settings::required("PAYMENTS_URL")?, tls.connector()?)
                 .map_err(io::Error::other)?,
             token: settings::required("PAYMENTS_TOKEN")?,
         })
@@ -82,8 +82,9 @@ struct Book {
 pub fn main(_args: Vec<OsString>) -> ExitCode {
     process::serve("orders-api", async |shutdown| {
         let log = Log::stdout("orders-api");
-        let settings = Settings::from_env(&log)?;
-        serve(settings::door(PORT, &log, HTTP).await?, settings, log, shutdown).await
+        let tls = Environment::read(&log).await?;
+        let settings = Settings::from_env(&tls)?;
+        serve(settings::door(PORT, &tls, HTTP).await?, settings, log, shutdown).await
     })
 }
 

@@ -25,7 +25,7 @@ use crate::standins::{
     },
     log::{Log, bounded},
     process, settings,
-    tls::environment,
+    tls::environment::Environment,
 };
 
 /// How many payments `GET /payments` answers.
@@ -46,14 +46,14 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn from_env(log: &Log) -> io::Result<Settings> {
+    fn from_env(tls: &Environment) -> io::Result<Settings> {
         Ok(Settings {
             token: settings::required("PAYMENTS_TOKEN")?,
             database: Database::new(
                 &settings::required("LEDGER_URL")?,
                 &settings::required("LEDGER_USER")?,
                 &settings::required("LEDGER_PASSWORD")?,
-                environment::connector(log)?,
+                tls.connector()?,
             )?,
         })
     }
@@ -76,8 +76,9 @@ struct Payments {
 pub fn main(_args: Vec<OsString>) -> ExitCode {
     process::serve("payments-api", async |shutdown| {
         let log = Log::stdout("payments-api");
-        let settings = Settings::from_env(&log)?;
-        serve(settings::door(PORT, &log, HTTP).await?, settings, log, shutdown).await
+        let tls = Environment::read(&log).await?;
+        let settings = Settings::from_env(&tls)?;
+        serve(settings::door(PORT, &tls, HTTP).await?, settings, log, shutdown).await
     })
 }
 

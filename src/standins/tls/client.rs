@@ -28,9 +28,17 @@ pub struct Upstream {
     pub versions: Versions,
 }
 
-/// Calls services over TLS, with the certificates that the files hold at that time. There is no way to make it trust a
-/// server that it cannot verify.
-pub struct Connector(Renewed<ClientConfig>);
+/// Calls services over TLS, with the certificates that there are at that time. There is no way to make it trust a server that
+/// it cannot verify.
+pub struct Connector(Source);
+
+/// Where the certificates come from.
+enum Source {
+    /// Files, read again when they change.
+    Files(Renewed<ClientConfig>),
+    /// The Workload API: the configuration itself asks for what is current.
+    Workload(Arc<ClientConfig>),
+}
 
 impl Connector {
     /// Reads the files.
@@ -43,15 +51,25 @@ impl Connector {
             paths.extend([pair.certificate.clone(), pair.key.clone()]);
         }
         let shown = upstream.identity.clone();
-        Renewed::new(paths, shown, log, move |contents| config(&upstream, contents)).map(Connector)
+        Renewed::new(paths, shown, log, move |contents| config(&upstream, contents))
+            .map(|files| Connector(Source::Files(files)))
+    }
+
+    /// Calls as `config` has it, which asks for its certificates itself.
+    pub fn with(config: ClientConfig) -> Connector {
+        Connector(Source::Workload(Arc::new(config)))
     }
 
     /// What a library that shakes hands itself needs.
     pub fn library(&self) -> TlsConnector {
-        TlsConnector::from(self.0.now())
+        TlsConnector::from(match &self.0 {
+            Source::Files(files) => files.now(),
+            Source::Workload(config) => config.clone(),
+        })
     }
 
-    /// Shakes hands with the server that `stream` leads to, which must prove to be `host`.
+    /// Shakes hands with the server that `stream` leads to, which must prove to be `host`, or, where SVIDs are
+    /// shown, to have an id that is authorised.
     ///
     /// # Errors
     /// When it cannot, or the server does not speak TLS.

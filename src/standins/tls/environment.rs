@@ -8,28 +8,74 @@ use crate::standins::{log::Log, settings::optional};
 /// What `ztlab images` says of them, for every service that has them.
 pub const DOCUMENTED: &str = "TLS by env: TLS_CERT_FILE and TLS_KEY_FILE (serve it), TLS_CLIENT_CA_FILE and TLS_CLIENT_AUTH=require|optional \
      (callers), TLS_UPSTREAM_CA_FILE, TLS_UPSTREAM_CERT_FILE and TLS_UPSTREAM_KEY_FILE (calls), TLS_MIN_VERSION, \
-     TLS_MAX_VERSION, HEALTH_LISTEN; changed files are read again";
+     TLS_MAX_VERSION, HEALTH_LISTEN; changed files are read again; or SPIFFE_ENDPOINT_SOCKET with TLS_AUTHORIZED_IDS (callers) and \
+     TLS_UPSTREAM_AUTHORIZED_IDS (calls): SVIDs of the Workload API";
 
-/// What serves TLS, where `TLS_CERT_FILE` and `TLS_KEY_FILE` are set; `protocols` are spoken inside.
-///
-/// # Errors
-/// Settings that do not go together, or a file that is not usable.
-pub fn acceptor(log: &Log, protocols: &[&[u8]]) -> io::Result<Option<Acceptor>> {
-    let Some(serving) = serving(optional, protocols).map_err(invalid)? else {
-        return Ok(None);
-    };
-    Acceptor::new(serving, log.clone()).map(Some).map_err(invalid)
+/// What a service's environment says of TLS, for both directions.
+pub struct Environment {
+    log: Log,
+    #[cfg(target_os = "linux")]
+    identity: Option<super::svid::Identity>,
 }
 
-/// What calls over TLS, where `TLS_UPSTREAM_CA_FILE` is set.
-///
-/// # Errors
-/// Settings that do not go together, or a file that is not usable.
-pub fn connector(log: &Log) -> io::Result<Option<Connector>> {
-    let Some(upstream) = upstream(optional).map_err(invalid)? else {
-        return Ok(None);
-    };
-    Connector::new(upstream, log.clone()).map(Some).map_err(invalid)
+impl Environment {
+    /// Reads the settings. Where they name a Workload API, waits for the service's identity.
+    ///
+    /// # Errors
+    /// Settings that do not go together, or a Workload API that will give no identity.
+    pub async fn read(log: &Log) -> io::Result<Environment> {
+        #[cfg(target_os = "linux")]
+        let identity = {
+            let versions = versions(&optional).map_err(invalid)?;
+            match super::svid::settings(&optional, versions).map_err(invalid)? {
+                None => None,
+                Some(settings) => Some(super::svid::Identity::awaited(settings, log).await.map_err(invalid)?),
+            }
+        };
+        #[cfg(not(target_os = "linux"))]
+        if optional("SPIFFE_ENDPOINT_SOCKET").is_some() {
+            return Err(invalid(
+                "SPIFFE_ENDPOINT_SOCKET is set, but the Workload API is spoken on Linux only",
+            ));
+        }
+        Ok(Environment {
+            log: log.clone(),
+            #[cfg(target_os = "linux")]
+            identity,
+        })
+    }
+
+    /// What serves TLS, where `TLS_CERT_FILE` and `TLS_KEY_FILE` or `SPIFFE_ENDPOINT_SOCKET` are set; `protocols` are spoken
+    /// inside.
+    ///
+    /// # Errors
+    /// Settings that do not go together, or a file that is not usable.
+    pub fn acceptor(&self, protocols: &[&[u8]]) -> io::Result<Option<Acceptor>> {
+        #[cfg(target_os = "linux")]
+        if let Some(identity) = &self.identity {
+            let config = identity.server(protocols).map_err(invalid)?;
+            return Ok(Some(Acceptor::with(config, self.log.clone())));
+        }
+        let Some(serving) = serving(optional, protocols).map_err(invalid)? else {
+            return Ok(None);
+        };
+        Acceptor::new(serving, self.log.clone()).map(Some).map_err(invalid)
+    }
+
+    /// What calls over TLS, where `TLS_UPSTREAM_CA_FILE` or `TLS_UPSTREAM_AUTHORIZED_IDS` is set.
+    ///
+    /// # Errors
+    /// Settings that do not go together, or a file that is not usable.
+    pub fn connector(&self) -> io::Result<Option<Connector>> {
+        #[cfg(target_os = "linux")]
+        if let Some(identity) = &self.identity {
+            return Ok(identity.client().map_err(invalid)?.map(Connector::with));
+        }
+        let Some(upstream) = upstream(optional).map_err(invalid)? else {
+            return Ok(None);
+        };
+        Connector::new(upstream, self.log.clone()).map(Some).map_err(invalid)
+    }
 }
 
 fn invalid(error: impl ToString) -> io::Error {

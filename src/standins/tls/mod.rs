@@ -8,8 +8,11 @@ mod client;
 pub mod environment;
 mod files;
 mod peer;
+mod reason;
 mod server;
 pub mod ssl;
+#[cfg(target_os = "linux")]
+pub mod svid;
 
 use std::{error::Error, fs, io, path::Path};
 
@@ -24,6 +27,7 @@ pub use self::{
     client::{Connector, Upstream},
     files::Pair,
     peer::Proved,
+    reason::noting,
     server::{Acceptor, ClientAuth, Serving, farewell},
 };
 

@@ -16,6 +16,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::{
     Pair, TlsError, Versions, cause,
     files::{Contents, Renewed},
+    noting,
 };
 use crate::standins::log::Log;
 
@@ -47,9 +48,17 @@ pub struct Serving {
     pub protocols: Vec<Vec<u8>>,
 }
 
-/// Shakes hands with callers, with the certificates that the files hold at that time.
+/// Where the certificates come from.
+enum Source {
+    /// Files, read again when they change.
+    Files(Renewed<ServerConfig>),
+    /// The Workload API: the configuration itself asks for what is current.
+    Workload(Arc<ServerConfig>),
+}
+
+/// Shakes hands with callers, with the certificates that there are at that time.
 pub struct Acceptor {
-    config: Renewed<ServerConfig>,
+    config: Source,
     log: Log,
 }
 
@@ -63,21 +72,36 @@ impl Acceptor {
         paths.extend(serving.callers.iter().map(|(path, _)| path.clone()));
         let shown = Some(serving.identity.clone());
         let config = Renewed::new(paths, shown, log.clone(), move |contents| config(&serving, contents))?;
-        Ok(Acceptor { config, log })
+        Ok(Acceptor {
+            config: Source::Files(config),
+            log,
+        })
+    }
+
+    /// Shakes hands as `config` has it, which asks for its certificates itself.
+    pub fn with(config: ServerConfig, log: Log) -> Acceptor {
+        Acceptor {
+            config: Source::Workload(Arc::new(config)),
+            log,
+        }
     }
 
     /// What a library that shakes hands itself needs.
     pub fn library(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.config.now())
+        TlsAcceptor::from(match &self.config {
+            Source::Files(files) => files.now(),
+            Source::Workload(config) => config.clone(),
+        })
     }
 
     /// Shakes hands with `peer`. `None` where that fails, which the log then tells.
     pub async fn accept(&self, stream: TcpStream, peer: SocketAddr) -> Option<TlsStream<TcpStream>> {
         let shaking = self.library().accept(stream).into_fallible();
-        match tokio::time::timeout(HANDSHAKE, shaking).await {
+        let (shaken, said) = noting(tokio::time::timeout(HANDSHAKE, shaking)).await;
+        match shaken {
             Ok(Ok(stream)) => Some(stream),
             Ok(Err((error, stream))) => {
-                self.refused(peer, &error);
+                self.refused(peer, &error, said.as_deref());
                 farewell(stream).await;
                 None
             }
@@ -89,10 +113,11 @@ impl Acceptor {
         }
     }
 
-    /// Tells why `peer` was not let in. One that only looked whether somebody listens is not worth a line.
-    pub fn refused(&self, peer: SocketAddr, error: &io::Error) {
+    /// Tells why `peer` was not let in: what was noted of it, or else what TLS says. One that only looked whether somebody
+    /// listens is not worth a line.
+    pub fn refused(&self, peer: SocketAddr, error: &io::Error, noted: Option<&str>) {
         match cause(error) {
-            Some(reason) => self.log.refused(peer, &reason.to_string()),
+            Some(reason) => self.log.refused(peer, noted.unwrap_or(&reason.to_string())),
             None if error.kind() == io::ErrorKind::UnexpectedEof => {}
             None => self.log.refused(peer, &error.to_string()),
         }

@@ -24,7 +24,7 @@ use crate::standins::{
     http::{door::Door, server},
     log::Log,
     process, settings,
-    tls::{self, Acceptor},
+    tls::{self, Acceptor, environment::Environment},
 };
 
 /// PostgreSQL's port.
@@ -64,7 +64,13 @@ pub fn main(_args: Vec<OsString>) -> ExitCode {
     process::serve("ledger", async |shutdown| {
         let log = Log::stdout("ledger");
         let settings = Settings::from_env()?;
-        serve(settings::door(PORT, &log, ALPN).await?, settings, log, shutdown).await
+        serve(
+            settings::door(PORT, &Environment::read(&log).await?, ALPN).await?,
+            settings,
+            log,
+            shutdown,
+        )
+        .await
     })
 }
 
@@ -129,11 +135,11 @@ async fn converse(stream: TcpStream, tls: Option<Arc<Acceptor>>, handlers: Arc<H
     // The protocol's library drops the stream of a failed handshake, and with it the alert that says why.
     let kept = TcpStream::from_std(stream.try_clone()?)?;
     let stream = TcpStream::from_std(stream)?;
-    let outcome = pgwire::tokio::process_socket(stream, Some(tls.library()), handlers).await;
+    let (outcome, noted) = tls::noting(pgwire::tokio::process_socket(stream, Some(tls.library()), handlers)).await;
     if let Err(error) = &outcome
         && tls::cause(error).is_some()
     {
-        tls.refused(peer, error);
+        tls.refused(peer, error, noted.as_deref());
         tls::farewell(kept).await;
     }
     outcome

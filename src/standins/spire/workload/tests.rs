@@ -398,3 +398,110 @@ async fn rotation_under_traffic_fails_no_request() {
     }
     serving.abort();
 }
+
+/// One of many workloads: what its agent gives it, and how many requests it has made of its neighbour.
+struct Busy {
+    _dir: TempDir,
+    agent: Agent,
+    state: watch::Receiver<State>,
+    made: Arc<std::sync::atomic::AtomicUsize>,
+}
+
+/// A hundred workloads in a ring, each calling the next over and over on new connections, while all of them rotate.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_workloads_rotate_under_load_and_no_request_fails() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    const WORKLOADS: usize = 100;
+    let ca = Ca::of("shop.test");
+    let path = |at: usize| format!("/w{}", at % WORKLOADS);
+    let only = |at: usize| format!("spiffe://shop.test{}", path(at)).parse::<Authorizer>().unwrap();
+    let mut busy = Vec::new();
+    let mut doors = Vec::new();
+    for at in 0..WORKLOADS {
+        let (dir, agent, _, source) = agent(Ok(ca.message(&path(at))));
+        source.ready().await.unwrap();
+        let state = source.state();
+        let source: Arc<dyn Source> = Arc::new(source);
+        let server = MutualTls::new(Arc::clone(&source), only(at + WORKLOADS - 1))
+            .server()
+            .unwrap();
+        let client = MutualTls::new(source, only(at + 1)).client().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        doors.push((listener.local_addr().unwrap(), client));
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    // What fails here fails for the caller, which counts it.
+                    let Ok(mut stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let mut byte = [0];
+                    if stream.read_exact(&mut byte).await.is_ok() {
+                        let _ = stream.write_all(&byte).await;
+                        let _ = stream.shutdown().await;
+                    }
+                });
+            }
+        });
+        let made = Arc::new(AtomicUsize::new(0));
+        busy.push(Busy {
+            _dir: dir,
+            agent,
+            state,
+            made,
+        });
+    }
+    let mut calling = tokio::task::JoinSet::new();
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    for at in 0..WORKLOADS {
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(doors[at].1.clone()));
+        let next = doors[(at + 1) % WORKLOADS].0;
+        let (made, stop) = (Arc::clone(&busy[at].made), Arc::clone(&stop));
+        calling.spawn(async move {
+            while !stop.load(Ordering::SeqCst) {
+                let stream = TcpStream::connect(next).await?;
+                let name = rustls_pki_types::ServerName::from(next.ip());
+                let mut stream = connector.connect(name, stream).await?;
+                stream.write_all(&[7]).await?;
+                let mut byte = [0];
+                stream.read_exact(&mut byte).await?;
+                assert_eq!(byte, [7]);
+                made.fetch_add(1, Ordering::SeqCst);
+            }
+            std::io::Result::Ok(())
+        });
+    }
+    for round in 2..5 {
+        let before: Vec<usize> = busy.iter().map(|it| it.made.load(Ordering::SeqCst)).collect();
+        for (at, workload) in busy.iter().enumerate() {
+            workload.agent.say(Ok(ca.message(&path(at))));
+        }
+        for workload in &mut busy {
+            workload
+                .state
+                .wait_for(|it| *it == State::Current(round))
+                .await
+                .unwrap();
+        }
+        // Each has called with what it has now, before the next rotation.
+        for (workload, before) in busy.iter().zip(before) {
+            while workload.made.load(Ordering::SeqCst) <= before && !calling.is_empty() {
+                tokio::task::yield_now().await;
+                if let Some(ended) = calling.try_join_next() {
+                    panic!("a request failed: {ended:?}");
+                }
+            }
+        }
+    }
+    stop.store(true, Ordering::SeqCst);
+    while let Some(ended) = calling.join_next().await {
+        ended.unwrap().unwrap();
+    }
+}
