@@ -178,6 +178,7 @@ pub const ALL: &[Image] = &[
         env: &[],
         programs: &["/agnhost", "curl", "dig", "nc", "reach", "sleep"],
     },
+    #[cfg(target_os = "linux")]
     Image {
         name: "spire-server",
         repositories: &["ghcr.io/spiffe/spire-server"],
@@ -193,6 +194,7 @@ pub const ALL: &[Image] = &[
         env: &[],
         programs: &["/opt/spire/bin/spire-server"],
     },
+    #[cfg(target_os = "linux")]
     Image {
         name: "spire-agent",
         repositories: &["ghcr.io/spiffe/spire-agent"],
@@ -208,6 +210,7 @@ pub const ALL: &[Image] = &[
         env: &[],
         programs: &["/opt/spire/bin/spire-agent"],
     },
+    #[cfg(target_os = "linux")]
     Image {
         name: "spire-controller-manager",
         repositories: &["ghcr.io/spiffe/spire-controller-manager"],

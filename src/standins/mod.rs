@@ -44,8 +44,11 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("psql", tools::psql::main),
     ("reach", tools::reach::main),
     ("sleep", tools::sleep::main),
+    #[cfg(target_os = "linux")]
     ("spire-agent", ztlab_spire::cli::spire_agent),
+    #[cfg(target_os = "linux")]
     ("spire-controller-manager", ztlab_spire::controller::main),
+    #[cfg(target_os = "linux")]
     ("spire-server", ztlab_spire::cli::spire_server),
     ("ztls", tools::ztls::main),
 ];

@@ -132,11 +132,23 @@ pub async fn keep(config: &Config, client: &Client, server: &dyn Entries, seen: 
         return;
     }
     seen();
+    let mut away = false;
     loop {
         let rest = match reconcile(config, &caches, client, server).await {
-            Ok(()) => config.interval,
+            Ok(()) => {
+                away = false;
+                config.interval
+            }
             Err(error) => {
-                tracing::warn!(code = ?error.code(), error = error.message(), "failed to list SPIRE entries");
+                // Once: at the start of a pod the server comes after, and it is tried every second.
+                if !away {
+                    tracing::warn!(
+                        code = ?error.code(),
+                        error = error.message(),
+                        "Failed to list SPIRE entries; it is tried again until the server answers on its admin socket"
+                    );
+                }
+                away = true;
                 config.interval.min(AGAIN)
             }
         };
@@ -227,7 +239,7 @@ fn settle(plan: &mut Plan, doing: &str, declared: Vec<Declared>, answer: Result<
         let (id, parent) = (&declared.entry.spiffe_id, &declared.entry.parent_id);
         match refused {
             None => {
-                tracing::info!(spiffeID = %id, parentID = %parent, "{doing}d entry");
+                tracing::info!(spiffeID = %id, parentID = %parent, "Entry set: {doing}");
                 plan.accepted(declared.by);
             }
             Some(why) => {

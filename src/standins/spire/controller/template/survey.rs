@@ -34,6 +34,8 @@ impl Survey {
     /// # Errors
     /// When it is no template.
     pub fn of(text: &str) -> gotmpl::Result<Self> {
+        // What is wrong with the text is said of the text alone.
+        Parser::new(text, "{{", "}}")?.parse()?;
         let (tree, defines) = Parser::new(&format!("{text}{LAST}"), "{{", "}}")?.parse()?;
         let whole = matches!(tree.nodes.last(), Some(Node::Text(last)) if last.text.ends_with(LAST));
         let mut survey = Self {

@@ -142,6 +142,7 @@ fn what_is_no_template_is_refused_before_any_pod_is_seen() {
     ] {
         let error = Template::parse(text).unwrap_err();
         assert!(matches!(error, TemplateError::Syntax(_)), "{text}: {error}");
+        assert!(!error.to_string().contains("\\0"), "{text}: {error}");
     }
     assert_eq!(
         Template::parse(&"a".repeat(4097)).unwrap_err(),
