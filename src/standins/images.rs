@@ -178,4 +178,50 @@ pub const ALL: &[Image] = &[
         env: &[],
         programs: &["/agnhost", "curl", "dig", "nc", "reach", "sleep"],
     },
+    #[cfg(target_os = "linux")]
+    Image {
+        name: "spire-server",
+        repositories: &["ghcr.io/spiffe/spire-server"],
+        summary: "stands in for SPIRE's server: authorities, registration entries, SVIDs",
+        supports: &[
+            "run -config FILE: the settings of SPIRE's documents; KeyManager disk and memory, NodeAttestor k8s_psat and join_token,",
+            "  Notifier k8sbundle, health_checks; no upstream authority, no bundle endpoint, EC P-256 keys only",
+            "SPIRE's entry, bundle, svid, agent, trustdomain and localauthority APIs on the admin socket and by mutual TLS",
+            "entry, bundle, agent, token, x509, jwt, federation, localauthority, healthcheck: SPIRE's flags and (pretty) output",
+        ],
+        entrypoint: &["/opt/spire/bin/spire-server", "run"],
+        cmd: &[],
+        env: &[],
+        programs: &["/opt/spire/bin/spire-server"],
+    },
+    #[cfg(target_os = "linux")]
+    Image {
+        name: "spire-agent",
+        repositories: &["ghcr.io/spiffe/spire-agent"],
+        summary: "stands in for SPIRE's agent: the SPIFFE Workload API of a node",
+        supports: &[
+            "run -config FILE: the settings of SPIRE's documents; KeyManager memory, NodeAttestor k8s_psat and join_token,",
+            "  WorkloadAttestor k8s (by the embedded node) and unix, health_checks; no SDS, EC P-256 keys only",
+            "the Workload API with X.509- and JWT-SVIDs, bundles, validation; SVIDs rotate at half their life",
+            "api fetch x509|jwt, api validate jwt, api watch, healthcheck: SPIRE's flags and (pretty) output",
+        ],
+        entrypoint: &["/opt/spire/bin/spire-agent", "run"],
+        cmd: &[],
+        env: &[],
+        programs: &["/opt/spire/bin/spire-agent"],
+    },
+    #[cfg(target_os = "linux")]
+    Image {
+        name: "spire-controller-manager",
+        repositories: &["ghcr.io/spiffe/spire-controller-manager"],
+        summary: "stands in for SPIRE's controller manager: ClusterSPIFFEIDs become registration entries",
+        supports: &[
+            "-config=FILE: a ControllerManagerConfig; no webhooks",
+            "ClusterSPIFFEID, ClusterStaticEntry; ClusterFederatedTrustDomain as the book says",
+        ],
+        entrypoint: &["/spire-controller-manager"],
+        cmd: &[],
+        env: &[],
+        programs: &["/spire-controller-manager"],
+    },
 ];

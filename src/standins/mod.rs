@@ -1,4 +1,4 @@
-//! The programs that run inside pods as images: the payments shop, the tool box, agnhost.
+//! The programs that run inside pods as images: the payments shop, the tool box, agnhost, SPIRE (`ztlab-spire`).
 //!
 //! Each answers the protocol, and the documented part of the command line, of what it stands for; anything else
 //! fails and names the stand-in, so that nobody takes it for the product. [`images`] lists them, and `ztlab images`
@@ -44,6 +44,12 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("psql", tools::psql::main),
     ("reach", tools::reach::main),
     ("sleep", tools::sleep::main),
+    #[cfg(target_os = "linux")]
+    ("spire-agent", ztlab_spire::cli::spire_agent),
+    #[cfg(target_os = "linux")]
+    ("spire-controller-manager", ztlab_spire::controller::main),
+    #[cfg(target_os = "linux")]
+    ("spire-server", ztlab_spire::cli::spire_server),
     ("ztls", tools::ztls::main),
 ];
 
@@ -75,12 +81,16 @@ pub fn main(program: &str, args: Vec<OsString>) -> ExitCode {
 mod tests {
     use super::*;
 
+    /// What a program that was started by its path is called by.
+    fn base_name(path: &str) -> &str {
+        path.rsplit('/').next().unwrap_or(path)
+    }
+
     #[test]
     fn every_program_of_an_image_exists_and_every_program_is_in_an_image() {
         for image in ALL {
             for program in image.programs {
-                let name = program.trim_start_matches('/');
-                assert!(knows(name), "{} lists {program}", image.name);
+                assert!(knows(base_name(program)), "{} lists {program}", image.name);
             }
             let start = image.entrypoint.first().or(image.cmd.first());
             let start = start.unwrap_or_else(|| panic!("{} has nothing to run", image.name));
@@ -90,7 +100,7 @@ mod tests {
             assert!(
                 ALL.iter()
                     .flat_map(|image| image.programs)
-                    .any(|one| one.trim_start_matches('/') == *program),
+                    .any(|one| base_name(one) == *program),
                 "no image has {program}"
             );
         }

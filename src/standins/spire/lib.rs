@@ -23,7 +23,7 @@ mod ca;
 pub mod cli;
 pub mod clock;
 pub mod config;
-// pub mod controller;
+pub mod controller;
 mod convert;
 mod entries;
 mod refusal;
@@ -32,4 +32,5 @@ mod store;
 mod transport;
 pub mod workload;
 
-// mod tests;
+#[cfg(test)]
+mod together;

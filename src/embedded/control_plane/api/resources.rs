@@ -58,6 +58,7 @@ const ROWS: &[&str] = &[
     "rbac.authorization.k8s.io v1|RoleBinding|rolebindings|||N|",
     "rbac.authorization.k8s.io v1|Role|roles|||N|",
     "scheduling.k8s.io v1|PriorityClass|priorityclasses|pc||C|",
+    "storage.k8s.io v1|CSIDriver|csidrivers|||C|",
     "storage.k8s.io v1|StorageClass|storageclasses|sc||C|",
 ];
 

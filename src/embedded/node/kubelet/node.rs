@@ -69,6 +69,10 @@ impl Machine {
     }
 }
 
+/// The label by which manifests tell this node from that of another cluster: what it does by itself (as mounting
+/// `csi.spiffe.io` volumes) needs no pods here.
+const EMBEDDED: &str = "ztlab.dev/embedded";
+
 /// The Node as it is made.
 pub fn node(config: &KubeletConfig) -> Node {
     let architecture = architecture();
@@ -77,6 +81,7 @@ pub fn node(config: &KubeletConfig) -> Node {
         ("kubernetes.io/os", "linux"),
         ("kubernetes.io/arch", architecture),
         ("node-role.kubernetes.io/control-plane", ""),
+        (EMBEDDED, ""),
     ];
     let range = config.pod_range.to_string();
     let mut node = Node {

@@ -186,14 +186,20 @@ fn programs(plan: &mut Plan, template: &Template, programs: &[String]) -> Result
         "mode=0755,size=64k,nr_inodes=1024",
     )?;
     for program in programs {
-        let (dir, name) = match program.strip_prefix('/') {
-            Some(name) => (Path::new(""), name),
-            None => (dir, program.as_str()),
+        let plain = |part: &str| !matches!(part, "" | "." | "..");
+        let refuse = || RuntimeError::Invalid(format!("{program:?} is no name of a program"));
+        let Some(path) = program.strip_prefix('/') else {
+            if !plain(program) || program.contains('/') {
+                return Err(refuse());
+            }
+            plan.link("/.ztlab/ztlab", dir.join(program))?;
+            continue;
         };
-        if name.is_empty() || name.contains('/') || name == "." || name == ".." {
-            return Err(RuntimeError::Invalid(format!("{program:?} is no name of a program")));
+        if !path.split('/').all(plain) {
+            return Err(refuse());
         }
-        plan.link("/.ztlab/ztlab", dir.join(name))?;
+        parents(plan, Path::new(path), false)?;
+        plan.link("/.ztlab/ztlab", path)?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 use tonic::{Request, Status, transport::Channel};
-use ztlab_identity::{SpiffeId, TrustDomain, X509Bundle, X509BundleSet};
+use ztlab_identity::{TrustDomain, X509Bundle, X509BundleSet};
 
 use super::{AgentError, bundle_of, keys::new_key};
 use crate::{
@@ -34,8 +34,6 @@ const LONGEST_FILE: u64 = 1 << 20;
 /// The agent's own SVID, as far as its renewal needs.
 #[derive(Debug, Clone)]
 pub struct Own {
-    /// The agent's id.
-    pub id: SpiffeId,
     /// When it was signed, in seconds of the Unix epoch.
     pub issued_at: i64,
     /// When it ends, in seconds of the Unix epoch.
@@ -109,8 +107,28 @@ impl Server {
         Ok(())
     }
 
+    /// Believes, besides whom it believed last, whom the bundle's file names now: after a long absence the server's
+    /// authorities may be others, and whoever set the agent up keeps that file true. The server's own answer replaces both.
+    fn look_at_bootstrap_again(&self) {
+        let Bootstrap::Bundle { path, spiffe } = &self.config.bootstrap else {
+            return;
+        };
+        match read_bundle(path, *spiffe, &self.config.trust_domain) {
+            Ok(named) => {
+                let mut trust = self.trust.write().unwrap_or_else(PoisonError::into_inner);
+                let known = trust
+                    .get(&self.config.trust_domain)
+                    .map(|bundle| bundle.authorities().to_vec());
+                let both = named.authorities().iter().cloned().chain(known.unwrap_or_default());
+                trust.insert(X509Bundle::new(self.config.trust_domain.clone(), both));
+            }
+            Err(error) => tracing::warn!(%error, "the bundle to begin with cannot be read again"),
+        }
+    }
+
     /// Attests: proves the node, and gets the agent's SVID.
     pub async fn attest(&self) -> Result<Own, AgentError> {
+        self.look_at_bootstrap_again();
         let channel = self.connect()?;
         if self.trust.read().unwrap_or_else(PoisonError::into_inner).is_empty() {
             tracing::warn!("insecure_bootstrap: the first server that answers is believed");
@@ -174,7 +192,6 @@ impl Server {
         self.show(svid.cert_chain, pkcs8)?;
         tracing::info!(agent = %id, expires_at = svid.expires_at, "the agent has an SVID");
         Ok(Own {
-            id,
             issued_at: self.clock.now(),
             expires_at: svid.expires_at,
             reattestable,

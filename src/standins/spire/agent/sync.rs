@@ -144,6 +144,10 @@ impl Sync {
         let own = match &self.own {
             Some((_, renew)) if now < *renew => return Ok(()),
             Some((own, _)) if own.expires_at > now && !own.reattestable => self.server.renew().await,
+            Some((own, _)) if !own.reattestable => {
+                let why = "the agent's SVID ended before it was renewed, and what let it in is good only once";
+                return Err(Failure::End(AgentError::Other(why.into())));
+            }
             _ => self.server.attest().await,
         };
         match own {
@@ -161,13 +165,15 @@ impl Sync {
                     *renew = now + ((own.expires_at - now) / 4).clamp(1, 5);
                     Ok(())
                 }
-                _ => Err(match error {
-                    AgentError::Rpc(status)
-                        if status.code() == Code::PermissionDenied && status.message().contains("banned") =>
-                    {
+                known => Err(match error {
+                    AgentError::Rpc(status) if status.message().contains("banned") => {
                         Failure::End(AgentError::Banned(status.message().to_owned()))
                     }
-                    error @ (AgentError::Rpc(_) | AgentError::File { .. }) => Failure::Again(error.to_string()),
+                    // What proved the node is not taken: the same again proves no more.
+                    error @ AgentError::Rpc(_) if known.is_some() || !refused(&error) => {
+                        Failure::Again(error.to_string())
+                    }
+                    error @ AgentError::File { .. } => Failure::Again(error.to_string()),
                     error => Failure::End(error),
                 }),
             },
@@ -285,6 +291,12 @@ impl Sync {
             }
         }
     }
+}
+
+/// Whether the server judged, and not in the agent's favour.
+fn refused(error: &AgentError) -> bool {
+    let judged = [Code::InvalidArgument, Code::PermissionDenied, Code::FailedPrecondition];
+    matches!(error, AgentError::Rpc(status) if judged.contains(&status.code()))
 }
 
 fn signed_by(chain: &[u8], authority: &[u8]) -> bool {

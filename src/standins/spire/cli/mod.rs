@@ -160,3 +160,28 @@ fn dispatch(
         }
     }
 }
+
+/// One command of `spire-server`, `run` excepted, as a test runs it.
+#[cfg(test)]
+pub async fn run_server(args: &[String], output: &mut Output<'_>) -> Result<(), CommandError> {
+    let (name, flags) = found(args, server::COMMANDS)?;
+    server::run(name, &flags, output).await
+}
+
+/// One command of `spire-agent`, `run` excepted, as a test runs it.
+#[cfg(test)]
+pub async fn run_agent(args: &[String], output: &mut Output<'_>) -> Result<(), CommandError> {
+    let (name, flags) = found(args, agent::COMMANDS)?;
+    agent::run(name, &flags, output).await
+}
+
+#[cfg(test)]
+fn found(args: &[String], commands: &'static [Command]) -> Result<(&'static str, Flags), CommandError> {
+    let words = args.iter().take_while(|arg| !arg.starts_with('-')).count();
+    let asked = args[..words].join(" ");
+    let (name, _, known) = commands
+        .iter()
+        .find(|(name, ..)| *name == asked)
+        .ok_or_else(|| said("no such command"))?;
+    Ok((name, Flags::parse(&args[words..], known)?))
+}

@@ -48,9 +48,9 @@ pub fn go_duration(duration: Duration) -> String {
     };
     match nanos {
         0 => "0s".into(),
-        ..1_000 => decimal(nanos, 1, "ns"),
-        ..1_000_000 => decimal(nanos, 1_000, "µs"),
-        ..1_000_000_000 => decimal(nanos, 1_000_000, "ms"),
+        1..1_000 => decimal(nanos, 1, "ns"),
+        1_000..1_000_000 => decimal(nanos, 1_000, "µs"),
+        1_000_000..1_000_000_000 => decimal(nanos, 1_000_000, "ms"),
         _ => {
             let minutes = nanos / 60_000_000_000;
             let seconds = decimal(nanos % 60_000_000_000, 1_000_000_000, "s");

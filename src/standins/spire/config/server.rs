@@ -431,7 +431,7 @@ mod tests {
             data_dir = "/run/spire/data"
             log_level = "DEBUG"
             ca_ttl = "12h"
-            ca_subject {
+            ca_subject = {
                 country = ["US"],
                 organization = ["SPIFFE"],
                 common_name = "",

@@ -34,7 +34,7 @@ pub fn create(
     ours: &TrustDomain,
     message: &types::Entry,
     now: i64,
-) -> Result<Entry, (Refusal, Option<Entry>)> {
+) -> Result<Entry, (Refusal, Option<Box<Entry>>)> {
     let alone = |refusal: Refusal| (refusal, None);
     let mut entry = Entry {
         id: message.id.clone(),
@@ -59,7 +59,7 @@ pub fn create(
     if let Some(same) = similar(state, &entry) {
         return Err((
             Refusal::new(tonic::Code::AlreadyExists, "similar entry already exists"),
-            Some(same.clone()),
+            Some(Box::new(same.clone())),
         ));
     }
     if entry.id.is_empty() {
@@ -67,7 +67,7 @@ pub fn create(
     } else if let Some(same) = state.entries.get(&entry.id) {
         return Err((
             Refusal::new(tonic::Code::AlreadyExists, "entry with the same ID already exists"),
-            Some(same.clone()),
+            Some(Box::new(same.clone())),
         ));
     } else if entry.id.len() > LONGEST_ID
         || !entry
@@ -316,7 +316,7 @@ mod tests {
         state.entries.insert(entry.id.clone(), entry.clone());
         let (refusal, found) = create(&state, &ours(), &message(), 8).unwrap_err();
         assert_eq!(refusal.code, tonic::Code::AlreadyExists);
-        assert_eq!(found, Some(entry));
+        assert_eq!(found.as_deref(), Some(&entry));
     }
 
     #[test]

@@ -176,7 +176,7 @@ fn any_bytes_are_survived() {
             seed ^= seed << 13;
             seed ^= seed >> 7;
             seed ^= seed << 17;
-            bytes.push((seed >> 32) as u8 & if bytes.len() % 3 == 0 { 0xff } else { 0x0f });
+            bytes.push((seed >> 32) as u8 & if bytes.len().is_multiple_of(3) { 0xff } else { 0x0f });
         }
         let _ = pushed(&bytes, 9);
     }

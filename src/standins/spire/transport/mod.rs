@@ -137,6 +137,11 @@ pub fn accept_tls(
                     continue;
                 }
             };
+            // Answers are several small writes: held back for the peer's acknowledgement they would take 40 ms each.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::warn!(%address, %error, "a connection ended at once");
+                continue;
+            }
             let (acceptor, sender) = (acceptor.clone(), sender.clone());
             tokio::spawn(async move {
                 match timeout(HANDSHAKE, acceptor.accept(stream)).await {

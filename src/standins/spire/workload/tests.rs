@@ -121,18 +121,21 @@ async fn workload_api_5_2_1_hints_and_the_first_of_two() {
     assert!(context.svid_of_hint("other").is_none());
 }
 
+/// Breaks a message in one way; the authority is another trust domain's.
+type Change = fn(&mut X509svidResponse, &Ca);
+
 #[tokio::test]
 async fn workload_api_4_5_a_message_that_breaks_the_rules_is_discarded_and_the_stream_goes_on() {
     let (ca, other) = (Ca::of("shop.test"), Ca::of("other.test"));
     let (_dir, agent, _, source) = agent(Ok(ca.message("/orders")));
     source.ready().await.unwrap();
     let before = serial(&source);
-    let broken = |change: fn(&mut X509svidResponse, &Ca)| {
+    let broken = |change: Change| {
         let mut message = ca.message("/orders");
         change(&mut message, &other);
         message
     };
-    let messages: [(fn(&mut X509svidResponse, &Ca), &str); 11] = [
+    let messages: [(Change, &str); 11] = [
         (|it, _| it.svids.clear(), "empty svids"),
         (|it, _| it.svids[0].x509_svid.clear(), "empty x509_svid"),
         (|it, _| it.svids[0].x509_svid_key.clear(), "empty x509_svid_key"),

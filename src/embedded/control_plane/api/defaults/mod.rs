@@ -49,6 +49,7 @@ pub fn apply(resource: &Resource, object: &mut Value) {
         ("networking.k8s.io", "NetworkPolicy") => with(fields, "spec", service::network_policy),
         ("rbac.authorization.k8s.io", _) => rbac(fields),
         ("scheduling.k8s.io", "PriorityClass") => text(fields, "preemptionPolicy", "PreemptLowerPriority"),
+        ("storage.k8s.io", "CSIDriver") => with(fields, "spec", csi_driver),
         ("storage.k8s.io", "StorageClass") => {
             text(fields, "reclaimPolicy", "Delete");
             text(fields, "volumeBindingMode", "Immediate");
@@ -61,6 +62,15 @@ fn with(fields: &mut Fields, key: &str, default: impl Fn(&mut Fields)) {
     if let Some(inner) = fields.get_mut(key).and_then(Value::as_object_mut) {
         default(inner);
     }
+}
+
+fn csi_driver(spec: &mut Fields) {
+    pointer(spec, "attachRequired", json!(true));
+    for off in ["podInfoOnMount", "requiresRepublish", "seLinuxMount", "storageCapacity"] {
+        pointer(spec, off, json!(false));
+    }
+    pointer(spec, "fsGroupPolicy", json!("ReadWriteOnceWithFSType"));
+    pointer(spec, "volumeLifecycleModes", json!(["Persistent"]));
 }
 
 fn protocol(port: &mut Fields) {

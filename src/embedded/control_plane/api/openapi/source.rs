@@ -45,7 +45,7 @@ pub fn definitions() -> Map<String, Value> {
         policy: PodDisruptionBudget Eviction;
         rbac: ClusterRoleBinding ClusterRole RoleBinding Role;
         scheduling: PriorityClass;
-        storage: StorageClass;
+        storage: CSIDriver StorageClass;
         meta: DeleteOptions Status;
     );
     generator.take_definitions(true)

@@ -54,6 +54,10 @@ pub fn layout(kind: &str) -> Option<Layout> {
                 ]
             },
         },
+        "CSIDriver" => Layout {
+            columns: "Name|AttachRequired|PodInfoOnMount|StorageCapacity|TokenRequests|RequiresRepublish|Modes|Age",
+            row: csi_driver,
+        },
         "StorageClass" => Layout {
             columns: "Name|Provisioner|ReclaimPolicy|VolumeBindingMode|AllowVolumeExpansion|Age",
             row: storage_class,
@@ -182,6 +186,34 @@ fn terminating(o: Object<'_>) -> &str {
     } else {
         o.str("status.phase")
     }
+}
+
+fn csi_driver(o: Object<'_>, now: Timestamp) -> Vec<Value> {
+    let audiences: Vec<&str> = o
+        .items("spec.tokenRequests")
+        .map(|token| token.str("audience"))
+        .collect();
+    let modes: Vec<&str> = o
+        .items("spec.volumeLifecycleModes")
+        .filter_map(|mode| mode.0.as_str())
+        .collect();
+    let or_unset = |list: Vec<&str>| {
+        json!(if list.is_empty() {
+            "<unset>".to_owned()
+        } else {
+            list.join(",")
+        })
+    };
+    vec![
+        name(o),
+        json!(o.bool("spec.attachRequired").to_string()),
+        json!(o.bool("spec.podInfoOnMount").to_string()),
+        json!(o.bool("spec.storageCapacity").to_string()),
+        or_unset(audiences),
+        json!(o.bool("spec.requiresRepublish").to_string()),
+        or_unset(modes),
+        o.age(now),
+    ]
 }
 
 fn storage_class(o: Object<'_>, now: Timestamp) -> Vec<Value> {

@@ -225,6 +225,21 @@ fn other_kinds() {
             ],
         ),
         (
+            "storage.k8s.io/v1",
+            "CSIDriver",
+            json!({"spec": {"attachRequired": false, "podInfoOnMount": true, "volumeLifecycleModes": ["Persistent", "Ephemeral"]}}),
+            vec![
+                "x",
+                "false",
+                "true",
+                "false",
+                "<unset>",
+                "false",
+                "Persistent,Ephemeral",
+                "24h",
+            ],
+        ),
+        (
             "v1",
             "Namespace",
             json!({"status": {"phase": "Active"}}),

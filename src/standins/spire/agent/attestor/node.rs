@@ -3,14 +3,7 @@
 //! The node is asked with the connection itself, not with a process id: an id can be another process's by the time it is
 //! looked at, a connection cannot. The question goes to a socket that the embedded cluster puts into pods with `hostPID`.
 
-use std::{
-    collections::BTreeSet,
-    io::{IoSlice, IoSliceMut, Read},
-    mem::MaybeUninit,
-    os::fd::AsFd,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeSet, io::IoSlice, mem::MaybeUninit, os::fd::AsFd, path::PathBuf, time::Duration};
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -159,7 +152,10 @@ impl WorkloadAttestor for NodeAttestor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::net as blocking;
+    use std::{
+        io::{IoSliceMut, Read},
+        os::unix::net as blocking,
+    };
 
     struct OnePod(Option<Pod>);
 

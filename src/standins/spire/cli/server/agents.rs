@@ -1,7 +1,5 @@
 //! `spire-server agent …` and `token generate`.
 
-use std::io::Write;
-
 use tonic::transport::Channel;
 
 use super::{OUTPUT, SOCKET};

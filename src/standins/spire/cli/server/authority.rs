@@ -1,7 +1,5 @@
 //! `spire-server localauthority …`.
 
-use std::io::Write;
-
 use tonic::transport::Channel;
 
 use crate::{

@@ -1,9 +1,6 @@
 //! `spire-server bundle …`.
 
-use std::{
-    io::{Read, Write},
-    time::Duration,
-};
+use std::io::Read;
 
 use tonic::transport::Channel;
 use ztlab_identity::{Bundle, JwtBundle, TrustDomain, X509Bundle};
@@ -212,12 +209,4 @@ async fn delete(
     }
     writeln!(output.out, "bundle deleted.")?;
     Ok(())
-}
-
-/// A refresh hint, if there is one.
-pub(crate) fn refresh_hint(seconds: i64) -> Option<Duration> {
-    u64::try_from(seconds)
-        .ok()
-        .filter(|seconds| *seconds > 0)
-        .map(Duration::from_secs)
 }

@@ -1,7 +1,5 @@
 //! `spire-server entry …`.
 
-use std::io::Write;
-
 use tonic::{Code, transport::Channel};
 
 use super::{OUTPUT, SOCKET};

@@ -1,7 +1,5 @@
 //! `spire-server federation …`.
 
-use std::io::Write;
-
 use tonic::{Code, transport::Channel};
 
 use super::{OUTPUT, SOCKET, bundles};

@@ -9,7 +9,7 @@ mod mint;
 
 pub(super) use mint::write_file;
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
 use tonic::transport::Channel;
 

@@ -1,0 +1,9 @@
+//! Server, agent and commands against each other: real sockets, real TLS, and a clock that tests advance.
+
+mod attestation;
+mod authority;
+mod commands;
+mod errors;
+mod restart;
+mod rotation;
+mod world;
