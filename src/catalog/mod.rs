@@ -88,6 +88,32 @@ const BUILT_IN: &[BuiltIn] = &[
         ],
     },
     BuiltIn {
+        id: "spire",
+        text: include_str!("../../labs/spire/lab.yaml"),
+        files: &[
+            (
+                "solution/by-account.yaml",
+                include_str!("../../labs/spire/solution/by-account.yaml"),
+            ),
+            (
+                "solution/by-label.yaml",
+                include_str!("../../labs/spire/solution/by-label.yaml"),
+            ),
+            (
+                "solution/client.yaml",
+                include_str!("../../labs/spire/solution/client.yaml"),
+            ),
+            (
+                "solution/other-label.yaml",
+                include_str!("../../labs/spire/solution/other-label.yaml"),
+            ),
+            (
+                "solution/thief.yaml",
+                include_str!("../../labs/spire/solution/thief.yaml"),
+            ),
+        ],
+    },
+    BuiltIn {
         id: "wiretap",
         text: include_str!("../../labs/wiretap/lab.yaml"),
         files: &[],

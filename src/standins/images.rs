@@ -24,7 +24,18 @@ pub struct Image {
 }
 
 const TOOLS: &[&str] = &[
-    "curl", "dig", "env", "idle", "nc", "nslookup", "printenv", "psql", "reach", "sleep", "ztls",
+    "curl",
+    "dig",
+    "env",
+    "idle",
+    "nc",
+    "nslookup",
+    "printenv",
+    "psql",
+    "reach",
+    "sleep",
+    "spire-agent",
+    "ztls",
 ];
 
 const TOOLS_SUPPORT: &[&str] = &[
@@ -36,6 +47,7 @@ const TOOLS_SUPPORT: &[&str] = &[
     "psql over TLS: sslmode (disable, prefer, require, verify-ca, verify-full), sslrootcert, sslcert, sslkey, or PGSSLMODE and so on",
     "ztls: facts of a TLS handshake and of every certificate in it, as text or --json",
     "reach: tries many tcp:// and udp:// targets at once, once or for a while; open, refused or timeout for each",
+    "spire-agent: api fetch x509|jwt, api validate jwt, api watch, as SPIRE's own, at the socket of the Workload API",
     "env, printenv: the environment of the container",
     "sleep: seconds, suffixes s m h d, infinity",
     "idle: does nothing until SIGTERM (the default command)",

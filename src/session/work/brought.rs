@@ -84,6 +84,21 @@ const BUILT_IN: &[(&str, &str, &str)] = &[
         "shop.yaml",
         include_str!("../../../labs/perimeter/work/shop.yaml"),
     ),
+    (
+        "spire",
+        "client.yaml",
+        include_str!("../../../labs/spire/work/client.yaml"),
+    ),
+    (
+        "spire",
+        "identities.yaml",
+        include_str!("../../../labs/spire/work/identities.yaml"),
+    ),
+    (
+        "spire",
+        "thief.yaml",
+        include_str!("../../../labs/spire/work/thief.yaml"),
+    ),
 ];
 
 /// A file for the work directory.
