@@ -28,8 +28,8 @@ pub mod cluster;
 #[cfg(target_os = "linux")]
 pub use ztlab_embedded as embedded;
 pub mod evidence;
-#[cfg(target_os = "linux")]
 pub mod handshake;
+#[cfg(target_os = "linux")]
 pub mod images;
 pub mod lab;
 pub use ztlab_packet as packet;
