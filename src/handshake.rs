@@ -96,7 +96,10 @@ mod tests {
 
     /// Lets everything through that was judged, and remembers it.
     #[derive(Debug, Default)]
-    struct Noted(Mutex<Vec<(usize, Option<Result<(), Error>>)>>);
+    struct Noted(Mutex<Vec<Heard>>);
+
+    /// How long the chain was, and what the web said of it.
+    type Heard = (usize, Option<Result<(), Error>>);
 
     impl Ruling for Noted {
         fn rule(&self, chain: &[&CertificateDer<'_>], found: Option<Result<(), Error>>) -> Result<(), Error> {

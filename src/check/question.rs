@@ -51,7 +51,12 @@ pub fn judge(
         }
         Answer::Number(number) => match number.accepts(given) {
             Some(true) => right(),
-            _ => wrong(),
+            Some(false) => wrong(),
+            None => {
+                let given = crate::text::cut(&crate::text::one_line(given), 80);
+                let found = format!("you answered `{given}`, which is no number: write it in digits");
+                Judgement::new(Verdict::Failed, Finding::WrongAnswer, wanted, found)
+            }
         },
         Answer::All(rules) => {
             if rules.iter().all(|rule| rule.is_match(given)) {

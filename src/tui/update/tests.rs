@@ -527,3 +527,20 @@ fn a_rest_is_begun_and_ended_with_the_same_key() {
     assert_eq!(sent(&press(&mut m, "z")), []);
     assert!(told(&m).contains("not paused"), "{}", told(&m));
 }
+
+#[test]
+fn the_prompt_shows_the_text_that_leads_to_its_command() {
+    let mut m = offering();
+    let session = m.snapshot.session.as_mut().unwrap();
+    let text = "word ".repeat(200);
+    session.steps[0].instructions = format!(
+        "```run\nkubectl exec -n shop deploy/mallory -- one\n```\n\n{text}\n\n```run\nkubectl exec -n shop deploy/mallory -- two\n```\n\n{text}"
+    );
+    press(&mut m, "p");
+    let first = m.instructions_scroll;
+    press(&mut m, "down");
+    assert_eq!(at_prompt(&m), "kubectl exec -n shop deploy/mallory -- two");
+    assert!(m.instructions_scroll > first, "the two begin alike: {first}");
+    press(&mut m, "up");
+    assert_eq!(m.instructions_scroll, first);
+}

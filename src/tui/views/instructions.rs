@@ -29,13 +29,17 @@ pub fn max(area: Rect, model: &Model) -> usize {
     lines(width, model).len().saturating_sub(height)
 }
 
-/// The line on which a command of the text begins, as far as it stands in it.
+/// The line on which a command of the text ends, if it stands in it.
 pub fn line_of(area: Rect, command: &str, model: &Model) -> Option<usize> {
     let width = usize::from(area.width.saturating_sub(2));
-    let begins = format!("$ {}", command.chars().take(20).collect::<String>());
-    lines(width, model)
-        .iter()
-        .position(|line| line.to_string().trim_start().starts_with(begins.trim_end()))
+    let lines: Vec<String> = lines(width, model).iter().map(ToString::to_string).collect();
+    let begins = |line: &String| {
+        let shown = line.trim_start().strip_prefix("$ ");
+        shown.is_some_and(|shown| command.starts_with(shown.trim_end_matches('\\').trim_end()))
+    };
+    let first = lines.iter().position(begins)?;
+    let rest = lines[first..].iter().position(|line| !line.ends_with('\\'));
+    Some(first + rest.unwrap_or(0))
 }
 
 fn lines(width: usize, model: &Model) -> Vec<Line<'static>> {
