@@ -104,6 +104,10 @@ const BUILT_IN: &[BuiltIn] = &[
                 include_str!("../../labs/spire/solution/client.yaml"),
             ),
             (
+                "solution/no-volume.yaml",
+                include_str!("../../labs/spire/solution/no-volume.yaml"),
+            ),
+            (
                 "solution/other-label.yaml",
                 include_str!("../../labs/spire/solution/other-label.yaml"),
             ),
