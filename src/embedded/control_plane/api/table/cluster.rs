@@ -189,9 +189,21 @@ fn terminating(o: Object<'_>) -> &str {
 }
 
 fn csi_driver(o: Object<'_>, now: Timestamp) -> Vec<Value> {
-    let audiences: Vec<&str> = o.items("spec.tokenRequests").map(|token| token.str("audience")).collect();
-    let modes: Vec<&str> = o.items("spec.volumeLifecycleModes").filter_map(|mode| mode.0.as_str()).collect();
-    let or_unset = |list: Vec<&str>| json!(if list.is_empty() { "<unset>".to_owned() } else { list.join(",") });
+    let audiences: Vec<&str> = o
+        .items("spec.tokenRequests")
+        .map(|token| token.str("audience"))
+        .collect();
+    let modes: Vec<&str> = o
+        .items("spec.volumeLifecycleModes")
+        .filter_map(|mode| mode.0.as_str())
+        .collect();
+    let or_unset = |list: Vec<&str>| {
+        json!(if list.is_empty() {
+            "<unset>".to_owned()
+        } else {
+            list.join(",")
+        })
+    };
     vec![
         name(o),
         json!(o.bool("spec.attachRequired").to_string()),

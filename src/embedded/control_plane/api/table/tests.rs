@@ -228,7 +228,16 @@ fn other_kinds() {
             "storage.k8s.io/v1",
             "CSIDriver",
             json!({"spec": {"attachRequired": false, "podInfoOnMount": true, "volumeLifecycleModes": ["Persistent", "Ephemeral"]}}),
-            vec!["x", "false", "true", "false", "<unset>", "false", "Persistent,Ephemeral", "24h"],
+            vec![
+                "x",
+                "false",
+                "true",
+                "false",
+                "<unset>",
+                "false",
+                "Persistent,Ephemeral",
+                "24h",
+            ],
         ),
         (
             "v1",
