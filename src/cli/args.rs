@@ -56,7 +56,7 @@ pub enum Command {
     #[command(
         after_help = "Examples:\n  ztlab manifests\n  ztlab manifests microsegmented | kubectl apply -f -\n  \
                       ztlab manifests mtls --certificates | kubectl apply -f -\n\n\
-                      A topology adds to those before it in the list: apply them in this order."
+                      A topology of the shop adds to those before it in the list: apply them in this order, and spire before spiffe."
     )]
     Manifests(Manifests),
     /// Try what the embedded cluster needs of this machine, and explain what is missing

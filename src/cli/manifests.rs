@@ -15,7 +15,9 @@ pub fn run(args: &Manifests, out: &Output) -> Result<ExitCode, CliError> {
         if out.json() {
             out.value(&known)?;
         } else {
-            out.line("The topologies of the shop. Each adds to the one before:")?;
+            out.line(
+                "The topologies. Each of the shop adds to the one before; spiffe needs spire, which comes last here:",
+            )?;
             for layer in known {
                 out.line(format!("  {layer}"))?;
             }

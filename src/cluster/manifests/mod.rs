@@ -186,6 +186,34 @@ const SPIFFE: &[(&str, &str)] = &[
     ),
 ];
 
+/// The files of `manifests/spire`, which `spiffe` needs.
+const SPIRE: &[(&str, &str)] = &[
+    (
+        "spire/00-namespace.yaml",
+        include_str!("../../../manifests/spire/00-namespace.yaml"),
+    ),
+    (
+        "spire/01-definitions.yaml",
+        include_str!("../../../manifests/spire/01-definitions.yaml"),
+    ),
+    (
+        "spire/02-server-account.yaml",
+        include_str!("../../../manifests/spire/02-server-account.yaml"),
+    ),
+    (
+        "spire/03-server.yaml",
+        include_str!("../../../manifests/spire/03-server.yaml"),
+    ),
+    (
+        "spire/04-agent.yaml",
+        include_str!("../../../manifests/spire/04-agent.yaml"),
+    ),
+    (
+        "spire/05-csi-driver.yaml",
+        include_str!("../../../manifests/spire/05-csi-driver.yaml"),
+    ),
+];
+
 /// The topologies built into this binary, by the name of their directory.
 const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
     ("flat", FLAT),
@@ -193,9 +221,10 @@ const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
     ("mtls", MTLS),
     ("spire", SPIRE),
     ("spiffe", SPIFFE),
+    ("spire", SPIRE),
 ];
 
-/// The names of the topologies built into this binary, each of which adds to the one before.
+/// The names of the topologies built into this binary. Each of the shop's adds to the one before.
 pub fn layers() -> impl Iterator<Item = &'static str> {
     BUILT_IN.iter().map(|(name, _)| *name)
 }
@@ -326,7 +355,7 @@ mod tests {
                 .iter()
                 .filter(move |object| object.types.as_ref().is_some_and(|types| types.kind == kind))
         };
-        let id = |service: &str| format!("spiffe://shop.test/ns/shop/sa/{service}");
+        let id = |service: &str| format!("spiffe://ztlab.example/ns/shop/sa/{service}");
         let mut edges = Vec::new();
         for deployment in of_kind("Deployment") {
             let name = deployment.metadata.name.clone().unwrap();
