@@ -92,6 +92,10 @@ const BUILT_IN: &[BuiltIn] = &[
         text: include_str!("../../labs/spire/lab.yaml"),
         files: &[
             (
+                "solution/beside.yaml",
+                include_str!("../../labs/spire/solution/beside.yaml"),
+            ),
+            (
                 "solution/by-account.yaml",
                 include_str!("../../labs/spire/solution/by-account.yaml"),
             ),

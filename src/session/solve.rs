@@ -18,6 +18,8 @@ use crate::{
     packet::LeakKind,
 };
 
+/// Between two tries of a program that did not end as it must.
+const AGAIN: Duration = Duration::from_millis(200);
 /// How long a capture waits for what it is to see.
 const SEEN: Duration = Duration::from_secs(15);
 /// How long the checks have to notice what was done: a log or a watch may lag behind.
@@ -146,12 +148,20 @@ impl Session {
                 run,
                 may_fail,
                 save,
+                within,
             } => {
                 let mut argv = Vec::new();
                 for word in run {
                     argv.push(self.substitute(word).await?);
                 }
-                let ran = self.world().exec(source, namespace.as_deref(), &argv).await?;
+                let until = Instant::now() + *within;
+                let ran = loop {
+                    let ran = self.world().exec(source, namespace.as_deref(), &argv).await?;
+                    if ran.code == 0 || Instant::now() >= until {
+                        break ran;
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                };
                 if must && !may_fail && ran.code != 0 {
                     return Err(Refusal::from(WorldError::new(format!(
                         "`{}` in {source} ended with {}: {}",

@@ -134,34 +134,6 @@ const MTLS: &[(&str, &str)] = &[
     ),
 ];
 
-/// The files of `manifests/spire`.
-const SPIRE: &[(&str, &str)] = &[
-    (
-        "spire/00-namespace.yaml",
-        include_str!("../../../manifests/spire/00-namespace.yaml"),
-    ),
-    (
-        "spire/01-definitions.yaml",
-        include_str!("../../../manifests/spire/01-definitions.yaml"),
-    ),
-    (
-        "spire/02-server-account.yaml",
-        include_str!("../../../manifests/spire/02-server-account.yaml"),
-    ),
-    (
-        "spire/03-server.yaml",
-        include_str!("../../../manifests/spire/03-server.yaml"),
-    ),
-    (
-        "spire/04-agent.yaml",
-        include_str!("../../../manifests/spire/04-agent.yaml"),
-    ),
-    (
-        "spire/05-csi-driver.yaml",
-        include_str!("../../../manifests/spire/05-csi-driver.yaml"),
-    ),
-];
-
 /// The files of `manifests/spiffe`.
 const SPIFFE: &[(&str, &str)] = &[
     (
@@ -219,7 +191,6 @@ const BUILT_IN: &[(&str, &[(&str, &str)])] = &[
     ("flat", FLAT),
     ("microsegmented", MICROSEGMENTED),
     ("mtls", MTLS),
-    ("spire", SPIRE),
     ("spiffe", SPIFFE),
     ("spire", SPIRE),
 ];

@@ -36,6 +36,8 @@ pub enum Action {
         may_fail: bool,
         /// The file that gets what it prints.
         save: Option<WorkPath>,
+        /// For how long it is tried again until it ends with 0.
+        within: Duration,
     },
     /// Change the cluster or the work directory.
     Deed(Deed),

@@ -107,6 +107,8 @@ pub struct RawExec {
     pub exit: Option<Text>,
     /// A file of the work directory that gets what the program prints, as `>` does.
     pub save: Option<Text>,
+    /// For how long it is tried again until it ends as it must, as `10s`: what it asks for may still be on its way.
+    pub within: Option<Text>,
 }
 
 /// Manifests to apply: exactly one of `layer` and `yaml`. The path of a file beside the lab can stand in their place.

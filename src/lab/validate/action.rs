@@ -71,6 +71,10 @@ impl Validator<'_> {
             .as_ref()
             .map_or(Some(false), |exit| self.named(exit, &[("0", false), ("any", true)]));
         let save = exec.save.as_ref().map(|path| self.work_path(path));
+        let within = exec
+            .within
+            .as_ref()
+            .map_or(Some(Duration::ZERO), |time| self.duration(time));
         Some(Action::Exec {
             source: source?,
             namespace: match namespace {
@@ -83,6 +87,7 @@ impl Validator<'_> {
                 Some(path) => Some(path?),
                 None => None,
             },
+            within: within?.min(LONGEST),
         })
     }
 
