@@ -88,6 +88,20 @@ const BUILT_IN: &[BuiltIn] = &[
         ],
     },
     BuiltIn {
+        id: "spiffe-mtls",
+        text: include_str!("../../labs/spiffe-mtls/lab.yaml"),
+        files: &[
+            (
+                "solution/intruder.yaml",
+                include_str!("../../labs/spiffe-mtls/solution/intruder.yaml"),
+            ),
+            (
+                "solution/outsider.yaml",
+                include_str!("../../labs/spiffe-mtls/solution/outsider.yaml"),
+            ),
+        ],
+    },
+    BuiltIn {
         id: "spire",
         text: include_str!("../../labs/spire/lab.yaml"),
         files: &[

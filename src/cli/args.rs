@@ -485,7 +485,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     };
     let duration = Duration::from_millis(milliseconds);
     if duration.is_zero() {
-        return Err("a capture of no time sees nothing: give more than 0".to_owned());
+        return Err("nothing is seen in no time: give more than 0".to_owned());
     }
     if duration > LONGEST {
         return Err("a capture may last a day at most: use --follow and stop it with ctrl-c".to_owned());

@@ -169,7 +169,10 @@ mod tests {
     fn labs_that_ship_are_listed_in_the_order_to_take_them() {
         let dir = tempfile::tempdir().unwrap();
         let labs = summaries(dir.path(), None);
-        assert_eq!(ids(&labs), ["wiretap", "perimeter", "manual-mtls", "layers"]);
+        assert_eq!(
+            ids(&labs),
+            ["wiretap", "perimeter", "manual-mtls", "layers", "spire", "spiffe-mtls"]
+        );
         assert_eq!(labs[3].after, ["perimeter", "manual-mtls"]);
     }
 

@@ -85,6 +85,11 @@ const BUILT_IN: &[(&str, &str, &str)] = &[
         include_str!("../../../labs/perimeter/work/shop.yaml"),
     ),
     (
+        "spiffe-mtls",
+        "intruder.yaml",
+        include_str!("../../../labs/spiffe-mtls/work/intruder.yaml"),
+    ),
+    (
         "spire",
         "client.yaml",
         include_str!("../../../labs/spire/work/client.yaml"),

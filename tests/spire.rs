@@ -1,0 +1,213 @@
+//! SPIRE as pods on the embedded cluster, and the shop with its identities: who gets one, who is refused, rotation while traffic
+//! flows, and an agent or a server that is killed.
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "common/lab.rs"]
+mod lab;
+
+use std::{fs, path::Path};
+
+use lab::{Lab, everywhere, text};
+use serde_json::{Value, json};
+
+const FETCH: &str = "spire-agent api fetch x509 -socketPath /spiffe-workload-api/spire-agent.sock";
+
+/// The objects of a directory of manifests, as one text.
+fn layer(name: &str) -> String {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests").join(name);
+    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|ext| ext == "yaml"));
+    files.sort();
+    let texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    texts.join("\n---\n")
+}
+
+fn rolled_out(lab: &Lab, namespace: &str, objects: &[&str]) {
+    for object in objects {
+        lab.kubectl(&["rollout", "status", "-n", namespace, object, "--timeout=90s"]);
+    }
+}
+
+fn install(lab: &Lab) {
+    lab.apply_text(&layer("spire"));
+    rolled_out(lab, "spire", &["statefulset/spire-server", "daemonset/spire-agent"]);
+}
+
+/// A pod of the tool box with the Workload API, in the namespace shop.
+fn caller(name: &str, labels: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop", "labels": labels},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "c", "image": "ztlab.dev/toolbox:1",
+            "volumeMounts": [{"name": "api", "mountPath": "/spiffe-workload-api", "readOnly": true}]}],
+            "volumes": [{"name": "api", "csi": {"driver": "csi.spiffe.io", "readOnly": true}}]}})
+}
+
+/// What a shell in a pod of the shop prints, and whether it ended well.
+fn shell(lab: &Lab, pod: &str, script: &str) -> (bool, String) {
+    let output = lab.try_kubectl(&["exec", "-n", "shop", pod, "--", "sh", "-c", script]);
+    (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+}
+
+fn measure(lab: &Lab, args: &[&str]) -> Value {
+    let mut all = vec!["posture", "--cluster", "t", "--namespace", "shop", "--json"];
+    all.extend_from_slice(args);
+    let output = lab.ztlab(&all);
+    assert!(output.status.success(), "{}\n{}", text(&output.stderr), lab.log());
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_shop_lives_on_identities_that_rotate() {
+    everywhere(|lab| {
+        lab.apply_text(&layer("flat"));
+        lab.apply_text(&layer("microsegmented"));
+        install(lab);
+        // SVIDs of half a minute rotate after half of that.
+        let short = layer("spiffe").replacen("spec:\n  spiffeIDTemplate", "spec:\n  ttl: 30s\n  spiffeIDTemplate", 1);
+        assert!(short.contains("ttl: 30s"));
+        lab.apply_text(&short);
+        let services = ["frontend", "orders-api", "payments-api", "ledger"].map(|name| format!("deploy/{name}"));
+        rolled_out(lab, "shop", &services.each_ref().map(String::as_str));
+        // No key anywhere that Kubernetes keeps.
+        let secrets = lab.get(&["secrets", "-n", "shop"]).to_string();
+        assert!(!secrets.contains("PRIVATE KEY") && !secrets.contains("kubernetes.io/tls"));
+        let unwatched = measure(lab, &[]);
+        assert_eq!(unwatched["level"]["level"], 2, "{:#}", unwatched["level"]);
+        let measured = measure(lab, &["--rotation", "45s"]);
+        assert_eq!(measured["level"]["level"], 3, "{:#}", measured["level"]);
+        let cells = measured["matrix"]["cells"].as_array().unwrap();
+        let declared = cells.iter().filter(|cell| cell["declared"] == true);
+        let shown: Vec<&Value> = declared
+            .flat_map(|cell| [&cell["credentials"]["server"], &cell["credentials"]["client"]])
+            .collect();
+        assert_eq!(shown.len(), 6);
+        for credential in shown {
+            let id = credential["identity"].as_str().unwrap();
+            assert!(id.starts_with("spiffe://ztlab.example/ns/shop/sa/"), "{credential}");
+            assert_eq!(credential["rotated"], "yes", "{credential}");
+        }
+        // Not one request failed while everything was replaced under it.
+        let log = lab.kubectl(&["logs", "-n", "shop", "deploy/frontend"]);
+        let orders: Vec<&str> = log
+            .lines()
+            .skip_while(|line| !line.contains("placed and paid"))
+            .collect();
+        let failed: Vec<&&str> = orders.iter().filter(|line| line.contains("not placed")).collect();
+        assert!(
+            orders.len() > 20 && failed.is_empty(),
+            "of {}: {failed:?}",
+            orders.len()
+        );
+        who_is_refused(lab);
+    });
+}
+
+/// A pod that the network takes for orders-api is not taken for it by payments-api: with no identity, and with its own.
+fn who_is_refused(lab: &Lab) {
+    lab.apply(&[caller("intruder", json!({"app": "orders-api", "who": "intruder"}))]);
+    lab.kubectl(&[
+        "wait",
+        "-n",
+        "shop",
+        "--for=condition=Ready",
+        "pod/intruder",
+        "--timeout=60s",
+    ]);
+    // It wears the label of a service, so the template names it after its account: the default one.
+    lab.until("the intruder has an identity", || shell(lab, "intruder", FETCH).0);
+    let (_, said) = shell(lab, "intruder", FETCH);
+    assert!(said.contains("spiffe://ztlab.example/ns/shop/sa/default"), "{said}");
+    let call = "curl -sk --cert /tmp/svid.0.pem --key /tmp/svid.0.key https://payments-api/payments";
+    let (allowed, said) = shell(lab, "intruder", &format!("{FETCH} -write /tmp >/dev/null && {call}"));
+    assert!(!allowed, "{said}");
+    let log = lab.kubectl(&["logs", "-n", "shop", "deploy/payments-api", "--tail=200"]);
+    let refused = log
+        .lines()
+        .any(|line| line.contains("refused") && line.contains("spiffe://ztlab.example/ns/shop/sa/default"));
+    assert!(refused, "{log}");
+    let (allowed, said) = shell(lab, "intruder", "curl -sk https://payments-api/payments");
+    assert!(!allowed, "{said}");
+}
+
+#[test]
+fn whoever_is_killed_comes_back_with_what_it_knew() {
+    everywhere(|lab| {
+        lab.apply_text("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop}\n");
+        install(lab);
+        lab.apply(&[caller("client", json!({"app": "client"}))]);
+        lab.kubectl(&[
+            "wait",
+            "-n",
+            "shop",
+            "--for=condition=Ready",
+            "pod/client",
+            "--timeout=60s",
+        ]);
+        let (served, said) = shell(lab, "client", FETCH);
+        assert!(!served && said.contains("no identity issued"), "{said}");
+        let server = |args: &[&str]| {
+            let mut all = vec![
+                "exec",
+                "-n",
+                "spire",
+                "spire-server-0",
+                "-c",
+                "spire-server",
+                "--",
+                "/opt/spire/bin/spire-server",
+            ];
+            all.extend_from_slice(args);
+            lab.try_kubectl(&all)
+        };
+        let node = "spiffe://ztlab.example/cluster/ztlab";
+        let id = "spiffe://ztlab.example/ns/shop/sa/default";
+        for entry in [
+            vec![
+                "entry",
+                "create",
+                "-node",
+                "-spiffeID",
+                node,
+                "-selector",
+                "k8s_psat:cluster:ztlab",
+            ],
+            vec![
+                "entry",
+                "create",
+                "-spiffeID",
+                id,
+                "-parentID",
+                node,
+                "-selector",
+                "k8s:ns:shop",
+                "-selector",
+                "k8s:sa:default",
+            ],
+        ] {
+            let made = server(&entry);
+            assert!(made.status.success(), "{}", text(&made.stderr));
+        }
+        let served = || {
+            let (served, said) = shell(lab, "client", FETCH);
+            served && said.contains(id)
+        };
+        lab.until("the client has its identity", served);
+        for app in ["spire-agent", "spire-server"] {
+            lab.kubectl(&[
+                "delete",
+                "pod",
+                "-n",
+                "spire",
+                "-l",
+                &format!("app={app}"),
+                "--grace-period=0",
+                "--force",
+            ]);
+            rolled_out(lab, "spire", &["statefulset/spire-server", "daemonset/spire-agent"]);
+            lab.until("the client has its identity again", served);
+        }
+        let entries = text(&server(&["entry", "show", "-spiffeID", id]).stdout);
+        assert!(entries.contains("Found 1 entry"), "{entries}");
+    });
+}
