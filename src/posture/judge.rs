@@ -434,7 +434,13 @@ impl Place<'_> {
 
 impl Place<'_> {
     /// What the callee's log says that this caller proved.
+    ///
+    /// Only a callee that has an SVID itself is believed: another may let in a certificate whose subject reads like an id.
     fn told(&self) -> Option<&Proved> {
+        let callee = Shown::of_look(showed(self.tls_look()?)?).credential();
+        if !callee.is_svid() {
+            return None;
+        }
         let mut proved = self.seen.proved.iter();
         proved.find(|proved| proved.from == self.from.name && proved.to == self.to.name)
     }

@@ -440,6 +440,11 @@ fn a_clients_svid_is_known_by_the_callees_log_and_its_own_port() {
     );
     assert!(cell.client_authenticated.evidence.contains(&line));
     assert_eq!(of(&seen, "mallory").credentials.client, None);
+    // A callee that takes other certificates too is not believed.
+    let api = seen.looks[0].clone();
+    seen.looks[0] = look("api", Asked::Tls, ProbeOutcome::TlsOpen, Some(handshake(true, 60)));
+    assert_eq!(of(&seen, "web").credentials.client, None);
+    seen.looks[0] = api;
     // The caller shows the same one at a port of its own, where it was watched.
     svid.certificates[0].uris = vec![id.into()];
     let own = Look {

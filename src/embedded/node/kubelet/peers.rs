@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::{UnixListener, UnixStream},
+    sync::Semaphore,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -34,8 +35,12 @@ const TARGET: &str = "/run/ztlab/peers";
 const SOCKET: &str = "attest.sock";
 /// Its directory in the node's own; no `hostPath` leads there.
 const PLACE: &str = "peers";
+/// Questions that are answered at once; more wait.
+const ASKING: usize = 32;
 /// How long a question may take to come.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// When it is tried again to take one.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// What a pod with `hostPID` gets.
 pub(super) fn mount(dirs: &NodeDirs) -> Mount {
@@ -61,16 +66,25 @@ pub(super) fn serve(inner: &Arc<Inner>, stop: CancellationToken) -> io::Result<(
     let listener = UnixListener::bind(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd()))?;
     drop(directory);
     let inner = inner.clone();
+    let places = Arc::new(Semaphore::new(ASKING));
     tokio::spawn(async move {
-        loop {
+        // It is never closed.
+        while let Ok(place) = places.clone().acquire_owned().await {
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
-            let Ok((stream, _)) = accepted else { continue };
+            let Ok((stream, _)) = accepted else {
+                // The node has no descriptor left, for now.
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            };
             let inner = inner.clone();
-            // Who takes no answer needs none.
-            tokio::spawn(async move { timeout(PATIENCE, answer(&inner, stream)).await });
+            tokio::spawn(async move {
+                // Who takes no answer needs none.
+                let _ = timeout(PATIENCE, answer(&inner, stream)).await;
+                drop(place);
+            });
         }
     });
     Ok(())

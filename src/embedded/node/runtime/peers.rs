@@ -83,8 +83,8 @@ fn mount_namespace(pid: Pid) -> io::Result<(u64, u64)> {
 }
 
 impl Node {
-    /// The container whose process made this connection. Containers are told by their mount namespaces, which no process of
-    /// theirs can leave or make anew: the kernel's filter of system calls forbids it.
+    /// The container whose process made this connection. Containers are told by their mount namespaces: a process may make
+    /// one of its own and is in no container then, but it enters no other's, whose processes it neither sees nor has rights over.
     pub(super) fn owner(&self, connection: &OwnedFd) -> Result<Owner, String> {
         let process = Process::of(connection, self.names_peers())?;
         self.owner_of(connection, &process)
