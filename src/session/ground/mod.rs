@@ -41,6 +41,17 @@ const SETTLED: Duration = Duration::from_secs(20);
 pub struct GroundWorld {
     site: Site,
     live: Mutex<Option<Live>>,
+    /// Held while the cluster is made or deleted: a deletion finds all of it or none.
+    made: Arc<tokio::sync::Mutex<Made>>,
+}
+
+/// Whether the cluster may be made.
+#[derive(Default, PartialEq, Eq)]
+enum Made {
+    #[default]
+    AsNeeded,
+    /// It was deleted for good.
+    NeverAgain,
 }
 
 #[derive(Clone)]
@@ -57,6 +68,7 @@ impl GroundWorld {
         Self {
             site,
             live: Mutex::new(None),
+            made: Arc::default(),
         }
     }
 
@@ -74,22 +86,26 @@ impl GroundWorld {
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live;
     }
 
-    /// The cluster, made or started where it is not.
+    /// The cluster, made or started where it is not. Goes on to its end when nobody waits for it any more: half a cluster
+    /// would be found by nobody who could delete it.
     async fn reach(&self, progress: &Progress) -> Result<ClusterHandle, WorldError> {
-        let ground = self.ground()?;
-        let name = &self.site.cluster;
-        let known = ground.list().await?.into_iter().find(|info| info.name == *name);
-        let handle = match known.map(|info| info.state) {
-            Some(ClusterState::Running) => ground.get(name).await?,
-            // One that cannot be used says why when it is started.
-            Some(_) => ground.start(name, progress).await?,
-            None => match ground.create(name, progress).await {
-                // Somebody else made it in the meantime, and may not be done.
-                Err(ClusterError::AlreadyExists { .. }) => ground.start(name, progress).await?,
-                created => created?,
+        let made = self.made.clone().lock_owned().await;
+        if *made == Made::NeverAgain {
+            return Err(WorldError::new("the cluster was deleted"));
+        }
+        let (ground, name, progress) = (self.ground()?, self.site.cluster.clone(), progress.clone());
+        let reaching = tokio::spawn(async move {
+            let reached = reach(ground.as_ref(), &name, &progress).await;
+            drop(made);
+            reached
+        });
+        match reaching.await {
+            Ok(reached) => Ok(reached?),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(WorldError::new("ztlab ends")),
             },
-        };
-        Ok(handle)
+        }
     }
 
     /// The objects of a lab's topology as they are on this ground.
@@ -194,6 +210,20 @@ impl GroundWorld {
     }
 }
 
+async fn reach(ground: &dyn Ground, name: &str, progress: &Progress) -> Result<ClusterHandle, ClusterError> {
+    let known = ground.list().await?.into_iter().find(|info| info.name == name);
+    match known.map(|info| info.state) {
+        Some(ClusterState::Running) => ground.get(name).await,
+        // One that cannot be used says why when it is started.
+        Some(_) => ground.start(name, progress).await,
+        None => match ground.create(name, progress).await {
+            // Somebody else made it in the meantime, and may not be done.
+            Err(ClusterError::AlreadyExists { .. }) => ground.start(name, progress).await,
+            created => created,
+        },
+    }
+}
+
 fn pod_name(pod: &Pod) -> String {
     pod.metadata.name.clone().unwrap_or_default()
 }
@@ -263,6 +293,7 @@ impl World for GroundWorld {
     }
 
     async fn pause(&self) -> Result<bool, WorldError> {
+        let _made = self.made.lock().await;
         let stopped = match self.ground()?.stop(&self.site.cluster).await {
             Ok(()) => true,
             Err(ClusterError::Unsupported { .. }) => false,
@@ -278,6 +309,8 @@ impl World for GroundWorld {
             return Ok(());
         }
         let ground = self.ground()?;
+        let mut made = self.made.lock().await;
+        *made = Made::NeverAgain;
         match ground.delete(&self.site.cluster).await {
             Ok(()) | Err(ClusterError::NotFound { .. }) => Ok(()),
             // Somebody else's cluster stays, without what was made in it.
