@@ -18,6 +18,9 @@ pub struct Snapshot {
     pub taken: String,
     /// How many objects it holds.
     pub objects: usize,
+    /// How many volumes it holds the content of.
+    #[serde(default)]
+    pub volumes: usize,
 }
 
 /// What a restore did.

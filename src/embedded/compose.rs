@@ -13,6 +13,7 @@ use super::{
         controllers,
         pki::Pki,
         scheduler,
+        snapshot::content::Places,
         storage::{Limits, Store},
     },
     dns,
@@ -20,7 +21,7 @@ use super::{
     informer::{Informer, Informers},
     node::{
         kube_proxy::{self, KubeProxy, NodeFacts},
-        kubelet::{Kubelet, KubeletConfig},
+        kubelet::{Kubelet, KubeletConfig, shared_directories},
         network_policy::{self, KernelRules},
         runtime::{Runtime, RuntimeConfig},
     },
@@ -72,19 +73,20 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     let (store, recovery) = opened
         .map_err(failed("the cluster's state"))?
         .map_err(failed("the cluster's state"))?;
-    let notes: Vec<String> = recovery.note().into_iter().collect();
-    for note in &notes {
-        tracing::error!("{note}");
-    }
+    let mut notes: Vec<String> = recovery.note().into_iter().collect();
     let api = api_server(
         &pki,
         store.clone(),
-        config.dir.join("snapshots"),
+        places(&config),
         listener,
         &ranges,
         &stop,
+        &mut notes,
     )
     .await?;
+    for note in &notes {
+        tracing::error!("{note}");
+    }
     let informers = Informers::start(&api.client(&components::shared_informers()), &stop);
     let own_services = api.client(&components::cluster_services());
     system::publish(&own_services, &ranges)
@@ -167,6 +169,21 @@ fn volumes_dir(config: &NodeConfig) -> PathBuf {
     config.dir.join("volumes")
 }
 
+/// Where snapshots are, and the files that belong to them.
+fn places(config: &NodeConfig) -> Places {
+    let node = node_root(config);
+    Places {
+        snapshots: config.dir.join("snapshots"),
+        volumes: volumes_dir(config),
+        node: shared_directories(&node),
+    }
+}
+
+/// What stands for the node's own file system.
+fn node_root(config: &NodeConfig) -> PathBuf {
+    run_dir(&config.dir).join("node")
+}
+
 fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
     KubeletConfig {
         node_name: config.name.clone(),
@@ -176,7 +193,7 @@ fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
         dns: config.ranges.dns(),
         domain: dns::DOMAIN.to_owned(),
         volumes: run_dir(&config.dir).join("volumes"),
-        node_root: run_dir(&config.dir).join("node"),
+        node_root: node_root(config),
         persistent: volumes_dir(config),
         logs: config.dir.join("pods"),
     }
@@ -185,10 +202,11 @@ fn kubelet_config(config: &NodeConfig) -> KubeletConfig {
 async fn api_server(
     pki: &Pki,
     store: Store,
-    snapshots: PathBuf,
+    snapshots: Places,
     listener: std::net::TcpListener,
     ranges: &Ranges,
     stop: &CancellationToken,
+    notes: &mut Vec<String>,
 ) -> Result<ApiServer, NodeError> {
     listener.set_nonblocking(true).map_err(failed("the API server"))?;
     let address = listener.local_addr().map_err(failed("the API server"))?;
@@ -204,6 +222,7 @@ async fn api_server(
         services: ranges.services,
         snapshots: Some(snapshots),
     });
+    notes.extend(api.end_interrupted_restore().await);
     // Clients of the host come by the port bound there; pods come by the Service `kubernetes`.
     let inside = TcpListener::bind((ranges.node(), API_PORT))
         .await

@@ -3,7 +3,7 @@
 //! Source: Kubernetes' kubelet server (`/containerLogs`, `/exec`, `/attach`, `/portForward`), here as a trait within one
 //! process.
 
-use std::io;
+use std::{collections::HashSet, io};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -77,6 +77,15 @@ pub struct Streams {
     pub exit: BoxFuture<'static, Exit>,
 }
 
+/// What becomes of the processes of pods that have a part of the node's disk or of its own directories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// They stand still, and go on where they are.
+    Still,
+    /// They are ended at once; their pods start again unless they are gone by then.
+    Ended,
+}
+
 /// What the API server asks of a kubelet.
 #[async_trait]
 pub trait KubeletApi: Send + Sync {
@@ -108,4 +117,16 @@ pub trait KubeletApi: Send + Sync {
     /// # Errors
     /// Why not, in the words that `kubectl port-forward` shows.
     async fn port_forward(&self, namespace: &str, pod: &str, port: u16) -> Result<TcpStream, String>;
+
+    /// Keeps pods from PersistentVolumes and `hostPath`s until [`release_volumes`](Self::release_volumes): their processes are
+    /// held, and none is started. Returns once nothing writes there.
+    ///
+    /// # Errors
+    /// Why it cannot be done; then nothing is held.
+    async fn hold_volumes(&self, _how: Hold) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Lets pods go on, but those with the uids of `gone`: they are about to be removed.
+    fn release_volumes(&self, _gone: HashSet<String>) {}
 }

@@ -20,6 +20,7 @@ pub mod ranges;
 pub mod rootless;
 mod system;
 pub mod tasks;
+pub(crate) mod tree;
 pub(crate) mod write;
 
 use std::{

@@ -12,6 +12,7 @@ use tokio::runtime::Runtime;
 use ztlab::embedded::control_plane::{
     apiserver::{ApiServer, ApiServerConfig, Component, UserInfo},
     pki::Pki,
+    snapshot::content::Places,
     storage::Store,
 };
 
@@ -46,7 +47,11 @@ impl Cluster {
             ca_certificate: pki.ca_certificate().to_owned(),
             address: address.clone(),
             services: "10.96.0.0/16".parse().unwrap(),
-            snapshots: Some(home.path().join("snapshots")),
+            snapshots: Some(Places {
+                snapshots: home.path().join("snapshots"),
+                volumes: home.path().join("volumes"),
+                node: Vec::new(),
+            }),
         });
         let tls = pki.server_config(&[]).unwrap();
         let serving = server.clone();

@@ -148,6 +148,11 @@ impl Lab {
         command
     }
 
+    /// The program, to be run by [`command`](Self::command).
+    pub fn program(&self) -> &std::path::Path {
+        &self.program
+    }
+
     pub fn ztlab(&self, args: &[&str]) -> Output {
         self.command(&self.program).args(args).output().unwrap()
     }

@@ -13,3 +13,4 @@ pub mod scheduler;
 pub mod snapshot;
 pub mod storage;
 pub(crate) mod volume_binding;
+pub(crate) mod volume_dirs;

@@ -18,8 +18,6 @@ pub const BY_CONTROLLER: &str = "pv.kubernetes.io/bound-by-controller";
 pub const COMPLETED: &str = "pv.kubernetes.io/bind-completed";
 /// The node that the scheduler chose for the first pod of a claim.
 pub const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-/// On a volume that a restore made again: what is in it belongs to the cluster of before, and goes before it is bound.
-pub const EMPTY_FIRST: &str = "ztlab.dev/empty-first";
 /// The provisioner that says that there is none.
 pub const NO_PROVISIONER: &str = "kubernetes.io/no-provisioner";
 /// The class of objects older than `storageClassName`.
@@ -120,7 +118,6 @@ pub fn find(
 ) -> Option<Arc<PersistentVolume>> {
     let fits = |volume: &&Arc<PersistentVolume>| {
         volume.metadata.deletion_timestamp.is_none()
-            && !volume.annotations().contains_key(EMPTY_FIRST)
             && mismatch(volume, claim).is_none()
             && node.is_none_or(|node| reaches(volume, node))
     };
@@ -194,10 +191,6 @@ mod tests {
             volume(
                 "going",
                 json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
-            ),
-            volume(
-                "full",
-                json!({"metadata": {"annotations": {EMPTY_FIRST: "true"}}, "spec": {"capacity": {"storage": "5Gi"}}}),
             ),
         ];
         assert_eq!(found(&claim(json!({})), &volumes, false).as_deref(), Some("fits"));

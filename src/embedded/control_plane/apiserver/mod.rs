@@ -49,7 +49,6 @@ mod watch;
 use std::{
     collections::BTreeMap,
     io,
-    path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
@@ -64,7 +63,7 @@ pub use health::Check;
 pub use status::ApiError;
 pub use streams::fuzz as fuzz_streams;
 
-use super::{pki::TokenKey, storage::Store};
+use super::{pki::TokenKey, snapshot::content::Places, storage::Store};
 use crate::kubelet_api::KubeletApi;
 
 /// A response's body.
@@ -91,8 +90,8 @@ pub struct ApiServerConfig {
     pub address: String,
     /// The range that Services get their addresses from; its first is the Service `kubernetes`.
     pub services: Ipv4Net,
-    /// Where snapshots are kept; `None` keeps none.
-    pub snapshots: Option<PathBuf>,
+    /// Where snapshots are kept, and what they hold besides objects; `None` keeps none.
+    pub snapshots: Option<Places>,
 }
 
 /// The API server. A clone is another handle on the same server.
@@ -110,7 +109,9 @@ struct Inner {
     ca_certificate: String,
     address: String,
     services: Ipv4Net,
-    snapshots: Option<PathBuf>,
+    snapshots: Option<Places>,
+    /// Held while a snapshot is taken, restored or removed.
+    snapshotting: tokio::sync::Mutex<()>,
     /// Held while an address or port of a Service is chosen and stored, so that none is given twice.
     allocating: Mutex<()>,
     /// One for every exec, attach and port-forward that is open.
@@ -138,6 +139,7 @@ impl ApiServer {
                 address: config.address,
                 services: config.services,
                 snapshots: config.snapshots,
+                snapshotting: tokio::sync::Mutex::new(()),
                 allocating: Mutex::new(()),
                 stream_slots: Arc::new(Semaphore::new(MAX_STREAMS)),
                 flow: flow::Flow::default(),

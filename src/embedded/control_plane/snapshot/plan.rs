@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::{desired, is, is_derived, is_of_the_moment, keeps_status, owners};
+use super::{desired, is, is_derived, is_of_the_moment, is_volume, keeps_status, owners};
 use crate::control_plane::storage::{Key, Write};
 
 /// What becomes of an object that the snapshot holds.
@@ -23,8 +23,8 @@ enum Fate {
 /// The writes that make `live` (everything the store holds) what `wanted` (what a snapshot holds) says, in order.
 ///
 /// An object that is there with the uid of the snapshot is changed in place. One that was deleted since, or deleted and made
-/// again, is made with a new uid, and so are bare pods, Jobs and volumes whether they differ or not: they are to be fresh. What
-/// refers to a uid that changed refers to the new one. Pods end at once, and finalizers of what goes are not waited for.
+/// again, is made with a new uid, and so are bare pods and Jobs whether they differ or not, for they are to be fresh, and volumes
+/// and claims that were bound otherwise. What refers to a uid that changed refers to the new one. Pods end at once, and finalizers of what goes are not waited for.
 /// The Node is only ever changed: which node there is, is not the snapshot's to say.
 pub fn plan(
     live: &[(Key, Arc<Value>)],
@@ -36,7 +36,7 @@ pub fn plan(
     let mut uids = HashMap::new();
     for (key, object) in wanted {
         let current = there.get(key).map(|current| uid(current));
-        if !is(key, "", "nodes") && (current != Some(uid(object)) || is_to_be_fresh(key, there.get(key))) {
+        if !is(key, "", "nodes") && (current != Some(uid(object)) || is_to_be_fresh(key, object, there.get(key))) {
             uids.insert(uid(object).to_owned(), new_uid());
         }
     }
@@ -88,12 +88,15 @@ fn has_namespace(names: &HashSet<&Key>, key: &Key) -> bool {
         .any(|name| is(name, "", "namespaces") && name.name == key.namespace)
 }
 
-/// Whether an object is made anew even where it is as it was: it stands for something that runs or holds data.
-fn is_to_be_fresh(key: &Key, current: Option<&&Arc<Value>>) -> bool {
+/// Whether an object is made anew even where it is there: it stands for something that runs, or it is bound to something else.
+fn is_to_be_fresh(key: &Key, wanted: &Value, current: Option<&&Arc<Value>>) -> bool {
+    let bound = |object: &Value| {
+        let of = ["/spec/claimRef/uid", "/spec/volumeName"];
+        of.map(|field| object.pointer(field).cloned().unwrap_or_default())
+    };
     is(key, "", "pods")
         || is(key, "batch", "jobs")
-        || is(key, "", "persistentvolumes")
-        || is(key, "", "persistentvolumeclaims")
+        || is_volume(key) && current.is_some_and(|current| bound(current) != bound(wanted))
         || current.is_some_and(|current| current.pointer("/metadata/deletionTimestamp").is_some())
 }
 
@@ -439,31 +442,63 @@ mod tests {
     }
 
     #[test]
-    fn jobs_and_volumes_are_fresh_and_their_selectors_follow() {
+    fn jobs_are_fresh_and_their_selectors_follow() {
         let job = json!({"metadata": {"name": "j", "uid": "j-1"}, "spec": {
             "selector": {"matchLabels": {"batch.kubernetes.io/controller-uid": "j-1"}},
             "template": {"metadata": {"labels": {"batch.kubernetes.io/controller-uid": "j-1"}}}}, "status": {"succeeded": 1}});
-        let volume =
-            json!({"metadata": {"name": "v", "uid": "v-1"}, "spec": {"claimRef": {"name": "c", "uid": "c-1"}}});
-        let claim = json!({"metadata": {"name": "c", "uid": "c-1"}, "spec": {"volumeName": "v"}});
-        let store = store(&[
-            (key("batch", "jobs", "a", "j"), job),
-            (key("", "persistentvolumes", "", "v"), volume),
-            (key("", "persistentvolumeclaims", "a", "c"), claim),
-        ]);
+        let store = store(&[(key("batch", "jobs", "a", "j"), job)]);
         restore(&store, &taken(&store));
         let job = store.get(&key("batch", "jobs", "a", "j")).unwrap();
         let label = "/spec/template/metadata/labels/batch.kubernetes.io~1controller-uid";
         assert_eq!(job.pointer(label).unwrap(), uid(&job));
         assert!(job.get("status").is_none());
-        let claim = store.get(&key("", "persistentvolumeclaims", "a", "c")).unwrap();
-        let volume = store.get(&key("", "persistentvolumes", "", "v")).unwrap();
-        assert_eq!(
-            volume["spec"]["claimRef"],
-            json!({"name": "c"}),
-            "it is bound anew, by name"
+    }
+
+    #[test]
+    fn volumes_come_back_to_the_claims_that_they_were_of() {
+        let volume = |claim: &str| {
+            json!({"metadata": {"name": "v", "uid": "v-1", "annotations": {"pv.kubernetes.io/provisioned-by": "x"}},
+                "spec": {"claimRef": {"name": "c", "uid": claim}}, "status": {"phase": "Bound"}})
+        };
+        let claim = |uid: &str| json!({"metadata": {"name": "c", "uid": uid}, "spec": {"volumeName": "v"}, "status": {"phase": "Bound"}});
+        let (of_volume, of_claim) = (
+            key("", "persistentvolumes", "", "v"),
+            key("", "persistentvolumeclaims", "a", "c"),
         );
-        assert!(uid(&volume).starts_with("fresh-") && uid(&claim).starts_with("fresh-"));
+        let store = store(&[(of_volume.clone(), volume("c-1")), (of_claim.clone(), claim("c-1"))]);
+        let wanted = taken(&store);
+        let before = store.revision();
+        restore(&store, &wanted);
+        assert_eq!(store.revision(), before, "what is bound as it was is left alone");
+        // Both went, and others of their names came; or they are bound to something else by now.
+        let mut other = volume("c-2");
+        other["metadata"]["uid"] = json!("v-2");
+        let gone = |store: &Store| {
+            for key in [&of_volume, &of_claim] {
+                store.delete(key, None).unwrap();
+            }
+        };
+        let replaced = |store: &Store| {
+            store.update(&of_volume, None, other.clone()).unwrap();
+            store.update(&of_claim, None, claim("c-2")).unwrap();
+        };
+        let rebound = |store: &Store| {
+            let mut now = (*store.get(&of_claim).unwrap()).clone();
+            now["spec"] = json!({});
+            now["status"] = json!({"phase": "Pending"});
+            store.update(&of_claim, None, now).unwrap();
+        };
+        for change in [&gone as &dyn Fn(&Store), &replaced, &rebound] {
+            change(&store);
+            restore(&store, &wanted);
+            let (volume, claim) = (store.get(&of_volume).unwrap(), store.get(&of_claim).unwrap());
+            assert_eq!(volume["spec"]["claimRef"]["uid"], claim["metadata"]["uid"]);
+            assert_eq!(claim["spec"]["volumeName"], "v");
+            assert_eq!(
+                (&volume["status"]["phase"], &claim["status"]["phase"]),
+                (&json!("Bound"), &json!("Bound"))
+            );
+        }
     }
 
     #[derive(Debug, Clone)]

@@ -305,6 +305,7 @@ impl Writer {
             format: FORMAT,
             taken: None,
             note: String::new(),
+            content: Value::Null,
         };
         record::encode(&begin, &mut bytes);
         for (key, object) in objects {
@@ -549,6 +550,7 @@ mod tests {
             format: FORMAT + 1,
             taken: None,
             note: String::new(),
+            content: Value::Null,
         };
         record::encode(&begin, &mut bytes);
         fs::write(dir.path().join(FILE), bytes).unwrap();

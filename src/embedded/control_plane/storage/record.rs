@@ -33,6 +33,9 @@ pub(super) enum Entry {
         /// What a snapshot is of, in its maker's words.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         note: String,
+        /// What a snapshot holds of volumes; not read by the store.
+        #[serde(default, skip_serializing_if = "Value::is_null")]
+        content: Value,
     },
     /// An object as it is from here on.
     Put {
@@ -213,6 +216,7 @@ pub(super) mod tests {
                 format: FORMAT,
                 taken: None,
                 note: String::new(),
+                content: Value::Null,
             },
             put("x", 7),
             Entry::Whole {
@@ -236,6 +240,7 @@ pub(super) mod tests {
             format: 1,
             taken: None,
             note: "x".repeat(LONGEST),
+            content: Value::Null,
         };
         assert!(!encode(&long, &mut bytes));
         assert_eq!(bytes, [1, 2, 3]);

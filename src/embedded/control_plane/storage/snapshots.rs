@@ -13,6 +13,7 @@ use super::{
     Key, journal,
     record::{self, Entry, FORMAT, Piece},
 };
+use crate::{control_plane::snapshot::Held, tree::TreeError};
 
 /// The end of a snapshot file's name.
 const SUFFIX: &str = "snapshot";
@@ -31,6 +32,20 @@ pub struct SnapshotInfo {
     pub taken: String,
     /// How many objects it holds.
     pub objects: usize,
+    /// How many volumes it holds the content of.
+    #[serde(default)]
+    pub volumes: usize,
+}
+
+/// A snapshot as it is on disk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Saved {
+    /// What a list shows.
+    pub info: SnapshotInfo,
+    /// The objects.
+    pub objects: Vec<(Key, Value)>,
+    /// The content of volumes.
+    pub content: Held,
 }
 
 /// Why a snapshot could not be written or read.
@@ -60,6 +75,9 @@ pub enum SnapshotError {
     /// It is of a newer format.
     #[error("the snapshot {0:?} was taken by a newer version of ztlab")]
     Newer(String),
+    /// What volumes hold could not be taken or put back.
+    #[error(transparent)]
+    Content(#[from] TreeError),
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -86,26 +104,34 @@ fn file(dir: &Path, name: &str) -> Result<PathBuf, SnapshotError> {
     }
 }
 
+/// Whether a snapshot of this name can be written.
+///
+/// # Errors
+/// A bad name, or too many.
+pub fn admit(dir: &Path, name: &str) -> Result<(), SnapshotError> {
+    if !file(dir, name)?.exists() && names(dir)?.len() >= MOST {
+        return Err(SnapshotError::TooMany);
+    }
+    Ok(())
+}
+
 /// Writes a snapshot; one of the same name is replaced. Blocks until it is on disk.
 ///
 /// # Errors
 /// A bad name, too many, or a file that cannot be written.
-pub fn save(
-    dir: &Path,
-    name: &str,
-    note: &str,
-    taken: &str,
-    objects: &[(Key, Value)],
-) -> Result<SnapshotInfo, SnapshotError> {
-    let path = file(dir, name)?;
-    if !path.exists() && names(dir)?.len() >= MOST {
-        return Err(SnapshotError::TooMany);
-    }
+pub fn save(dir: &Path, snapshot: &Saved) -> Result<(), SnapshotError> {
+    let Saved { info, objects, content } = snapshot;
+    let path = file(dir, &info.name)?;
+    admit(dir, &info.name)?;
     let mut bytes = Vec::new();
     let begin = Entry::Begin {
         format: FORMAT,
-        taken: Some(taken.to_owned()),
-        note: note.to_owned(),
+        taken: Some(info.taken.clone()),
+        note: info.note.clone(),
+        content: match content.is_empty() {
+            true => Value::Null,
+            false => serde_json::to_value(content).map_err(|error| failed(&path)(error.into()))?,
+        },
     };
     let put = |(key, object): &(Key, Value)| Entry::Put {
         at: key.into(),
@@ -122,19 +148,14 @@ pub fn save(
     }
     fs::create_dir_all(dir).map_err(failed(dir))?;
     journal::write_whole(&path, &bytes).map_err(failed(&path))?;
-    Ok(SnapshotInfo {
-        name: name.to_owned(),
-        note: note.to_owned(),
-        taken: taken.to_owned(),
-        objects: objects.len(),
-    })
+    Ok(())
 }
 
 /// Reads a snapshot.
 ///
 /// # Errors
 /// When it is not there, or not whole.
-pub fn load(dir: &Path, name: &str) -> Result<(SnapshotInfo, Vec<(Key, Value)>), SnapshotError> {
+pub fn load(dir: &Path, name: &str) -> Result<Saved, SnapshotError> {
     let path = file(dir, name)?;
     let bytes = match fs::read(&path) {
         Ok(bytes) => bytes,
@@ -155,8 +176,14 @@ pub fn load(dir: &Path, name: &str) -> Result<(SnapshotInfo, Vec<(Key, Value)>),
             Piece::Entry(Entry::Begin { format, .. }) if format > FORMAT => {
                 return Err(SnapshotError::Newer(name.to_owned()));
             }
-            Piece::Entry(Entry::Begin { taken, note, .. }) if begun.is_none() => {
-                begun = Some((taken.unwrap_or_default(), note));
+            Piece::Entry(Entry::Begin {
+                taken, note, content, ..
+            }) if begun.is_none() => {
+                let content = match content {
+                    Value::Null => Held::default(),
+                    content => serde_json::from_value(content).map_err(|_| damaged())?,
+                };
+                begun = Some((taken.unwrap_or_default(), note, content));
             }
             Piece::Entry(Entry::Put { at, object }) if !is_whole => {
                 let object = Arc::try_unwrap(object).unwrap_or_else(|shared| (*shared).clone());
@@ -166,14 +193,29 @@ pub fn load(dir: &Path, name: &str) -> Result<(SnapshotInfo, Vec<(Key, Value)>),
             _ => return Err(damaged()),
         }
     }
-    let (taken, note) = begun.filter(|_| is_whole).ok_or_else(damaged)?;
-    let info = SnapshotInfo {
-        name: name.to_owned(),
-        note,
-        taken,
-        objects: objects.len(),
-    };
-    Ok((info, objects))
+    let (taken, note, content) = begun.filter(|_| is_whole).ok_or_else(damaged)?;
+    Ok(Saved {
+        info: SnapshotInfo {
+            name: name.to_owned(),
+            note,
+            taken,
+            objects: objects.len(),
+            volumes: content.volumes.len(),
+        },
+        objects,
+        content,
+    })
+}
+
+/// The content that the snapshots in `dir` hold, of the newest first. What cannot be read needs none.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn contents(dir: &Path) -> Result<Vec<Held>, SnapshotError> {
+    let all = names(dir)?.into_iter().filter_map(|name| load(dir, &name).ok());
+    let mut all: Vec<(String, Held)> = all.map(|saved| (saved.info.taken, saved.content)).collect();
+    all.sort_by(|a, b| b.0.cmp(&a.0));
+    Ok(all.into_iter().map(|(_, content)| content).collect())
 }
 
 /// The names of the snapshots in `dir`, in order.
@@ -203,12 +245,13 @@ pub fn list(dir: &Path) -> Result<Vec<SnapshotInfo>, SnapshotError> {
     let mut all: Vec<SnapshotInfo> = names(dir)?
         .into_iter()
         .map(|name| match load(dir, &name) {
-            Ok((info, _)) => info,
+            Ok(saved) => saved.info,
             Err(error) => SnapshotInfo {
                 name,
                 note: error.to_string(),
                 taken: String::new(),
                 objects: 0,
+                volumes: 0,
             },
         })
         .collect();
@@ -245,6 +288,22 @@ mod tests {
         (0..count).map(object).collect()
     }
 
+    fn save(dir: &Path, name: &str, note: &str, taken: &str, objects: &[(Key, Value)]) -> Result<(), SnapshotError> {
+        let content = Held {
+            volumes: [("v".to_owned(), "tree".to_owned())].into(),
+            ..Held::default()
+        };
+        let info = SnapshotInfo {
+            name: name.to_owned(),
+            note: note.to_owned(),
+            taken: taken.to_owned(),
+            objects: objects.len(),
+            volumes: 1,
+        };
+        let objects = objects.to_vec();
+        super::save(dir, &Saved { info, objects, content })
+    }
+
     #[test]
     fn a_snapshot_is_listed_read_replaced_and_removed() {
         let temp = tempfile::tempdir().unwrap();
@@ -254,10 +313,15 @@ mod tests {
         save(&dir, "a-second", "", "2026-01-02T00:00:00Z", &objects(1)).unwrap();
         let names: Vec<String> = list(&dir).unwrap().into_iter().map(|info| info.name).collect();
         assert_eq!(names, ["first", "a-second"], "the oldest first");
-        let (info, read) = load(&dir, "first").unwrap();
-        assert_eq!((info.note.as_str(), read), ("a note", objects(3)));
+        let read = load(&dir, "first").unwrap();
+        assert_eq!(
+            (read.info.note.as_str(), read.info.volumes, read.objects),
+            ("a note", 1, objects(3))
+        );
+        assert_eq!(read.content.volumes["v"], "tree");
+        assert_eq!(contents(&dir).unwrap().len(), 2);
         save(&dir, "first", "", "2026-01-03T00:00:00Z", &objects(2)).unwrap();
-        assert_eq!(load(&dir, "first").unwrap().1.len(), 2);
+        assert_eq!(load(&dir, "first").unwrap().objects.len(), 2);
         let error = remove(&dir, "third").unwrap_err().to_string();
         assert_eq!(error, "there is no snapshot \"third\"; there are a-second, first");
         remove(&dir, "first").unwrap();

@@ -18,6 +18,15 @@ use crate::node::beneath;
 /// Directories of the node that pods may share.
 const SHARED: [&str; 6] = ["/run", "/tmp", "/mnt", "/srv", "/data", "/var/lib"];
 
+/// Those directories below what stands for the node's file system, whole: what pods keep on the node.
+pub fn shared_directories(memory: &Path) -> Vec<PathBuf> {
+    let top = |shared: &&str| {
+        let shared = Path::new(shared).strip_prefix("/").ok()?;
+        Some(memory.join(shared.components().next()?))
+    };
+    SHARED.iter().filter_map(|shared| top(&shared)).collect()
+}
+
 /// The two directories that stand for the node's file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeDirs {

@@ -10,6 +10,7 @@ mod env;
 mod exchange;
 mod fs_group;
 mod health;
+mod hold;
 mod hooks;
 mod host_path;
 mod ipam;
@@ -43,20 +44,22 @@ use std::{
 use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::{Client, ResourceExt};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     gate::Gate,
     netlink::NetlinkError,
-    runtime::{Runtime, Started},
+    runtime::{Frozen, Runtime, Started},
 };
 use crate::{
     events::Recorder,
     image::Registry,
     informer::{Change, Informers, Key},
 };
+use hold::Command;
 use host_path::NodeDirs;
+pub use host_path::shared_directories;
 use ipam::Ipam;
 use worker::{Message, Worker};
 
@@ -106,6 +109,10 @@ struct Inner {
     images: Arc<dyn Registry>,
     ipam: Mutex<Ipam>,
     gate: Gate,
+    /// Whether pods are kept from volumes.
+    held: watch::Sender<bool>,
+    /// Their processes, while these stand still.
+    frozen: Mutex<Option<Frozen>>,
     /// The last instance of each container, by pod uid and container name.
     instances: Mutex<HashMap<String, BTreeMap<String, Instance>>>,
 }
@@ -149,6 +156,7 @@ impl env::Sources for NamespaceSources<'_> {
 #[derive(Clone)]
 pub struct Kubelet {
     inner: Arc<Inner>,
+    commands: mpsc::UnboundedSender<Command>,
 }
 
 /// Why a kubelet could not start.
@@ -212,6 +220,8 @@ impl Kubelet {
             informers,
             runtime,
             images,
+            held: watch::Sender::new(false),
+            frozen: Mutex::default(),
             instances: Mutex::default(),
             dirs,
             machine,
@@ -228,8 +238,9 @@ impl Kubelet {
             path: inner.dirs.memory.clone(),
             source,
         })?;
-        tokio::spawn(dispatch(inner.clone(), stop));
-        Ok(Self { inner })
+        let (commands, received) = mpsc::unbounded_channel();
+        tokio::spawn(dispatch(inner.clone(), received, stop));
+        Ok(Self { inner, commands })
     }
 }
 
@@ -239,7 +250,7 @@ struct Running {
 }
 
 /// Gives every pod of the node to a task of its own.
-async fn dispatch(inner: Arc<Inner>, stop: CancellationToken) {
+async fn dispatch(inner: Arc<Inner>, mut commands: mpsc::UnboundedReceiver<Command>, stop: CancellationToken) {
     let mut pods = inner.informers.pods.subscribe();
     let mut maps = inner.informers.config_maps.subscribe();
     let mut secrets = inner.informers.secrets.subscribe();
@@ -249,6 +260,10 @@ async fn dispatch(inner: Arc<Inner>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             Some(change) = pods.recv() => {
                 place(&inner, &mut running, &change);
+                None
+            }
+            Some(command) = commands.recv() => {
+                command.carry_out(&inner, &running);
                 None
             }
             Some(change) = maps.recv() => change.object().namespace(),

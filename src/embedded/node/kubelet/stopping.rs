@@ -58,7 +58,12 @@ impl Worker {
                             self.stop_all(self.grace());
                         }
                     }
-                    Some(Message::Sources) => {}
+                    Some(Message::Sources | Message::Release) => {}
+                    // Its grace is over then.
+                    Some(Message::Hold(how, done)) => {
+                        self.hold(how).await;
+                        let _ = done.send(());
+                    }
                     Some(Message::Gone) | None => gone = true,
                 },
                 Some(event) = self.events.recv() => {
@@ -173,7 +178,7 @@ impl Worker {
     }
 
     /// What runs on is killed with the sandbox.
-    fn end_rest(&mut self) {
+    pub(super) fn end_rest(&mut self) {
         for (name, live) in std::mem::take(&mut self.live) {
             if let Some(held) = self.state.containers.get_mut(&name) {
                 held.ready = false;

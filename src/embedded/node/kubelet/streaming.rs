@@ -1,6 +1,7 @@
 //! Logs, exec, attach and port-forward, for the API server.
 
 use std::{
+    collections::HashSet,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
@@ -19,10 +20,10 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Instance, Kubelet, lock, logs};
+use super::{Instance, Kubelet, hold, lock, logs};
 use crate::{
     informer::Key,
-    kubelet_api::{ExecOptions, Exit, KubeletApi, LogOptions, Streams},
+    kubelet_api::{ExecOptions, Exit, Hold, KubeletApi, LogOptions, Streams},
     node::runtime::{Attach, ContainerExit, ExecConfig, Exited, Output, RuntimeError, Started},
 };
 
@@ -162,6 +163,9 @@ impl KubeletApi for Kubelet {
 
     async fn exec(&self, namespace: &str, pod: &str, options: ExecOptions) -> Result<Streams, Box<Status>> {
         let pod = self.pod(namespace, pod)?;
+        if hold::persists(&pod) {
+            self.released().await;
+        }
         let (_, instance, _) = self.running(&pod, options.container.as_deref())?;
         let config = ExecConfig {
             container: instance.id,
@@ -237,6 +241,14 @@ impl KubeletApi for Kubelet {
              inside namespace \"{sandbox}\", {}",
             failed.join(" ")
         ))
+    }
+
+    async fn hold_volumes(&self, how: Hold) -> Result<(), String> {
+        self.hold(how).await
+    }
+
+    fn release_volumes(&self, gone: HashSet<String>) {
+        self.release(gone);
     }
 }
 

@@ -12,7 +12,7 @@ use kube::{
 };
 use serde_json::json;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     task::AbortHandle,
     time::Instant,
 };
@@ -20,7 +20,7 @@ use tokio::{
 use super::{
     Inner,
     env::Facts,
-    limits, lock,
+    hold, limits, lock,
     mounting::Token,
     probes::{Finding, Which},
     security,
@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     events::{Happening, reference},
+    kubelet_api::Hold,
     node::runtime::{ContainerExit, RuntimeError, SandboxConfig, Started},
     write::unless_gone,
 };
@@ -51,6 +52,10 @@ pub enum Message {
     Pod(Arc<Pod>),
     /// A ConfigMap or Secret of its namespace changed.
     Sources,
+    /// Stay away from volumes; what runs is held in this way. Answered when that is done.
+    Hold(Hold, oneshot::Sender<()>),
+    /// Go on.
+    Release,
     /// The pod is gone from the API.
     Gone,
 }
@@ -117,6 +122,8 @@ pub struct Worker {
     published: Option<PodStatus>,
     annotated: Option<BTreeMap<&'static str, String>>,
     wake: Option<Timestamp>,
+    /// Whether it is kept from volumes: nothing is started.
+    pub(super) held: bool,
 }
 
 fn newer(pod: &Pod, than: &Pod) -> bool {
@@ -134,6 +141,7 @@ impl Worker {
         let now = Timestamp::now();
         Self {
             uid: pod.uid().unwrap_or_default(),
+            held: *inner.held.borrow() && hold::persists(&pod),
             inner,
             state: PodState {
                 since: Timestamp::from_second(now.as_second()).ok(),
@@ -161,9 +169,11 @@ impl Worker {
                 return;
             }
             self.wake = None;
-            self.sync().await;
-            self.publish().await;
-            self.annotate().await;
+            if !self.held {
+                self.sync().await;
+                self.publish().await;
+                self.annotate().await;
+            }
             let wake = self.wake;
             let sleep = async {
                 match wake {
@@ -185,6 +195,12 @@ impl Worker {
                         }
                     }
                     Some(Message::Sources) => self.sources_changed().await,
+                    Some(Message::Hold(how, done)) => {
+                        self.hold(how).await;
+                        // Who asked may have given up.
+                        let _ = done.send(());
+                    }
+                    Some(Message::Release) => self.held = false,
                     Some(Message::Gone) | None => {
                         self.remove().await;
                         return;

@@ -5,6 +5,7 @@
 //! A container's process does its part ([`rootfs`]) by itself, so that many containers start side by side.
 
 mod capabilities;
+mod freeze;
 mod groups;
 mod limits;
 mod log;
@@ -17,6 +18,7 @@ mod types;
 mod watchdog;
 
 pub use super::cgroup::Resources;
+pub use freeze::Frozen;
 pub use limits::try_processes;
 pub use peers::Owner;
 pub use rootfs::check_sub_path;

@@ -16,13 +16,13 @@ const PERIOD: Duration = Duration::from_millis(250);
 
 /// A process of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Process {
+pub(super) struct Process {
     /// Its pid as the node sees it.
-    pid: i32,
+    pub(super) pid: i32,
     /// Its pid in its own namespace; 1 is the container's first.
     inner: i32,
     /// The namespace, as the kernel names it.
-    namespace: PathBuf,
+    pub(super) namespace: PathBuf,
     /// Its threads.
     threads: u32,
 }
@@ -50,7 +50,7 @@ fn read_status(text: &str) -> Option<(i32, u32)> {
 }
 
 /// A process, unless it has just ended or is the node's own.
-fn look(pid: i32) -> Option<Process> {
+pub(super) fn look(pid: i32) -> Option<Process> {
     let dir = Path::new("/proc").join(pid.to_string());
     let (inner, threads) = read_status(&fs::read_to_string(dir.join("status")).ok()?)?;
     let namespace = fs::read_link(dir.join("ns/pid")).ok()?;
@@ -62,7 +62,8 @@ fn look(pid: i32) -> Option<Process> {
     })
 }
 
-fn all() -> Vec<Process> {
+/// Every process of a container.
+pub(super) fn all() -> Vec<Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(look).collect()

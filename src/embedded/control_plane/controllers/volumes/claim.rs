@@ -19,8 +19,7 @@ use kube::ResourceExt;
 
 use crate::{
     control_plane::volume_binding::{
-        BY_CONTROLLER, COMPLETED, EMPTY_FIRST, NO_PROVISIONER, SELECTED_NODE, claim_of, class_of_claim, find, is_for,
-        mismatch,
+        BY_CONTROLLER, COMPLETED, NO_PROVISIONER, SELECTED_NODE, claim_of, class_of_claim, find, is_for, mismatch,
     },
     events::Happening,
 };
@@ -103,7 +102,7 @@ fn by_name(claim: &PersistentVolumeClaim, name: &str, volume: &Arc<PersistentVol
         let message = format!("volume \"{name}\" already bound to a different claim.");
         return Fate::Wait(Some(Happening::warning("FailedBinding", message)));
     }
-    if volume.metadata.deletion_timestamp.is_some() || volume.annotations().contains_key(EMPTY_FIRST) {
+    if volume.metadata.deletion_timestamp.is_some() {
         return Fate::Wait(None);
     }
     match mismatch(volume, claim) {

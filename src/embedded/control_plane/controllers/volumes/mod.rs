@@ -23,7 +23,10 @@ use kube::{
 
 use super::{Context, follow};
 use crate::{
-    control_plane::volume_binding::{BY_CONTROLLER, EMPTY_FIRST, claim_of, class_of_claim},
+    control_plane::{
+        volume_binding::{BY_CONTROLLER, claim_of, class_of_claim},
+        volume_dirs,
+    },
     events::{Happening, Recorder, reference},
     informer::{Change, Key},
     queue::Queue,
@@ -62,7 +65,7 @@ pub fn start(context: &Context) {
         }
     });
     let feed = queue.clone();
-    let dir = context.volumes.clone();
+    let (dir, client) = (context.volumes.clone(), context.client.clone());
     follow::changes(&cache.persistent_volumes, move |change| {
         let volume = change.object();
         feed.add(Key::of(volume.as_ref()));
@@ -78,7 +81,7 @@ pub fn start(context: &Context) {
             .filter(|claim| is_pending(claim))
             .for_each(|claim| feed.add(Key::of(claim.as_ref())));
         if let Change::Deleted(gone) = change {
-            forget(gone, &dir);
+            forget(gone, &dir, Api::all(client.clone()));
         }
     });
     let (feed, claims) = (queue.clone(), cache.persistent_volume_claims.clone());
@@ -136,8 +139,9 @@ fn claims_of(pod: &Pod) -> impl Iterator<Item = String> {
     })
 }
 
-/// Removes the directory of a volume that went without being asked, as a restore takes volumes away: nobody waits for what is in it.
-fn forget(gone: &PersistentVolume, volumes: &Path) {
+/// Removes the directory of a volume that went without being asked, as when its finalizers were taken away: nobody waits for what
+/// is in it. Another volume may have the directory by now: a restore brings back what a snapshot holds.
+fn forget(gone: &PersistentVolume, volumes: &Path, api: Api<PersistentVolume>) {
     let ours = gone
         .annotations()
         .get(PROVISIONED_BY)
@@ -145,19 +149,37 @@ fn forget(gone: &PersistentVolume, volumes: &Path) {
     if !ours || !gone.finalizers().iter().any(|finalizer| finalizer == volume::RECLAIM) {
         return;
     }
-    if let Ok(dir) = volume::directory(gone, volumes) {
-        tokio::spawn(async move {
-            // Its pods may still be ending.
-            for _ in 0..ATTEMPTS {
-                match remove(&dir).await {
-                    Ok(()) => return,
-                    Err(error) => tracing::debug!(%error, dir = %dir.display(), "not removed yet"),
-                }
-                tokio::time::sleep(AGAIN).await;
+    let Ok(dir) = volume::directory(gone, volumes) else {
+        return;
+    };
+    let volumes = volumes.to_owned();
+    tokio::spawn(async move {
+        // Its pods may still be ending.
+        for _ in 0..ATTEMPTS {
+            match remove_unused(&dir, &volumes, &api).await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%error, dir = %dir.display(), "not removed yet"),
             }
-            tracing::warn!(dir = %dir.display(), "what a volume held could not be removed");
-        });
+            tokio::time::sleep(AGAIN).await;
+        }
+        tracing::warn!(dir = %dir.display(), "what a volume held could not be removed");
+    });
+}
+
+async fn remove_unused(dir: &Path, volumes: &Path, api: &Api<PersistentVolume>) -> std::io::Result<()> {
+    let _alone = alone(volumes).await?;
+    let all = api.list(&ListParams::default()).await.map_err(std::io::Error::other)?;
+    let uses = |volume: &PersistentVolume| volume::directory(volume, volumes).is_ok_and(|other| other == dir);
+    match all.iter().any(uses) {
+        true => Ok(()),
+        false => remove(dir).await,
     }
+}
+
+async fn alone(volumes: &Path) -> std::io::Result<std::fs::File> {
+    let volumes = volumes.to_owned();
+    let locked = tokio::task::spawn_blocking(move || volume_dirs::lock(&volumes)).await;
+    locked.map_err(std::io::Error::other)?
 }
 
 /// How often a directory is tried to be removed that pods may still be writing to.
@@ -231,6 +253,14 @@ impl Controller {
                 self.claim_phase(&claim, "Pending").await?;
             }
             claim::Fate::Lost(happening) => {
+                // A restore brings both back, and the claim may be known first.
+                let named = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref());
+                let named = named.filter(|name| !volumes.iter().any(|volume| volume.name_any() == *name));
+                if let Some(name) = named
+                    && self.volumes().get_opt(name).await?.is_some()
+                {
+                    return Ok(None);
+                }
                 if self.claim_phase(&claim, "Lost").await? {
                     self.tell(&claim, Some(happening));
                 }
@@ -394,18 +424,7 @@ impl Controller {
         let Some(volume) = self.context.informers.persistent_volumes.get(key) else {
             return Ok(None);
         };
-        if volume.annotations().contains_key(EMPTY_FIRST) {
-            return self.empty(&volume).await;
-        }
-        let claim = match claim_of(&volume) {
-            None => None,
-            // Asked anew: what is deleted for a claim that a cache does not know yet does not come back.
-            Some(of) => {
-                self.claims(of.namespace.as_deref().unwrap_or_default())
-                    .get_opt(of.name.as_deref().unwrap_or_default())
-                    .await?
-            }
-        };
+        let claim = self.claim_now(&volume).await?;
         let deleting = volume.metadata.deletion_timestamp.is_some();
         match volume::fate(&volume, claim.as_ref()) {
             volume::Fate::Phase(phase) => {
@@ -425,6 +444,35 @@ impl Controller {
             volume::Fate::Delete => return self.delete(&volume).await,
         }
         Ok(None)
+    }
+
+    /// The claim of the name that a volume is kept for. Asked anew: what is deleted for a claim that a cache does not know yet does
+    /// not come back.
+    async fn claim_now(&self, volume: &PersistentVolume) -> Result<Option<PersistentVolumeClaim>, kube::Error> {
+        let Some(of) = claim_of(volume) else { return Ok(None) };
+        let claims = self.claims(of.namespace.as_deref().unwrap_or_default());
+        claims.get_opt(of.name.as_deref().unwrap_or_default()).await
+    }
+
+    /// Removes what a volume holds, if that is still its fate: `false` where it is not. A restore may just have brought the volume
+    /// and its claim back.
+    async fn remove_content(
+        &self,
+        volume: &PersistentVolume,
+        dir: &Path,
+    ) -> Result<std::io::Result<bool>, kube::Error> {
+        let _alone = match alone(&self.context.volumes).await {
+            Ok(alone) => alone,
+            Err(error) => return Ok(Err(error)),
+        };
+        let Some(now) = self.volumes().get_opt(&volume.name_any()).await? else {
+            return Ok(Ok(false));
+        };
+        let claim = self.claim_now(&now).await?;
+        if now.metadata.uid != volume.metadata.uid || volume::fate(&now, claim.as_ref()) != volume::Fate::Delete {
+            return Ok(Ok(false));
+        }
+        Ok(remove(dir).await.map(|()| true))
     }
 
     async fn failed(&self, volume: &PersistentVolume, happening: Happening) -> Result<(), kube::Error> {
@@ -467,10 +515,14 @@ impl Controller {
                 return Ok(None);
             }
         };
-        if let Err(error) = remove(&dir).await {
-            self.failed(volume, Happening::warning("VolumeFailedDelete", error.to_string()))
-                .await?;
-            return Ok(Some(AGAIN));
+        match self.remove_content(volume, &dir).await? {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) => {
+                self.failed(volume, Happening::warning("VolumeFailedDelete", error.to_string()))
+                    .await?;
+                return Ok(Some(AGAIN));
+            }
         }
         let (name, uid) = (volume.name_any(), volume.uid().unwrap_or_default());
         if volume.metadata.deletion_timestamp.is_none()
@@ -479,21 +531,6 @@ impl Controller {
             self.context.informers.persistent_volumes.wrote(marked);
         }
         self.let_go(volume).await?;
-        Ok(None)
-    }
-
-    /// Empties a volume that a restore made again, before anything is bound to it.
-    async fn empty(&self, volume: &PersistentVolume) -> Result<Option<Duration>, kube::Error> {
-        // What is elsewhere is not the cluster's to empty.
-        if let Ok(dir) = volume::directory(volume, &self.context.volumes)
-            && let Err(error) = remove(&dir).await
-        {
-            tracing::debug!(%error, dir = %dir.display(), "not emptied yet");
-            return Ok(Some(AGAIN));
-        }
-        let mut clean = volume.clone();
-        clean.annotations_mut().remove(EMPTY_FIRST);
-        self.replace_volume(&clean).await?;
         Ok(None)
     }
 }

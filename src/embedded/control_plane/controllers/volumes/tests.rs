@@ -121,8 +121,6 @@ fn claims_that_name_a_volume() {
         told(&bound, &[pv("v", of("data", "old"))], None, None),
         "lost: ClaimMisbound"
     );
-    let restored = pv("v", json!({"metadata": {"annotations": {EMPTY_FIRST: "true"}}}));
-    assert_eq!(told(&named, &[restored], None, None), "wait");
 }
 
 #[test]
