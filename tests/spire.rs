@@ -209,5 +209,58 @@ fn whoever_is_killed_comes_back_with_what_it_knew() {
         }
         let entries = text(&server(&["entry", "show", "-spiffeID", id]).stdout);
         assert!(entries.contains("Found 1 entry"), "{entries}");
+        comes_back(lab, &server, id);
+        lab.until("the client has its identity after the restore", || {
+            lab.try_kubectl(&[
+                "wait",
+                "-n",
+                "shop",
+                "--for=condition=Ready",
+                "pod/client",
+                "--timeout=60s",
+            ])
+            .status
+            .success()
+                && served()
+        });
     });
+}
+
+/// A snapshot has the server as it was: its authority and the entries that were made by hand, and none that came later.
+fn comes_back(lab: &Lab, server: &dyn Fn(&[&str]) -> std::process::Output, id: &str) {
+    let said = |args: &[&str]| {
+        let output = server(args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let ztlab = |args: &[&str]| {
+        let output = lab.ztlab(args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    };
+    let bundle = said(&["bundle", "show"]);
+    ztlab(&["cluster", "snapshot", "t", "--as", "s"]);
+    let later = "spiffe://ztlab.example/later";
+    said(&[
+        "entry",
+        "create",
+        "-spiffeID",
+        later,
+        "-parentID",
+        id,
+        "-selector",
+        "k8s:ns:later",
+    ]);
+    assert!(said(&["entry", "show", "-spiffeID", later]).contains("Found 1 entry"));
+    let uid = || lab.get(&["pod", "-n", "spire", "spire-server-0"])["metadata"]["uid"].clone();
+    let before = uid();
+    ztlab(&["cluster", "restore", "t", "s"]);
+    lab.until("there is another server", || {
+        let there = lab.try_kubectl(&["get", "pod", "-n", "spire", "spire-server-0"]);
+        there.status.success() && uid() != before
+    });
+    rolled_out(lab, "spire", &["statefulset/spire-server", "daemonset/spire-agent"]);
+    lab.until("the server answers", || server(&["bundle", "show"]).status.success());
+    assert_eq!(said(&["bundle", "show"]), bundle, "the same authority");
+    assert!(said(&["entry", "show", "-spiffeID", id]).contains("Found 1 entry"));
+    assert!(said(&["entry", "show", "-spiffeID", later]).contains("Found 0 entries"));
 }

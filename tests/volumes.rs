@@ -28,12 +28,12 @@ fn an_empty_directory_is_shared_and_bounded() {
         )]);
         lab.ready("p");
         assert_eq!(lab.sh("p", "cat /small/first"), "first\n");
-        // a file system of the asked size, not a promise
-        for (dir, kib) in [("/small", 2048), ("/memory", 1024), ("/plain", 131_072)] {
+        // A file system of the asked size, not a promise; on disk it can be seen to be over.
+        for (dir, kib) in [("/small", 3072), ("/memory", 1024), ("/plain", 131_072)] {
             let fits = lab.sh("p", &format!("df -k {dir} | tail -1 | tr -s ' ' | cut -d' ' -f2"));
             assert_eq!(fits.trim(), kib.to_string(), "{dir}");
         }
-        let full = lab.try_sh("p", "dd if=/dev/zero of=/small/big bs=1024 count=4096");
+        let full = lab.try_sh("p", "dd if=/dev/zero of=/memory/big bs=1024 count=4096");
         assert!(
             text(&full.stderr).contains("No space left on device"),
             "{}",
@@ -47,6 +47,85 @@ fn an_empty_directory_is_shared_and_bounded() {
         lab.until("the second start finds the file", || {
             lab.get(&["pod", "again"])["status"]["containerStatuses"][0]["ready"] == true
         });
+    });
+}
+
+#[test]
+fn who_keeps_more_than_they_may_is_evicted() {
+    everywhere(|lab| {
+        let limited = json!({"resources": {"limits": {"ephemeral-storage": "4Mi"}}});
+        let mut with_volume = limited.clone();
+        with_volume["volumeMounts"] = json!([mount("v", "/v")]);
+        let plain = json!({"volumes": [{"name": "v", "emptyDir": {}}]});
+        let small = json!({"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "2Mi"}}]});
+        lab.apply(&[
+            pod("root", limited.clone(), json!({})),
+            pod("volume", json!({"volumeMounts": [mount("v", "/v")]}), small),
+            pod("both", with_volume, plain),
+            pod("talks", limited, json!({})),
+            pod("fine", json!({}), json!({"volumes": [{"name": "v", "emptyDir": {}}]})),
+        ]);
+        let names = ["root", "volume", "both", "talks"];
+        for name in names {
+            lab.ready(name);
+            let annotations = lab.get(&["pod", name])["metadata"]["annotations"].clone();
+            let not_enforced = &annotations["ztlab.dev/limits-not-enforced"];
+            assert!(!not_enforced.to_string().contains("ephemeral-storage"), "{annotations}");
+        }
+        lab.ready("fine");
+        // Each stays where it may be, and goes when it is over.
+        let write = |to: &str, mib: u32| format!("dd if=/dev/zero of={to} bs=1048576 count={mib}");
+        lab.sh("root", &write("/tmp/a", 3));
+        lab.sh("volume", &write("/v/a", 1));
+        lab.sh("both", &format!("{}; {}", write("/v/a", 2), write("/tmp/a", 1)));
+        std::thread::sleep(std::time::Duration::from_millis(2500));
+        for name in names {
+            assert_eq!(lab.get(&["pod", name])["status"]["phase"], "Running", "{name}");
+        }
+        lab.try_sh("root", &write("/tmp/b", 2));
+        lab.try_sh("volume", "head -c 1200000 /dev/zero > /v/b");
+        lab.try_sh("both", &write("/v/b", 2));
+        // What a container says is kept on the node too.
+        lab.try_sh(
+            "talks",
+            "head -c 5000000 /dev/zero | tr '\\0' 'x' | fold > /proc/1/fd/1",
+        );
+        for (name, message) in [
+            (
+                "root",
+                "Pod ephemeral local storage usage exceeds the total limit of containers 4Mi. ",
+            ),
+            ("volume", "Usage of EmptyDir volume \"v\" exceeds the limit \"2Mi\". "),
+            (
+                "both",
+                "Pod ephemeral local storage usage exceeds the total limit of containers 4Mi. ",
+            ),
+            (
+                "talks",
+                "Pod ephemeral local storage usage exceeds the total limit of containers 4Mi. ",
+            ),
+        ] {
+            lab.until("it is evicted", || {
+                lab.get(&["pod", name])["status"]["phase"] == "Failed"
+            });
+            let status = lab.get(&["pod", name])["status"].clone();
+            assert_eq!(
+                (&status["reason"], &status["message"]),
+                (&json!("Evicted"), &json!(message)),
+                "{name}"
+            );
+            lab.event(name, &format!("Evicted: {message}"));
+            let shown = lab.kubectl(&["get", "pod", name]);
+            assert!(shown.contains("Evicted"), "{shown}");
+        }
+        assert_eq!(lab.get(&["pod", "fine"])["status"]["phase"], "Running");
+        // What an evicted pod kept is freed.
+        let mounts = std::fs::read_to_string(format!("/proc/{}/mounts", lab.node_pid())).unwrap();
+        let uid = lab.get(&["pod", "volume"])["metadata"]["uid"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(!mounts.contains(&uid), "{mounts}");
     });
 }
 

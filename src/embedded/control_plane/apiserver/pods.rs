@@ -176,9 +176,13 @@ pub fn bind(call: &Call, pod: Option<&str>) -> Result<Response<Body>, ApiError> 
         .cloned()
         .ok_or_else(ApiError::no_such_path)?;
     let now = meta::now();
-    // The main part carries the node's name, the status part the condition.
-    call.server
-        .update(&pods, call.namespace(), &name, Part::Main, &options, &mut |current| {
+    call.server.update(
+        &pods,
+        call.namespace(),
+        &name,
+        Part::Binding,
+        &options,
+        &mut |current| {
             if meta::is_terminating(current) {
                 let why = format!("pod {name} is being deleted, cannot be assigned to a host");
                 return Err(ApiError::conflict(&pods, &name, why));
@@ -193,11 +197,6 @@ pub fn bind(call: &Call, pod: Option<&str>) -> Result<Response<Body>, ApiError> 
             }
             let mut next = current.clone();
             meta::child(meta::fields(&mut next), "spec").insert("nodeName".to_owned(), json!(node));
-            Ok(next)
-        })?;
-    call.server
-        .update(&pods, call.namespace(), &name, Part::Status, &options, &mut |current| {
-            let mut next = current.clone();
             let status = meta::child(meta::fields(&mut next), "status");
             let conditions = status.entry("conditions").or_insert_with(|| json!([]));
             if let Some(conditions) = conditions.as_array_mut() {
@@ -207,7 +206,8 @@ pub fn bind(call: &Call, pod: Option<&str>) -> Result<Response<Body>, ApiError> 
                 );
             }
             Ok(next)
-        })?;
+        },
+    )?;
     let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     Ok(reply::json(StatusCode::CREATED, &status))
 }

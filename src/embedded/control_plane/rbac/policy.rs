@@ -9,7 +9,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
 };
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::{GROUP, aggregate, escalation};
 use crate::control_plane::{
@@ -134,11 +137,12 @@ pub fn complete(
     mut new_uid: impl FnMut() -> String,
 ) {
     let namespaces = CollectionKey::new("", "namespaces");
+    let places: HashMap<Key, usize> = wanted.iter().map(|(key, _)| key.clone()).zip(0..).collect();
     for policy in objects() {
         let key = policy.key();
         let home = namespaces.object("", policy.namespace);
-        let has_home = policy.namespace.is_empty() || wanted.iter().any(|(key, _)| *key == home);
-        if let Some((_, held)) = wanted.iter_mut().find(|(held, _)| *held == key) {
+        let has_home = policy.namespace.is_empty() || places.contains_key(&home);
+        if let Some((_, held)) = places.get(&key).and_then(|place| wanted.get_mut(*place)) {
             if let Some(next) = policy.reconciled(Some(held), now, &mut new_uid) {
                 *held = next;
             }
@@ -162,7 +166,16 @@ fn mended(held: &Value, wanted: &Value) -> Option<Value> {
     }
     let mut next = held.clone();
     let aggregated = wanted.get("aggregationRule").is_some();
-    if !aggregated && let Some(rules) = wanted.get("rules") {
+    // Mostly all of it is there as it is written.
+    let all_there = || {
+        let rules = |of: &Value| of.get("rules").and_then(Value::as_array).cloned().unwrap_or_default();
+        let held = rules(held);
+        rules(wanted).iter().all(|rule| held.contains(rule))
+    };
+    if !aggregated
+        && let Some(rules) = wanted.get("rules")
+        && !all_there()
+    {
         let rules: Vec<PolicyRule> = serde_json::from_value(rules.clone()).ok()?;
         let held: Vec<PolicyRule> = held
             .get("rules")

@@ -453,7 +453,7 @@ mod tests {
         let second = cluster.places.take(std::slice::from_ref(&first)).unwrap();
         assert_eq!(first.volumes["one"], second.volumes["one"]);
         assert_ne!(first.volumes["two"], second.volumes["two"]);
-        cluster.places.sync(&second, &[first.clone()]).unwrap();
+        cluster.places.sync(&second, std::slice::from_ref(&first)).unwrap();
         cluster.places.sweep(std::slice::from_ref(&first));
         let trees = |held: &Held| ids(held).filter(|id| cluster.places.tree(id).exists()).count();
         assert_eq!((trees(&first), trees(&second)), (2, 1));

@@ -43,6 +43,11 @@ pub fn plan(
     let mut writes = Stages::default();
     let mut kept = HashSet::new();
     let names: HashSet<&Key> = wanted.iter().map(|(key, _)| key).collect();
+    let namespaces: HashSet<&str> = wanted
+        .iter()
+        .filter(|(key, _)| is(key, "", "namespaces"))
+        .map(|(key, _)| key.name.as_str())
+        .collect();
     for (key, object) in wanted {
         let mut object = object.clone();
         let is_fresh = uids.contains_key(uid(&object));
@@ -70,7 +75,7 @@ pub fn plan(
         let stays = is(key, "", "nodes")
             || names.contains(key)
             // Events of before say what happened then.
-            || is_of_the_moment(key) && has_namespace(&names, key)
+            || namespaces.contains(key.namespace.as_str()) && is_of_the_moment(key)
             // A controller keeps them in step with what it selects, as long as there is something to select for.
             || is_derived(key, object)
                 && !is(key, "", "pods")
@@ -80,12 +85,6 @@ pub fn plan(
         }
     }
     writes.in_order()
-}
-
-fn has_namespace(names: &HashSet<&Key>, key: &Key) -> bool {
-    names
-        .iter()
-        .any(|name| is(name, "", "namespaces") && name.name == key.namespace)
 }
 
 /// Whether an object is made anew even where it is there: it stands for something that runs, or it is bound to something else.

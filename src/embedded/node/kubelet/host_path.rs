@@ -20,11 +20,8 @@ const SHARED: [&str; 6] = ["/run", "/tmp", "/mnt", "/srv", "/data", "/var/lib"];
 
 /// Those directories below what stands for the node's file system, whole: what pods keep on the node.
 pub fn shared_directories(memory: &Path) -> Vec<PathBuf> {
-    let top = |shared: &&str| {
-        let shared = Path::new(shared).strip_prefix("/").ok()?;
-        Some(memory.join(shared.components().next()?))
-    };
-    SHARED.iter().filter_map(|shared| top(&shared)).collect()
+    let tops = SHARED.iter().filter_map(|shared| Path::new(shared).components().nth(1));
+    tops.map(|top| memory.join(top)).collect()
 }
 
 /// The two directories that stand for the node's file system.

@@ -110,6 +110,8 @@ pub fn not_enforced(pod: &Pod, enforces: Enforces) -> Option<String> {
     let held = |name: &str| match name {
         "memory" => enforces.memory,
         "cpu" => enforces.cpu,
+        // Who goes beyond it is evicted.
+        "ephemeral-storage" => true,
         _ => false,
     };
     let names: BTreeSet<&str> = containers
@@ -151,12 +153,12 @@ mod tests {
             json!({"limits": {"memory": "64Mi", "cpu": "1", "ephemeral-storage": "1Gi"}, "requests": {"storage": "1"}});
         let limited = pod("", limits);
         for (memory, cpu, expected) in [
-            (false, false, "cpu,ephemeral-storage,memory"),
-            (true, false, "cpu,ephemeral-storage"),
-            (true, true, "ephemeral-storage"),
+            (false, false, Some("cpu,memory")),
+            (true, false, Some("cpu")),
+            (true, true, None),
         ] {
             let named = not_enforced(&limited, Enforces { memory, cpu });
-            assert_eq!(named.as_deref(), Some(expected));
+            assert_eq!(named.as_deref(), expected);
         }
         let requests = pod("", json!({"requests": {"cpu": "1"}}));
         assert_eq!(not_enforced(&requests, Enforces::default()), None);

@@ -7,6 +7,7 @@ mod admission;
 mod csi;
 mod disk;
 mod env;
+mod ephemeral;
 mod exchange;
 mod fs_group;
 mod health;

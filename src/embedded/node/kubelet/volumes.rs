@@ -80,13 +80,18 @@ pub const EMPTY_DIR: u64 = 128 << 20;
 /// No empty directory holds more: it is memory of this machine.
 pub const MOST: u64 = 1 << 30;
 
-/// The bound of an empty directory. Kubernetes evicts a pod that goes beyond its `sizeLimit`; here the write fails with
-/// "no space left on device", since it is a file system of that size.
+/// An empty directory of the node's disk can hold this much more than its `sizeLimit`, bytes, or a quarter of it if that is more:
+/// so that it can be seen to be over.
+const BEYOND: u64 = 1 << 20;
+
+/// The bound of an empty directory. A pod that goes beyond the `sizeLimit` of one is evicted (`ephemeral`); until that is seen, it
+/// can go no further than a little. One of medium `Memory` is a file system of that size, as in Kubernetes: the write fails.
 fn bound(empty: &EmptyDirVolumeSource) -> u64 {
     let limit = empty.size_limit.as_ref().and_then(|size| quantity::parse(&size.0));
     match limit.map(quantity::Quantity::value) {
         None | Some(0) => EMPTY_DIR,
-        Some(bytes) => bytes.min(MOST),
+        Some(bytes) if empty.medium.as_deref() == Some("Memory") => bytes.min(MOST),
+        Some(bytes) => bytes.saturating_add((bytes / 4).max(BEYOND)).min(MOST),
     }
 }
 
@@ -484,6 +489,14 @@ mod tests {
             (
                 json!({"emptyDir": {"sizeLimit": "8Mi", "medium": "Memory"}}),
                 Ok(Content::Empty { bytes: 8 << 20 }),
+            ),
+            (
+                json!({"emptyDir": {"sizeLimit": "8Mi"}}),
+                Ok(Content::Empty { bytes: 10 << 20 }),
+            ),
+            (
+                json!({"emptyDir": {"sizeLimit": "1Mi"}}),
+                Ok(Content::Empty { bytes: 2 << 20 }),
             ),
             (
                 json!({"emptyDir": {"sizeLimit": "0"}}),

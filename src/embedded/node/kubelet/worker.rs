@@ -20,8 +20,8 @@ use tokio::{
 use super::{
     Inner,
     env::Facts,
-    hold, limits, lock,
-    mounting::Token,
+    ephemeral, hold, limits, lock,
+    mounting::{self, Token},
     probes::{Finding, Which},
     security,
     state::{self, ContainerState, Ended, Phase, PodState, Step},
@@ -271,6 +271,15 @@ impl Worker {
                 self.state.sandbox = false;
                 // It can fail only where the runtime has stopped, and the pods with it.
                 let _ = self.inner.runtime.remove_sandbox(&self.uid).await;
+                // What it was evicted for is not kept until somebody deletes it.
+                if self
+                    .state
+                    .failed
+                    .as_ref()
+                    .is_some_and(|failed| failed.reason == ephemeral::EVICTED)
+                {
+                    mounting::take_down(&self.inner.config.volumes.join(&self.uid));
+                }
             }
             return;
         }
@@ -283,6 +292,7 @@ impl Worker {
         }
         self.renew_tokens().await;
         self.bound_disk().await;
+        self.bound_ephemeral_storage();
         // Each round starts or pauses at least one container; a pod has only so many.
         for _ in 0..64 {
             let next = state::next(&self.pod, &self.state, Timestamp::now());
@@ -507,13 +517,20 @@ impl Worker {
             return;
         }
         let pods: Api<Pod> = Api::namespaced(self.inner.client.clone(), &self.pod.namespace().unwrap_or_default());
-        let patch = Patch::Strategic(status::patch(&self.pod, &self.uid, &status));
+        let mut patch = status::patch(&self.pod, &self.uid, &status);
+        // One write for both.
+        let marks = self.marks();
+        if let Some(marks) = &marks {
+            patch["metadata"]["annotations"] = json!(marks);
+        }
+        let patch = Patch::Strategic(patch);
         let written = pods
             .patch_status(&self.pod.name_any(), &PatchParams::default(), &patch)
             .await;
         match unless_gone(written) {
             Ok(Some(pod)) if pod.uid().as_deref() == Some(&self.uid) => {
                 self.published = Some(status);
+                self.annotated = marks.or(self.annotated.take());
                 self.inner.informers.pods.wrote(pod.clone());
                 self.accept(Arc::new(pod));
             }
@@ -527,21 +544,24 @@ impl Worker {
         }
     }
 
-    /// Marks the pod with the stand-ins that run in it, so that no one takes them for the product, and with the limits that nothing
-    /// holds it to.
-    async fn annotate(&mut self) {
+    /// What the pod is to be marked with and is not yet: the stand-ins that run in it, so that no one takes them for the product, and
+    /// the limits that nothing holds it to.
+    fn marks(&self) -> Option<BTreeMap<&'static str, String>> {
         let names: std::collections::BTreeSet<&str> = self.stand_ins.values().map(String::as_str).collect();
         if names.is_empty() {
-            return;
+            return None;
         }
         let mut wanted = BTreeMap::from([(STAND_IN, names.into_iter().collect::<Vec<_>>().join(","))]);
         if let Some(limits) = limits::not_enforced(&self.pod, self.inner.runtime.enforces()) {
             wanted.insert(limits::NOT_ENFORCED, limits);
         }
         let there = |(name, text): (&&str, &String)| self.pod.annotations().get(*name) == Some(text);
-        if self.annotated.as_ref() == Some(&wanted) || wanted.iter().all(there) {
-            return;
-        }
+        (self.annotated.as_ref() != Some(&wanted) && !wanted.iter().all(there)).then_some(wanted)
+    }
+
+    /// Marks the pod, where no change of its status did.
+    async fn annotate(&mut self) {
+        let Some(wanted) = self.marks() else { return };
         let pods: Api<Pod> = Api::namespaced(self.inner.client.clone(), &self.pod.namespace().unwrap_or_default());
         let patch = json!({"metadata": {"uid": self.uid, "annotations": wanted}});
         match unless_gone(

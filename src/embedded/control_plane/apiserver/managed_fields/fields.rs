@@ -173,6 +173,25 @@ pub fn flatten<'a>(kind: Kind<'_>, value: &'a Value) -> BTreeMap<Path, &'a Value
     fields
 }
 
+/// The same of these members of an object alone.
+pub fn flatten_members<'a>(
+    kind: Kind<'_>,
+    object: &'a Value,
+    is_one: &dyn Fn(&str) -> bool,
+) -> BTreeMap<Path, &'a Value> {
+    let mut fields = BTreeMap::new();
+    for (name, member) in object
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| is_one(name))
+    {
+        collect(kind.field(name), member, &mut vec![field_element(name)], &mut fields);
+    }
+    fields.retain(|path, _| !is_servers_own(path));
+    fields
+}
+
 fn collect<'a>(kind: Kind<'_>, value: &'a Value, path: &mut Path, fields: &mut BTreeMap<Path, &'a Value>) {
     match (kind, value) {
         (_, Value::Null) => {}
@@ -226,23 +245,36 @@ const BY_VALUE: &[&str] = &[
 
 /// The maps, structures and lists in a value that have owned fields within and are owned by themselves as well by whoever
 /// brings them by an ordinary write. What is in every object is nobody's.
-pub fn holders(kind: Kind<'_>, value: &Value) -> Paths {
+///
+/// Of an object, of these members of it alone.
+pub fn holders(kind: Kind<'_>, object: &Value, is_one: &dyn Fn(&str) -> bool) -> Paths {
     let mut found = Paths::new();
-    gather(kind, value, &mut Vec::new(), &mut found);
+    for (name, member) in object
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| is_one(name))
+    {
+        gather_member(kind, name, member, &mut Vec::new(), &mut found);
+    }
     found.retain(|path| !is_servers_own(path));
     found
+}
+
+fn gather_member(kind: Kind<'_>, name: &str, member: &Value, path: &mut Path, found: &mut Paths) {
+    path.push(field_element(name));
+    if kind.field(name).has_parts(member) && !kind.always_has(name) {
+        found.insert(path.clone());
+    }
+    gather(kind.field(name), member, path, found);
+    path.pop();
 }
 
 fn gather(kind: Kind<'_>, value: &Value, path: &mut Path, found: &mut Paths) {
     match value {
         Value::Object(members) if kind.is_fields() => {
             for (name, member) in members {
-                path.push(field_element(name));
-                if kind.field(name).has_parts(member) && !kind.always_has(name) {
-                    found.insert(path.clone());
-                }
-                gather(kind.field(name), member, path, found);
-                path.pop();
+                gather_member(kind, name, member, path, found);
             }
         }
         Value::Array(items) if !kind.keys().is_empty() && items.iter().all(Value::is_object) => {

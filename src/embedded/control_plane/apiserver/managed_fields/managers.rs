@@ -1,8 +1,10 @@
 //! The entries of `managedFields`.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
-use super::fields::{Kind, Paths, covers, decode, encode, flatten, holders};
+use super::fields::{Kind, Paths, covers, decode, encode, field_element, flatten_members, holders};
 use crate::control_plane::apiserver::meta;
 
 /// Entries of ordinary writers that are kept apart; the oldest beyond are merged, as kube-apiserver does.
@@ -131,32 +133,49 @@ fn merge_oldest(entries: &mut Vec<Entry>) {
 ///
 /// `next` may bring `managedFields` of its own (`kubectl apply --server-side` moves them between managers).
 pub fn track(kind: Kind<'_>, writer: &Writer<'_>, current: Option<&Value>, next: &mut Value) {
-    let given = next
-        .pointer("/metadata/managedFields")
-        .and_then(Value::as_array)
-        .is_some_and(|list| !list.is_empty());
+    let managers = |object: &Value| object.pointer("/metadata/managedFields").cloned().unwrap_or_default();
+    let given = managers(next);
+    let brings = given.as_array().is_some_and(|list| !list.is_empty());
     let mut entries = match current {
         None => Vec::new(),
-        Some(_) if given => entries(next),
+        Some(_) if brings => entries(next),
         Some(current) => entries(current),
     };
+    // What did not change is owned as it was: mostly a status is written, and the rest need not be looked at.
+    let moved = current.is_none_or(|current| brings && managers(current) != given);
+    let members = |of: Option<&Value>| -> BTreeSet<String> {
+        of.and_then(Value::as_object)
+            .into_iter()
+            .flat_map(|fields| fields.keys().cloned())
+            .collect()
+    };
+    let mut differ = members(Some(next));
+    differ.extend(members(current));
+    differ.retain(|name| moved || current.is_none_or(|current| current.get(name) != next.get(name)));
+    let is_one = |name: &str| differ.contains(name);
     {
-        let old = current.map(|current| flatten(kind, current)).unwrap_or_default();
-        let new = flatten(kind, next);
+        let old = current
+            .map(|current| flatten_members(kind, current, &is_one))
+            .unwrap_or_default();
+        let new = flatten_members(kind, next, &is_one);
         let mut changed: Paths = new
             .iter()
             .filter(|(path, value)| old.get(*path) != Some(value))
             .map(|(path, _)| path.clone())
             .collect();
-        let held = current.map(|current| holders(kind, current)).unwrap_or_default();
-        changed.extend(holders(kind, next).difference(&held).cloned());
+        let held = current
+            .map(|current| holders(kind, current, &is_one))
+            .unwrap_or_default();
+        changed.extend(holders(kind, next, &is_one).difference(&held).cloned());
         for entry in entries.iter_mut().filter(|entry| !entry.is_of(writer, false)) {
             entry.paths.retain(|path| !changed.contains(path));
         }
+        let elements: BTreeSet<String> = differ.iter().map(|name| field_element(name)).collect();
+        let looked_at = |path: &[String]| moved || path.first().is_some_and(|first| elements.contains(first));
         for entry in &mut entries {
             entry
                 .paths
-                .retain(|path| covers(new.range(path.clone()..).map(|(path, _)| path), path));
+                .retain(|path| !looked_at(path) || covers(new.range(path.clone()..).map(|(path, _)| path), path));
         }
         if !changed.is_empty() {
             match entries.iter_mut().find(|entry| entry.is_of(writer, false)) {

@@ -29,6 +29,8 @@ pub enum Part {
     Main,
     /// The status.
     Status,
+    /// A pod's node, and the condition that tells of it.
+    Binding,
     /// A namespace's own finalizers.
     Finalize,
     /// A pod's ephemeral containers.
@@ -201,6 +203,8 @@ fn restrict(resource: &Resource, part: Part, current: &Value, mut wanted: Value)
             }
             next
         }
+        // It is made here, not by a client.
+        Part::Binding => wanted,
         // Only requests for certificates have it, and a function of their own.
         Part::Approval => current.clone(),
         Part::Finalize => {
