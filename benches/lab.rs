@@ -37,7 +37,8 @@ fn start_and_reset(bench: &Bench, rows: &mut Vec<Row>) {
 fn posture_measured(bench: &Bench) {
     let there = |dir: &Path| {
         let labs = fs::read_dir(dir).into_iter().flatten().flatten();
-        labs.map(|lab| lab.path().join("posture-start.json")).any(|path| path.exists())
+        labs.map(|lab| lab.path().join("posture-start.json"))
+            .any(|path| path.exists())
     };
     let deadline = Instant::now() + Duration::from_secs(60);
     while !there(&bench.home.join("state/ztlab/sessions")) {
