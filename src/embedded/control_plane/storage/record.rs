@@ -155,8 +155,30 @@ fn next_mark(bytes: &[u8]) -> usize {
     found.unwrap_or(bytes.len())
 }
 
+/// The payloads of a file that holds whole records and nothing else, not looked into.
+pub(super) fn payloads(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut all, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        let payload = payload(&bytes[at..])?;
+        all.push(payload);
+        at += HEAD + payload.len();
+    }
+    Some(all)
+}
+
+/// What the first record of a file says, whatever comes behind it.
+pub(super) fn first(bytes: &[u8]) -> Option<Entry> {
+    record(bytes).map(|(entry, _)| entry)
+}
+
 /// The record at the beginning of `bytes`, and how many bytes it has.
 fn record(bytes: &[u8]) -> Option<(Entry, usize)> {
+    let payload = payload(bytes)?;
+    // A record of a newer format may say what this one does not know.
+    Some((serde_json::from_slice(payload).ok()?, HEAD + payload.len()))
+}
+
+fn payload(bytes: &[u8]) -> Option<&[u8]> {
     let (head, rest) = bytes.split_at_checked(HEAD)?;
     let word = |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?));
     if !head.starts_with(&MARK) {
@@ -165,11 +187,7 @@ fn record(bytes: &[u8]) -> Option<(Entry, usize)> {
     let (length, sum) = (word(4)?, word(8)?);
     let size = usize::try_from(length).ok().filter(|size| *size <= LONGEST)?;
     let payload = rest.get(..size)?;
-    if checksum(length, payload) != sum {
-        return None;
-    }
-    // A record of a newer format may say what this one does not know.
-    Some((serde_json::from_slice(payload).ok()?, HEAD + size))
+    (checksum(length, payload) == sum).then_some(payload)
 }
 
 #[cfg(test)]
@@ -230,6 +248,9 @@ pub(super) mod tests {
         ];
         let (bytes, _) = file(&all);
         assert_eq!(read(&bytes), all);
+        assert_eq!(first(&bytes).as_ref(), all.first());
+        assert_eq!(payloads(&bytes).unwrap().len(), all.len());
+        assert!(payloads(&bytes[..bytes.len() - 1]).is_none() && payloads(&bytes[1..]).is_none());
         assert!(decode(&[]).is_empty());
     }
 

@@ -151,22 +151,58 @@ pub fn save(dir: &Path, snapshot: &Saved) -> Result<(), SnapshotError> {
     Ok(())
 }
 
+fn read(dir: &Path, name: &str) -> Result<Vec<u8>, SnapshotError> {
+    let path = file(dir, name)?;
+    match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SnapshotError::Unknown {
+            name: name.to_owned(),
+            known: names(dir)?,
+        }),
+        read => read.map_err(failed(&path)),
+    }
+}
+
+/// What a list shows of a snapshot: that it is whole is looked at, what its objects say is not.
+fn outline(dir: &Path, name: &str) -> Result<SnapshotInfo, SnapshotError> {
+    let bytes = read(dir, name)?;
+    let damaged = || SnapshotError::Damaged(name.to_owned());
+    let all = record::payloads(&bytes).ok_or_else(damaged)?;
+    let [begin, objects @ .., end] = all.as_slice() else {
+        return Err(damaged());
+    };
+    let entry = |payload: &[u8]| serde_json::from_slice(payload).map_err(|_| damaged());
+    match (entry(begin)?, entry(end)?) {
+        (Entry::Begin { format, .. }, _) if format > FORMAT => Err(SnapshotError::Newer(name.to_owned())),
+        (
+            Entry::Begin {
+                taken, note, content, ..
+            },
+            Entry::Whole { objects: count, .. },
+        ) if count == objects.len() => Ok(SnapshotInfo {
+            name: name.to_owned(),
+            note,
+            taken: taken.unwrap_or_default(),
+            objects: count,
+            volumes: held(content).ok_or_else(damaged)?.volumes.len(),
+        }),
+        _ => Err(damaged()),
+    }
+}
+
+/// The content that a first record names.
+fn held(content: Value) -> Option<Held> {
+    match content {
+        Value::Null => Some(Held::default()),
+        content => serde_json::from_value(content).ok(),
+    }
+}
+
 /// Reads a snapshot.
 ///
 /// # Errors
 /// When it is not there, or not whole.
 pub fn load(dir: &Path, name: &str) -> Result<Saved, SnapshotError> {
-    let path = file(dir, name)?;
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(SnapshotError::Unknown {
-                name: name.to_owned(),
-                known: names(dir)?,
-            });
-        }
-        Err(error) => return Err(failed(&path)(error)),
-    };
+    let bytes = read(dir, name)?;
     let damaged = || SnapshotError::Damaged(name.to_owned());
     let mut begun = None;
     let mut objects = Vec::new();
@@ -179,10 +215,7 @@ pub fn load(dir: &Path, name: &str) -> Result<Saved, SnapshotError> {
             Piece::Entry(Entry::Begin {
                 taken, note, content, ..
             }) if begun.is_none() => {
-                let content = match content {
-                    Value::Null => Held::default(),
-                    content => serde_json::from_value(content).map_err(|_| damaged())?,
-                };
+                let content = held(content).ok_or_else(damaged)?;
                 begun = Some((taken.unwrap_or_default(), note, content));
             }
             Piece::Entry(Entry::Put { at, object }) if !is_whole => {
@@ -207,15 +240,19 @@ pub fn load(dir: &Path, name: &str) -> Result<Saved, SnapshotError> {
     })
 }
 
-/// The content that the snapshots in `dir` hold, of the newest first. What cannot be read needs none.
+/// The content that the snapshots in `dir` hold, of the newest first; also of those that cannot be read to their end.
 ///
 /// # Errors
-/// When the directory cannot be read.
+/// When the directory or a file cannot be read.
 pub fn contents(dir: &Path) -> Result<Vec<Held>, SnapshotError> {
-    let all = names(dir)?.into_iter().filter_map(|name| load(dir, &name).ok());
-    let mut all: Vec<(String, Held)> = all.map(|saved| (saved.info.taken, saved.content)).collect();
+    let mut all = Vec::new();
+    for name in names(dir)? {
+        if let Some(Entry::Begin { taken, content, .. }) = record::first(&read(dir, &name)?) {
+            all.extend(held(content).map(|held| (taken, held)));
+        }
+    }
     all.sort_by(|a, b| b.0.cmp(&a.0));
-    Ok(all.into_iter().map(|(_, content)| content).collect())
+    Ok(all.into_iter().map(|(_, held)| held).collect())
 }
 
 /// The names of the snapshots in `dir`, in order.
@@ -244,8 +281,8 @@ pub fn names(dir: &Path) -> Result<Vec<String>, SnapshotError> {
 pub fn list(dir: &Path) -> Result<Vec<SnapshotInfo>, SnapshotError> {
     let mut all: Vec<SnapshotInfo> = names(dir)?
         .into_iter()
-        .map(|name| match load(dir, &name) {
-            Ok(saved) => saved.info,
+        .map(|name| match outline(dir, &name) {
+            Ok(info) => info,
             Err(error) => SnapshotInfo {
                 name,
                 note: error.to_string(),

@@ -24,6 +24,7 @@ mod peers;
 mod pressure;
 mod probes;
 mod program;
+mod publish;
 mod security;
 mod starting;
 mod state;

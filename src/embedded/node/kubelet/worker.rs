@@ -6,11 +6,7 @@ use k8s_openapi::{
     api::core::v1::{Pod, PodStatus},
     jiff::Timestamp,
 };
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
-};
-use serde_json::json;
+use kube::ResourceExt;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::AbortHandle,
@@ -25,18 +21,15 @@ use super::{
     probes::{Finding, Which},
     security,
     state::{self, ContainerState, Ended, Phase, PodState, Step},
-    status, translate,
+    translate,
     volumes::{Files, Mounted, TokenRequest},
 };
 use crate::{
     events::{Happening, reference},
     kubelet_api::Hold,
     node::runtime::{ContainerExit, RuntimeError, SandboxConfig, Started},
-    write::unless_gone,
 };
 
-/// The annotation that names the stand-ins that run in a pod.
-pub const STAND_IN: &str = "ztlab.dev/stand-in";
 /// When to try again what failed without a sign of when it may work.
 pub(super) const TRY_AGAIN: Duration = Duration::from_secs(2);
 /// The grace of a pod that names none, seconds.
@@ -119,8 +112,8 @@ pub struct Worker {
     pub(super) stand_ins: BTreeMap<String, String>,
     pub(super) written: BTreeMap<String, Files>,
     pub(super) tokens: BTreeMap<TokenRequest, Token>,
-    published: Option<PodStatus>,
-    annotated: Option<BTreeMap<&'static str, String>>,
+    pub(super) published: Option<PodStatus>,
+    pub(super) annotated: Option<BTreeMap<&'static str, String>>,
     wake: Option<Timestamp>,
     /// Whether it is kept from volumes: nothing is started.
     pub(super) held: bool,
@@ -389,7 +382,7 @@ impl Worker {
         }
     }
 
-    fn otherwise(&self) -> Vec<String> {
+    pub(super) fn otherwise(&self) -> Vec<String> {
         security::not_honoured(&self.pod, self.inner.runtime.groups())
     }
 
@@ -507,71 +500,6 @@ impl Worker {
             .find_map(|kind| translate::find(&spec, kind, name))
             .and_then(|container| container.image)
             .unwrap_or_default()
-    }
-
-    pub(super) async fn publish(&mut self) {
-        let now = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default();
-        self.state.otherwise = self.otherwise();
-        let status = status::status(&self.pod, &self.state, self.inner.config.node_ip, now);
-        if self.published.as_ref() == Some(&status) {
-            return;
-        }
-        let pods: Api<Pod> = Api::namespaced(self.inner.client.clone(), &self.pod.namespace().unwrap_or_default());
-        let mut patch = status::patch(&self.pod, &self.uid, &status);
-        // One write for both.
-        let marks = self.marks();
-        if let Some(marks) = &marks {
-            patch["metadata"]["annotations"] = json!(marks);
-        }
-        let patch = Patch::Strategic(patch);
-        let written = pods
-            .patch_status(&self.pod.name_any(), &PatchParams::default(), &patch)
-            .await;
-        match unless_gone(written) {
-            Ok(Some(pod)) if pod.uid().as_deref() == Some(&self.uid) => {
-                self.published = Some(status);
-                self.annotated = marks.or(self.annotated.take());
-                self.inner.informers.pods.wrote(pod.clone());
-                self.accept(Arc::new(pod));
-            }
-            Ok(_) => {}
-            // Another pod has the name by now.
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            Err(error) => {
-                tracing::warn!(pod = self.pod.name_any(), %error, "status not written; it is tried again");
-                self.wake_in(Duration::from_millis(50));
-            }
-        }
-    }
-
-    /// What the pod is to be marked with and is not yet: the stand-ins that run in it, so that no one takes them for the product, and
-    /// the limits that nothing holds it to.
-    fn marks(&self) -> Option<BTreeMap<&'static str, String>> {
-        let names: std::collections::BTreeSet<&str> = self.stand_ins.values().map(String::as_str).collect();
-        if names.is_empty() {
-            return None;
-        }
-        let mut wanted = BTreeMap::from([(STAND_IN, names.into_iter().collect::<Vec<_>>().join(","))]);
-        if let Some(limits) = limits::not_enforced(&self.pod, self.inner.runtime.enforces()) {
-            wanted.insert(limits::NOT_ENFORCED, limits);
-        }
-        let there = |(name, text): (&&str, &String)| self.pod.annotations().get(*name) == Some(text);
-        (self.annotated.as_ref() != Some(&wanted) && !wanted.iter().all(there)).then_some(wanted)
-    }
-
-    /// Marks the pod, where no change of its status did.
-    async fn annotate(&mut self) {
-        let Some(wanted) = self.marks() else { return };
-        let pods: Api<Pod> = Api::namespaced(self.inner.client.clone(), &self.pod.namespace().unwrap_or_default());
-        let patch = json!({"metadata": {"uid": self.uid, "annotations": wanted}});
-        match unless_gone(
-            // Annotations are with the status here: a kubelet writes nothing else of a pod.
-            pods.patch_status(&self.pod.name_any(), &PatchParams::default(), &Patch::Merge(&patch))
-                .await,
-        ) {
-            Ok(_) => self.annotated = Some(wanted),
-            Err(error) => tracing::warn!(pod = self.pod.name_any(), %error, "annotation not written"),
-        }
     }
 }
 
