@@ -115,8 +115,9 @@ fn who_keeps_more_than_they_may_is_evicted() {
                 "{name}"
             );
             lab.event(name, &format!("Evicted: {message}"));
-            let shown = lab.kubectl(&["get", "pod", name]);
-            assert!(shown.contains("Evicted"), "{shown}");
+            let shown = lab.kubectl(&["describe", "pod", name]);
+            let reason = shown.lines().find(|line| line.starts_with("Reason:"));
+            assert!(reason.is_some_and(|reason| reason.ends_with("Evicted")), "{shown}");
         }
         assert_eq!(lab.get(&["pod", "fine"])["status"]["phase"], "Running");
         // What an evicted pod kept is freed.
