@@ -267,7 +267,7 @@ fn a_full_disk_stays_in_its_pod() {
     everywhere(|lab| {
         let ask = served(lab);
         let before = used(&lab.dir());
-        let volumes = json!({"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "4Mi"}}, {"name": "h", "hostPath": {"path": "/run/x"}}]});
+        let volumes = json!({"volumes": [{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": "4Mi"}}, {"name": "h", "hostPath": {"path": "/run/x"}}]});
         let mounts = json!([{"name": "v", "mountPath": "/v"}, {"name": "h", "mountPath": "/h"}]);
         lab.apply(&[pod("filler", json!({"volumeMounts": mounts}), volumes)]);
         lab.ready("filler");
