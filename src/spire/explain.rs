@@ -157,7 +157,7 @@ fn verdict(steps: &[Step], ids: &[SpiffeId], seen: &Sight, now_s: i64) -> (Verdi
     match (id, broken, unknown) {
         (Some(id), None, None) if ids.contains(id) => (
             Verdict::Identified,
-            format!("it has {id}: a handshake showed it, and an entry gives it"),
+            format!("{id}, which a handshake showed and an entry gives"),
         ),
         (Some(id), None, None) => (
             Verdict::Identified,
@@ -169,11 +169,14 @@ fn verdict(steps: &[Step], ids: &[SpiffeId], seen: &Sight, now_s: i64) -> (Verdi
         ),
         (Some(id), None, Some(step)) => (
             Verdict::Identified,
-            format!("it has {id}: a handshake showed it; what is not known: {}", step.says),
+            format!("{id}, which a handshake showed; not known: {}", step.says),
         ),
         (None, Some(step), _) => (Verdict::Nothing, step.says.clone()),
         (None, None, Some(step)) => (Verdict::Undetermined, step.says.clone()),
-        (None, None, None) => (Verdict::Identified, format!("it gets {all}: an entry gives it")),
+        (None, None, None) => (
+            Verdict::Identified,
+            format!("{all}, which an entry gives; no handshake showed it"),
+        ),
     }
 }
 
@@ -468,6 +471,9 @@ fn advice(world: &World, pod: &Pod, reach: &Reach<'_>, near: &[Compared], rules:
             rule.name
         );
     }
+    if let Some(one) = near.iter().find(|one| one.missing.iter().any(|one| one.slip)) {
+        return mend(one);
+    }
     if let Some(rule) = rules.iter().find(|rule| rule.almost) {
         let unmet = &rule.unmet[0];
         let whom = if unmet.of == "podSelector" {
@@ -480,21 +486,29 @@ fn advice(world: &World, pod: &Pod, reach: &Reach<'_>, near: &[Compared], rules:
                 "if the ClusterSPIFFEID {} is meant for it: put the label {label} {whom}, or widen the {}",
                 rule.name, unmet.of
             ),
-            None => format!("if the ClusterSPIFFEID {} is meant for it: change its {}", rule.name, unmet.of),
+            None => format!(
+                "if the ClusterSPIFFEID {} is meant for it: change its {}, or the labels {whom}",
+                rule.name, unmet.of
+            ),
         };
     }
-    if let Some(one) = near.first() {
-        let wrong = match one.missing.as_slice() {
-            [] if one.expired => "its time is over".to_owned(),
-            [] => one.parent.because.clone(),
-            missing => missing.iter().map(|one| one.says.clone()).collect::<Vec<_>>().join("; "),
-        };
-        return format!(
-            "if the entry {} is meant for it, mend it with `spire-server entry update`: {wrong}",
-            one.entry.id
-        );
+    match near.first() {
+        Some(one) => mend(one),
+        None => register(world, pod, reach),
     }
-    register(world, pod, reach)
+}
+
+/// What to do for an entry that almost matches.
+fn mend(one: &Compared) -> String {
+    let wrong = match one.missing.as_slice() {
+        [] if one.expired => "its time is over".to_owned(),
+        [] => one.parent.because.clone(),
+        missing => missing.iter().map(|one| one.says.clone()).collect::<Vec<_>>().join("; "),
+    };
+    format!(
+        "if the entry {} is meant for it, mend it with `spire-server entry update`: {wrong}",
+        one.entry.id
+    )
 }
 
 /// How to register a pod by its namespace and service account.

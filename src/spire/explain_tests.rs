@@ -57,7 +57,7 @@ fn what_is_registered_can_ask_and_has_an_agent_gets_its_identity() {
     assert_eq!(explanation.verdict, Verdict::Identified, "{explanation:#?}");
     assert_eq!(explanation.ids, [id("/orders")]);
     assert!(explanation.steps.iter().all(|step| step.holds == Answer::Yes && step.next.is_none()));
-    assert_eq!(explanation.because, "it gets spiffe://shop.test/orders: an entry gives it");
+    assert_eq!(explanation.because, "spiffe://shop.test/orders, which an entry gives; no handshake showed it");
     assert_eq!(explanation.container, "main");
 }
 
@@ -222,7 +222,7 @@ fn what_it_shows_and_what_it_may_have_are_told_apart() {
             NOW + 600,
             false,
             Verdict::Identified,
-            "it has spiffe://shop.test/orders: a handshake showed it, and an entry gives it",
+            "spiffe://shop.test/orders, which a handshake showed and an entry gives",
         ),
         (
             "old-name",

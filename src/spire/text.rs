@@ -165,7 +165,9 @@ fn sight(seen: &Sight, now: i64) -> Vec<(&'static str, String)> {
         }
     }
     if seen.svids.is_empty() {
-        lines.push(("has", format!("not seen: {}", seen.because)));
+        let looked = !seen.because.starts_with("not looked at");
+        let says = if looked { "not seen: " } else { "" };
+        lines.push(("has", format!("{says}{}", seen.because)));
     }
     lines
 }
@@ -240,7 +242,7 @@ fn spire(page: &mut Page, all: &Overview) {
         0,
         "agents",
         14,
-        &format!("{ready} of {} ready, on {} {nodes}", agents.len(), all.nodes),
+        &format!("{ready} of {} ready; the cluster has {} {nodes}", agents.len(), all.nodes),
     );
     let managers = &all.spire.managers;
     let manager = match managers.first() {
@@ -255,10 +257,10 @@ fn workload(page: &mut Page, pod: &PodIdentity, now: i64) {
     let node = pod.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
     page.line(&format!("  {}{node}", pod.pod), 4);
     for (name, text) in sight(&pod.seen, now) {
-        page.item(4, name, 11, &text);
+        page.item(4, name, 13, &text);
     }
     match &pod.given {
-        None => page.item(4, "may have", 11, "the entries are not known"),
+        None => page.item(4, "may have", 13, "the entries are not known"),
         Some(given) if given.is_empty() => page.item(
             4,
             "may have",
@@ -277,7 +279,7 @@ fn workload(page: &mut Page, pod: &PodIdentity, now: i64) {
     if let (Some(shown), true) = (shown, pod.given.is_some())
         && !given.iter().any(|one| one.spiffe_id == *shown)
     {
-        page.item(4, "!", 11, "what it shows is not what the entries give");
+        page.item(4, "!", 13, "what it shows is not what the entries give");
     }
 }
 
@@ -461,7 +463,7 @@ fn entries_of(page: &mut Page, all: &Explanation) {
             page.item(4, "entry", 13, &one.compared.entry.id);
             let shown: Vec<String> = one.compared.entry.selectors.iter().map(ToString::to_string).collect();
             page.item(4, "asks for", 13, &shown.join(", "));
-            page.item(4, "issued by", 13, &one.compared.parent.because);
+            page.item(4, "parent", 13, &one.compared.parent.because);
             page.item(4, "from", 13, &one.origin);
         }
     }
