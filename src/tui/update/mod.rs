@@ -305,7 +305,9 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         | Action::Left
         | Action::Right
         | Action::LineStart
-        | Action::LineEnd => edit(model, action),
+        | Action::LineEnd
+        | Action::WordLeft
+        | Action::WordRight => edit(model, action),
     }
     clamp(model);
     Vec::new()
