@@ -33,7 +33,11 @@ fn identity(lab: &Lab, args: &[&str]) -> (i32, String, String) {
     let mut all = vec!["identity", "--cluster", "t"];
     all.extend_from_slice(args);
     let output = lab.ztlab(&all);
-    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+    (
+        output.status.code().unwrap(),
+        text(&output.stdout),
+        text(&output.stderr),
+    )
 }
 
 #[track_caller]
@@ -82,11 +86,20 @@ fn before_spire(lab: &Lab) {
     let told = json(lab, &["explain", "mallory", "-n", "shop"], 1);
     assert_eq!(told["verdict"], "nothing", "{told:#}");
     let server = &told["steps"][3];
-    assert!(server["says"].as_str().unwrap().contains("no SPIRE server was found; looked for"), "{server}");
+    assert!(
+        server["says"]
+            .as_str()
+            .unwrap()
+            .contains("no SPIRE server was found; looked for"),
+        "{server}"
+    );
     let (status, _, err) = identity(lab, &["entries"]);
     assert!(status == 2 && err.contains("hint: install SPIRE"), "{err}");
     let (status, _, err) = identity(lab, &["explain", "nobody", "-n", "shop"]);
-    assert!(status == 2 && err.contains("there is no pod or workload `nobody`"), "{err}");
+    assert!(
+        status == 2 && err.contains("there is no pod or workload `nobody`"),
+        "{err}"
+    );
     let (status, _, err) = identity(lab, &["-n", "nowhere"]);
     assert!(status == 2 && err.contains("there is no namespace `nowhere`"), "{err}");
 }
@@ -115,11 +128,20 @@ fn everything(lab: &Lab) {
     assert_eq!(json(lab, &["bundles"], 0)[0]["own"], true);
     assert_eq!(json(lab, &["entries"], 0).as_array().unwrap().len(), 4);
     let own = json(lab, &["entries", "--pod", "ledger"], 0);
-    assert_eq!((own.as_array().unwrap().len(), &own[0]["spiffe_id"]), (1, &json!(id_of("ledger"))));
+    assert_eq!(
+        (own.as_array().unwrap().len(), &own[0]["spiffe_id"]),
+        (1, &json!(id_of("ledger")))
+    );
     // Without a namespace: all but the system's and SPIRE's own.
     let (status, page, err) = identity(lab, &[]);
-    assert!(status == 0 && page.contains("Workloads of shop") && !page.contains("Workloads of spire"), "{page}{err}");
-    assert!(page.contains("Server is healthy.") && page.contains(&id_of("payments-api")), "{page}");
+    assert!(
+        status == 0 && page.contains("Workloads of shop") && !page.contains("Workloads of spire"),
+        "{page}{err}"
+    );
+    assert!(
+        page.contains("Server is healthy.") && page.contains(&id_of("payments-api")),
+        "{page}"
+    );
 }
 
 fn with_and_without_identity(lab: &Lab) {
@@ -130,13 +152,22 @@ fn with_and_without_identity(lab: &Lab) {
     assert!(origin.contains("the ClusterSPIFFEID shop selects the pod"), "{origin}");
     let none = json(lab, &["explain", "shop/mallory"], 1);
     assert_eq!(none["verdict"], "nothing", "{none:#}");
-    assert!(none["because"].as_str().unwrap().contains("no volume of the CSI driver csi.spiffe.io"), "{none:#}");
+    assert!(
+        none["because"]
+            .as_str()
+            .unwrap()
+            .contains("no volume of the CSI driver csi.spiffe.io"),
+        "{none:#}"
+    );
     let rule = &none["rules"][0];
     assert_eq!((&rule["name"], &rule["almost"]), (&json!("shop"), &json!(true)));
     let why = rule["because"][0].as_str().unwrap();
     assert!(why.contains("label `app` is `mallory`, and one of frontend"), "{why}");
     let shown = json(lab, &["show", "orders-api", "-n", "shop"], 0);
-    assert_eq!((&shown["holds"], &shown["certificates"][0]["role"]), (&json!(true), &json!("leaf")));
+    assert_eq!(
+        (&shown["holds"], &shown["certificates"][0]["role"]),
+        (&json!(true), &json!("leaf"))
+    );
     let (status, _, err) = identity(lab, &["show", "mallory", "-n", "shop"]);
     assert!(status == 2 && err.contains("no certificate of shop/mallory"), "{err}");
 }
@@ -150,13 +181,25 @@ fn server(lab: &Lab, command: &str) -> String {
 
 /// A pod that could ask, and whose entry has a letter too many.
 fn a_slip_in_an_entry(lab: &Lab) {
-    lab.apply(&[json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client", "namespace": "shop"},
+    lab.apply(&[
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client", "namespace": "shop"},
         "spec": {"terminationGracePeriodSeconds": 1, "containers": [{"name": "c", "image": "ztlab.dev/toolbox:1",
             "volumeMounts": [{"name": "api", "mountPath": "/spiffe-workload-api", "readOnly": true}]}],
-            "volumes": [{"name": "api", "csi": {"driver": "csi.spiffe.io", "readOnly": true}}]}})]);
-    lab.kubectl(&["wait", "-n", "shop", "--for=condition=Ready", "pod/client", "--timeout=60s"]);
+            "volumes": [{"name": "api", "csi": {"driver": "csi.spiffe.io", "readOnly": true}}]}}),
+    ]);
+    lab.kubectl(&[
+        "wait",
+        "-n",
+        "shop",
+        "--for=condition=Ready",
+        "pod/client",
+        "--timeout=60s",
+    ]);
     let agents: Value = serde_json::from_str(&server(lab, "agent list -output json")).unwrap();
-    let agent = format!("spiffe://ztlab.example{}", agents["agents"][0]["id"]["path"].as_str().unwrap());
+    let agent = format!(
+        "spiffe://ztlab.example{}",
+        agents["agents"][0]["id"]["path"].as_str().unwrap()
+    );
     let create = |account: &str| {
         server(
             lab,
@@ -182,13 +225,20 @@ fn a_slip_in_an_entry(lab: &Lab) {
     lab.until("the client has its identity", || fetched().status.success());
     let told = json(lab, &["explain", "client", "-n", "shop"], 0);
     assert_eq!(told["ids"], json!([id_of("client")]), "{told:#}");
-    assert!(told["matching"][0]["origin"].as_str().unwrap().contains("by hand"), "{told:#}");
+    assert!(
+        told["matching"][0]["origin"].as_str().unwrap().contains("by hand"),
+        "{told:#}"
+    );
 }
 
 fn a_certificate_from_a_file(lab: &Lab) {
     let file = |name: &str| {
         let path = lab.home().join(name);
-        fs::write(&path, lab.kubectl(&["exec", "-n", "shop", "client", "--", "cat", &format!("/tmp/{name}")])).unwrap();
+        fs::write(
+            &path,
+            lab.kubectl(&["exec", "-n", "shop", "client", "--", "cat", &format!("/tmp/{name}")]),
+        )
+        .unwrap();
         path.display().to_string()
     };
     let (svid, bundle) = (file("svid.0.pem"), file("bundle.0.pem"));
@@ -207,14 +257,24 @@ fn a_rotation(lab: &Lab) {
     let (status, out, err) = identity(lab, &["show", "orders-api", "-n", "shop", "--watch", "--json"]);
     assert_eq!(status, 0, "{out}{err}");
     let events: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!((&events[0]["event"], &events[1]["event"]), (&json!("first"), &json!("rotated")), "{out}");
+    assert_eq!(
+        (&events[0]["event"], &events[1]["event"]),
+        (&json!("first"), &json!("rotated")),
+        "{out}"
+    );
     assert_eq!(events[1]["newer"], true);
     assert_ne!(events[0]["svid"]["serial"], events[1]["svid"]["serial"]);
     // It was replaced when the estimate said that it would be, within what a second of asking and a pod's own pace add.
     let seen = events[1]["svid"]["seen_s"].as_i64().unwrap();
     let rotation = &events[0]["svid"]["rotation"];
-    let (from, until) = (rotation["from_s"].as_i64().unwrap(), rotation["until_s"].as_i64().unwrap());
-    assert!(seen >= from - 1 && seen <= until + 8, "{seen} of {from} to {until}: {out}");
+    let (from, until) = (
+        rotation["from_s"].as_i64().unwrap(),
+        rotation["until_s"].as_i64().unwrap(),
+    );
+    assert!(
+        seen >= from - 1 && seen <= until + 8,
+        "{seen} of {from} to {until}: {out}"
+    );
 }
 
 /// What a pod has lives on without an agent, and ends.
@@ -225,5 +285,11 @@ fn without_agent(lab: &Lab) {
     });
     let told = json(lab, &["explain", "orders-api", "-n", "shop"], 1);
     assert_eq!(told["verdict"], "fading", "{told:#}");
-    assert!(told["because"].as_str().unwrap().contains("no SPIRE agent runs in the cluster"), "{told:#}");
+    assert!(
+        told["because"]
+            .as_str()
+            .unwrap()
+            .contains("no SPIRE agent runs in the cluster"),
+        "{told:#}"
+    );
 }

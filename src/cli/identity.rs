@@ -17,10 +17,7 @@ use super::{
     output::Output,
     session,
 };
-use crate::{
-    cluster::{Progress, ProgressEvent},
-    spire::{self, GatherError, Sight, Verdict, World, text},
-};
+use crate::spire::{self, GatherError, Sight, Verdict, World, text};
 
 /// `ztlab identity …`
 #[derive(Debug, clap::Args)]
@@ -31,11 +28,13 @@ use crate::{
                   ztlab identity show orders-api --watch  … and the next one, when it comes\n  \
                   ztlab identity entries --pod orders-api\n  ztlab identity bundles --json\n  \
                   ztlab identity -n shop --context staging\n\n\
-                  What a workload HAS is what it showed in a handshake just now; what it MAY HAVE is what a registration entry of\n\
-                  the SPIRE server says. Works on any cluster with SPIRE; it runs `spire-server … -output json` in the server's\n\
-                  pod, adds an observer to the pods that serve something, and opens TLS sessions with them.\n\n\
+                  What a workload HAS is what it showed in a handshake just now; what it MAY HAVE is\n\
+                  what a registration entry of the SPIRE server says. Works on any cluster with SPIRE; it\n\
+                  runs `spire-server … -output json` in the server's pod, adds an observer to the pods that\n\
+                  serve something, and opens TLS sessions with them.\n\n\
                   Without --namespace: the lab's, or every one but the system's and SPIRE's own.\n\n\
-                  Exit status: 0 when it was told, 1 when the pod gets no identity or the certificate breaks a rule, 2 for an error."
+                  Exit status: 0 when it was told, 1 when the pod gets no identity or the certificate\n\
+                  breaks a rule, 2 for an error."
 )]
 pub struct Args {
     /// What to tell; without it, everything in short
@@ -56,8 +55,11 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum What {
     /// Say why a pod has the identity it has, or none, and what to do next
-    #[command(after_help = "Examples:\n  ztlab identity explain mallory\n  ztlab identity explain shop/orders-api --json\n\n\
-                      Exit status: 0 when the pod gets an identity, 1 when it gets none, will not get the next, or it cannot be told.")]
+    #[command(
+        after_help = "Examples:\n  ztlab identity explain mallory\n  ztlab identity explain shop/orders-api --json\n\n\
+                      Exit status: 0 when the pod gets an identity, 1 when it gets none, will not get the\n\
+                      next, or it cannot be told, 2 for an error."
+    )]
     Explain {
         /// The pod, or the workload it belongs to; with its namespace as shop/orders-api
         pod: String,
@@ -68,9 +70,11 @@ pub enum What {
         after_help = "Examples:\n  ztlab identity show orders-api\n  ztlab identity show orders-api --watch --for 2m\n  \
                       ztlab identity show --cert svid.0.pem --bundle bundle.0.pem\n  \
                       kubectl get secret tls -o jsonpath='{.data.tls\\.crt}' | base64 -d | ztlab identity show --cert -\n\n\
-                      A pod's certificate is what it shows in a handshake just now. A file is read and nothing is asked of a cluster;\n\
-                      with a bundle (PEM, or SPIFFE's JSON) it is said too whether the trust domain signed it.\n\n\
-                      Exit status: 0 when every demand holds (with --watch: when the next SVID came), 1 when not, 2 for an error."
+                      A pod's certificate is what it shows in a handshake just now. A file is read and nothing\n\
+                      is asked of a cluster; with a bundle (PEM, or SPIFFE's JSON) it is said too whether the\n\
+                      trust domain signed it.\n\n\
+                      Exit status: 0 when every demand holds (with --watch: when the next SVID came), 1 when\n\
+                      not, 2 for an error."
     )]
     Show {
         /// The pod, or the workload it belongs to
@@ -156,14 +160,6 @@ fn columns() -> usize {
     crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns).clamp(40, 200))
 }
 
-fn telling(out: &Output) -> Progress {
-    // Progress comes from several tasks, and Output belongs to one thread: what is told is the phase, once.
-    let on_terminal = out.on_terminal();
-    std::sync::Arc::new(move |event: ProgressEvent| {
-        tracing::debug!(on_terminal, phase = event.phase, done = event.done, total = event.total, detail = event.detail);
-    })
-}
-
 /// What some pods show.
 async fn look(
     place: &Place,
@@ -175,9 +171,18 @@ async fn look(
     namespaces.dedup();
     let services = spire::services(&place.client, &namespaces).await?;
     let workloads = spire::workloads(&world.pods, &services);
-    let bundles = world.answers.bundles.as_ref().ok().map(|bundles| spire::bundle_set(bundles));
-    out.progress(&format!("handshakes with {} pods", pods.len()));
-    let seen = spire::look(&place.client, pods, &workloads, bundles.as_ref(), &telling(out)).await;
+    let bundles = world
+        .answers
+        .bundles
+        .as_ref()
+        .ok()
+        .map(|bundles| spire::bundle_set(bundles));
+    let whom = match pods {
+        [one] => one.name_any(),
+        several => format!("{} pods", several.len()),
+    };
+    out.progress(&format!("handshakes with {whom}"));
+    let seen = spire::look(&place.client, pods, &workloads, bundles.as_ref()).await;
     out.clear_progress();
     Ok(seen)
 }

@@ -265,7 +265,12 @@ fn seen(notes: &Shared, options: &TlsOptions) -> TlsSeen {
     let whole = if options.whole { CHAIN } else { 0 };
     TlsSeen {
         certificates: notes.certificates.iter().take(CHAIN).map(facts).collect(),
-        der: notes.certificates.iter().take(whole).map(|der| BASE64_STANDARD.encode(der)).collect(),
+        der: notes
+            .certificates
+            .iter()
+            .take(whole)
+            .map(|der| BASE64_STANDARD.encode(der))
+            .collect(),
         verified: notes.verified.as_ref().map(Result::is_ok),
         verify_error: match &notes.verified {
             Some(Err(error)) => Some(crate::text::one_line(&error.to_string())),

@@ -114,7 +114,11 @@ pub fn explain(world: &World, pod: &Pod, warning: Option<&str>, seen: Sight) -> 
     ];
     let mut ids: Vec<SpiffeId> = matching.iter().map(|one| one.entry.spiffe_id.clone()).collect();
     ids.dedup();
-    let (verdict, because) = verdict(&steps, &ids, &seen, world.now_s);
+    let (verdict, mut because) = verdict(&steps, &ids, &seen, world.now_s);
+    if verdict == Verdict::Nothing && world.found.servers.is_empty() && world.found.agents.is_empty() {
+        // Whatever else is missing: this comes first.
+        "there is no SPIRE in the cluster, neither a server nor an agent".clone_into(&mut because);
+    }
     Explanation {
         namespace: pod.namespace().unwrap_or_default(),
         pod: pod.name_any(),
@@ -273,7 +277,12 @@ fn can_ask(world: &World, pod: &Pod) -> Step {
             "it has the volume `{}`, and no container mounts it: none can ask the agent",
             volumes.join("`, `")
         );
-        return step(WHAT, Answer::No, says, Some("mount it, as at /spiffe-workload-api".to_owned()));
+        return step(
+            WHAT,
+            Answer::No,
+            says,
+            Some("mount it, as at /spiffe-workload-api".to_owned()),
+        );
     }
     for (container, path) in &in_them {
         if let Some(socket) = endpoint(container)
@@ -325,7 +334,10 @@ fn agent_there(world: &World, node: Option<&str>) -> Step {
         let says = if world.found.agents.is_empty() {
             "no SPIRE agent runs in the cluster: no container's image or name is `spire-agent`".to_owned()
         } else {
-            format!("no SPIRE agent runs on the node {node}; there are agents on {}", agent_nodes(world))
+            format!(
+                "no SPIRE agent runs on the node {node}; there are agents on {}",
+                agent_nodes(world)
+            )
         };
         let next = if world.found.agents.is_empty() {
             "install SPIRE: `ztlab manifests spire | kubectl apply -f -`".to_owned()
@@ -345,11 +357,21 @@ fn agent_there(world: &World, node: Option<&str>) -> Step {
         "see what it waits for: `kubectl -n {} describe pod {}`, `kubectl -n {} logs {}`",
         part.namespace, part.pod, part.namespace, part.pod
     );
-    step(WHAT, Answer::No, format!("the agent {place} on the node {node} is not ready"), Some(next))
+    step(
+        WHAT,
+        Answer::No,
+        format!("the agent {place} on the node {node} is not ready"),
+        Some(next),
+    )
 }
 
 fn agent_nodes(world: &World) -> String {
-    let nodes: Vec<&str> = world.found.agents.iter().filter_map(|part| part.node.as_deref()).collect();
+    let nodes: Vec<&str> = world
+        .found
+        .agents
+        .iter()
+        .filter_map(|part| part.node.as_deref())
+        .collect();
     nodes.join(", ")
 }
 
@@ -397,7 +419,12 @@ fn agent_known(world: &World, node: Option<&str>, reach: &Reach<'_>) -> Step {
     };
     if agent.expires_at <= world.now_s {
         let says = format!("the SVID of {} ended, and it did not attest again", agent.id);
-        return step(WHAT, Answer::No, says, Some("see its log: it says why the server refuses it".to_owned()));
+        return step(
+            WHAT,
+            Answer::No,
+            says,
+            Some("see its log: it says why the server refuses it".to_owned()),
+        );
     }
     step(WHAT, Answer::Yes, agent.id.to_string(), None)
 }
@@ -431,7 +458,14 @@ fn entry_there(
     const WHAT: &str = "a registration entry is for it";
     let count = match &world.answers.entries {
         Ok(entries) => entries.len(),
-        Err(why) => return step(WHAT, Answer::Undetermined, format!("the entries are not known: {why}"), None),
+        Err(why) => {
+            return step(
+                WHAT,
+                Answer::Undetermined,
+                format!("the entries are not known: {why}"),
+                None,
+            );
+        }
     };
     if let [first, rest @ ..] = matching {
         let more = match rest.len() {
@@ -465,7 +499,11 @@ fn advice(world: &World, pod: &Pod, reach: &Reach<'_>, near: &[Compared], rules:
                 )
             },
         );
-        let trouble = rule.trouble.as_ref().map(|trouble| format!(" ({trouble})")).unwrap_or_default();
+        let trouble = rule
+            .trouble
+            .as_ref()
+            .map(|trouble| format!(" ({trouble})"))
+            .unwrap_or_default();
         return format!(
             "the ClusterSPIFFEID {} selects it, and there is no entry for it{trouble}: {logs}",
             rule.name
@@ -503,7 +541,11 @@ fn mend(one: &Compared) -> String {
     let wrong = match one.missing.as_slice() {
         [] if one.expired => "its time is over".to_owned(),
         [] => one.parent.because.clone(),
-        missing => missing.iter().map(|one| one.says.clone()).collect::<Vec<_>>().join("; "),
+        missing => missing
+            .iter()
+            .map(|one| one.says.clone())
+            .collect::<Vec<_>>()
+            .join("; "),
     };
     format!(
         "if the entry {} is meant for it, mend it with `spire-server entry update`: {wrong}",
@@ -541,8 +583,18 @@ fn rules(world: &World, pod: &Pod) -> Vec<RuleVerdict> {
         .and_then(|one| one.metadata.labels.clone())
         .unwrap_or_default();
     let all = world.rules.iter().flatten();
-    let mut found: Vec<RuleVerdict> = all.map(|rule| rule.judge(pod, &labels, world.manager.as_ref())).collect();
-    found.sort_by_key(|one| (!one.selects, one.fallback, !one.almost, one.unmet.len(), one.name.clone()));
+    let mut found: Vec<RuleVerdict> = all
+        .map(|rule| rule.judge(pod, &labels, world.manager.as_ref()))
+        .collect();
+    found.sort_by_key(|one| {
+        (
+            !one.selects,
+            one.fallback,
+            !one.almost,
+            one.unmet.len(),
+            one.name.clone(),
+        )
+    });
     found
 }
 
@@ -553,7 +605,11 @@ fn origin(world: &World, compared: &Compared, rules: &[RuleVerdict]) -> String {
         .selectors
         .iter()
         .any(|one| one.kind == "k8s" && one.value.starts_with("pod-uid:"));
-    let selecting: Vec<&str> = rules.iter().filter(|rule| rule.selects).map(|rule| rule.name.as_str()).collect();
+    let selecting: Vec<&str> = rules
+        .iter()
+        .filter(|rule| rule.selects)
+        .map(|rule| rule.name.as_str())
+        .collect();
     let marked = world.manager.as_ref().map(|manager| manager.made(&compared.entry.id));
     match (marked, by_uid, selecting.as_slice()) {
         (Some(true), _, [one]) | (None, true, [one]) => {

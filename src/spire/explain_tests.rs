@@ -47,7 +47,11 @@ fn told(world: &World) -> Explanation {
 }
 
 fn next(explanation: &Explanation) -> String {
-    let all: Vec<&str> = explanation.steps.iter().filter_map(|step| step.next.as_deref()).collect();
+    let all: Vec<&str> = explanation
+        .steps
+        .iter()
+        .filter_map(|step| step.next.as_deref())
+        .collect();
     all.join("\n")
 }
 
@@ -56,8 +60,16 @@ fn what_is_registered_can_ask_and_has_an_agent_gets_its_identity() {
     let explanation = told(&registered());
     assert_eq!(explanation.verdict, Verdict::Identified, "{explanation:#?}");
     assert_eq!(explanation.ids, [id("/orders")]);
-    assert!(explanation.steps.iter().all(|step| step.holds == Answer::Yes && step.next.is_none()));
-    assert_eq!(explanation.because, "spiffe://shop.test/orders, which an entry gives; no handshake showed it");
+    assert!(
+        explanation
+            .steps
+            .iter()
+            .all(|step| step.holds == Answer::Yes && step.next.is_none())
+    );
+    assert_eq!(
+        explanation.because,
+        "spiffe://shop.test/orders, which an entry gives; no handshake showed it"
+    );
     assert_eq!(explanation.container, "main");
 }
 
@@ -123,14 +135,20 @@ fn each_broken_link_is_named_with_what_to_do() {
         ),
         (
             "an agent is ready on its node",
-            |world| with_part(world, "spire-agent-x", |pod| pod.status.as_mut().unwrap().conditions = None),
+            |world| {
+                with_part(world, "spire-agent-x", |pod| {
+                    pod.status.as_mut().unwrap().conditions = None
+                })
+            },
             "the agent spire/spire-agent-x on the node node-1 is not ready",
             "kubectl -n spire logs spire-agent-x",
         ),
         (
             "the SPIRE server answers",
             |world| {
-                with_part(world, "spire-server-0", |pod| pod.status.as_mut().unwrap().conditions = None);
+                with_part(world, "spire-server-0", |pod| {
+                    pod.status.as_mut().unwrap().conditions = None
+                });
                 world.answers.health = Err("server is unhealthy".into());
             },
             "server is unhealthy",
@@ -193,7 +211,16 @@ fn without_spire_it_is_said_what_was_looked_for() {
     world.answers.agents = Err(why);
     let explanation = told(&world);
     assert_eq!(explanation.verdict, Verdict::Nothing);
-    let server = explanation.steps.iter().find(|step| step.what == "the SPIRE server answers").unwrap();
+    assert!(
+        explanation.because.starts_with("there is no SPIRE in the cluster"),
+        "{}",
+        explanation.because
+    );
+    let server = explanation
+        .steps
+        .iter()
+        .find(|step| step.what == "the SPIRE server answers")
+        .unwrap();
     assert!(server.says.contains("image or name is `spire-server`"), "{server:?}");
     assert_eq!(explanation.entries, None);
 }
@@ -206,7 +233,11 @@ fn a_server_that_may_not_be_asked_leaves_it_open() {
     world.answers.agents = Err("forbidden".into());
     let explanation = told(&world);
     assert_eq!(explanation.verdict, Verdict::Undetermined, "{explanation:#?}");
-    assert!(next(&explanation).contains("the right to exec"), "{}", next(&explanation));
+    assert!(
+        next(&explanation).contains("the right to exec"),
+        "{}",
+        next(&explanation)
+    );
     // What a handshake shows, it has all the same.
     let seen = explain(&world, &orders(&world), None, shows("orders", NOW + 600));
     assert_eq!(seen.verdict, Verdict::Identified);
@@ -238,7 +269,13 @@ fn what_it_shows_and_what_it_may_have_are_told_apart() {
             Verdict::Fading,
             "it still shows spiffe://shop.test/orders, and will not get the next: no SPIRE agent runs in the cluster",
         ),
-        ("orders", NOW - 1, true, Verdict::Nothing, "no SPIRE agent runs in the cluster"),
+        (
+            "orders",
+            NOW - 1,
+            true,
+            Verdict::Nothing,
+            "no SPIRE agent runs in the cluster",
+        ),
     ] {
         let mut world = registered();
         if broken {
@@ -260,7 +297,10 @@ fn a_clusterspiffeid_that_almost_selects_the_pod_is_named_with_the_label() {
     let mut world = world();
     world.answers.entries = Ok(vec![entry("ledger", &["k8s:pod-uid:ledger-uid"])]);
     world.rules = Ok(vec![
-        rule("bank", json!({"podSelector": {"matchLabels": {"app": "x", "bank": "y"}}})),
+        rule(
+            "bank",
+            json!({"podSelector": {"matchLabels": {"app": "x", "bank": "y"}}}),
+        ),
         rule(
             "shop",
             json!({"spiffeIDTemplate": "t", "podSelector": {"matchLabels": {"identity": "wanted"}}}),
@@ -275,7 +315,10 @@ fn a_clusterspiffeid_that_almost_selects_the_pod_is_named_with_the_label() {
         advice.contains("put the label identity=wanted in its template, or widen the podSelector"),
         "{advice}"
     );
-    world.rules = Ok(vec![rule("shop", json!({"namespaceSelector": {"matchLabels": {"team": "a"}}}))]);
+    world.rules = Ok(vec![rule(
+        "shop",
+        json!({"namespaceSelector": {"matchLabels": {"team": "a"}}}),
+    )]);
     let advice = next(&told(&world));
     assert!(advice.contains("put the label team=a on its namespace"), "{advice}");
 }
@@ -287,7 +330,10 @@ fn a_clusterspiffeid_that_selects_the_pod_without_effect_leads_to_the_controller
         "status": {"stats": {"podEntryRenderFailures": 1}}});
     world.rules = Ok(vec![read(broken)]);
     let advice = next(&told(&world));
-    assert!(advice.contains("the ClusterSPIFFEID shop selects it, and there is no entry"), "{advice}");
+    assert!(
+        advice.contains("the ClusterSPIFFEID shop selects it, and there is no entry"),
+        "{advice}"
+    );
     assert!(advice.contains("1 pods for which no entry could be made"), "{advice}");
     assert!(advice.contains("no controller manager runs"), "{advice}");
 }
@@ -329,7 +375,11 @@ fn where_an_entry_comes_from_is_told() {
         world.manager = manager;
         world.rules = rules;
         let explanation = told(&world);
-        assert!(explanation.matching[0].origin.contains(origin), "{:?}", explanation.matching[0].origin);
+        assert!(
+            explanation.matching[0].origin.contains(origin),
+            "{:?}",
+            explanation.matching[0].origin
+        );
     }
 }
 

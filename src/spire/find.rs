@@ -8,8 +8,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 /// What is looked for, for a message.
-pub const LOOKED_FOR: &str =
-    "a running pod with a container whose image or name is `spire-server`, in every namespace";
+pub const LOOKED_FOR: &str = "a running pod with a container whose image or name is `spire-server`, in every namespace";
 
 /// The annotation of a pod whose image is a stand-in's.
 const STAND_IN: &str = "ztlab.dev/stand-in";
@@ -123,8 +122,10 @@ mod tests {
     #[test]
     fn parts_are_known_by_their_images_and_containers_wherever_they_are() {
         let pod = |name: &str, containers: serde_json::Value, status: serde_json::Value| -> Pod {
-            read(json!({"metadata": {"name": name, "namespace": "any", "annotations": {"ztlab.dev/stand-in": "spire"}},
-                "spec": {"nodeName": "n1", "containers": containers}, "status": status}))
+            read(
+                json!({"metadata": {"name": name, "namespace": "any", "annotations": {"ztlab.dev/stand-in": "spire"}},
+                "spec": {"nodeName": "n1", "containers": containers}, "status": status}),
+            )
         };
         let running = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]});
         let pods = [
@@ -140,17 +141,20 @@ mod tests {
                 running.clone(),
             ),
             pod("agent-x", json!([{"name": "spire-agent"}]), running.clone()),
+            pod("old", json!([{"name": "spire-server"}]), json!({"phase": "Failed"})),
             pod(
-                "old",
-                json!([{"name": "spire-server"}]),
-                json!({"phase": "Failed"}),
+                "orders",
+                json!([{"name": "main", "image": "spire-server-exporter:1"}]),
+                running,
             ),
-            pod("orders", json!([{"name": "main", "image": "spire-server-exporter:1"}]), running),
         ];
         let found = find(&pods);
         let names = |parts: &[Part]| -> Vec<String> { parts.iter().map(|part| part.pod.clone()).collect() };
         assert_eq!(names(&found.servers), ["down-0", "helm-0"]);
-        assert_eq!((names(&found.agents), names(&found.managers)), (vec!["agent-x".into()], vec!["helm-0".into()]));
+        assert_eq!(
+            (names(&found.agents), names(&found.managers)),
+            (vec!["agent-x".into()], vec!["helm-0".into()])
+        );
         assert_eq!(found.server().unwrap().pod, "helm-0", "a ready one first");
         assert!(found.server().unwrap().stand_in && found.agent_on("n1").is_some() && found.agent_on("n2").is_none());
     }

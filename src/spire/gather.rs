@@ -156,7 +156,9 @@ async fn rules(client: &kube::Client) -> Result<Vec<Rule>, String> {
     let list = match api.list(&ListParams::default()).await {
         Ok(list) => list.items,
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            return Err("the cluster has no kind ClusterSPIFFEID: no controller manager of SPIRE is installed".to_owned());
+            return Err(
+                "the cluster has no kind ClusterSPIFFEID: no controller manager of SPIRE is installed".to_owned(),
+            );
         }
         Err(error) => return Err(format!("ClusterSPIFFEIDs cannot be listed: {error}")),
     };
@@ -242,11 +244,11 @@ pub async fn warning(client: &kube::Client, pod: &Pod) -> Option<String> {
     let about = format!("involvedObject.uid={},type=Warning", pod.uid()?);
     let events = api.list(&ListParams::default().fields(&about)).await.ok()?;
     let last = events.items.into_iter().max_by_key(|event| {
-        event
-            .last_timestamp
+        event.last_timestamp.as_ref().map(|time| time.0).or(event
+            .metadata
+            .creation_timestamp
             .as_ref()
-            .map(|time| time.0)
-            .or(event.metadata.creation_timestamp.as_ref().map(|time| time.0))
+            .map(|time| time.0))
     })?;
     let reason = last.reason.unwrap_or_default();
     Some(format!("{reason}: {}", last.message.unwrap_or_default()))

@@ -138,8 +138,10 @@ mod tests {
     #[test]
     fn the_configuration_of_a_container_is_found_by_its_mounts() {
         let spec = |args: &[&str], mount: serde_json::Value| -> PodSpec {
-            read(json!({"containers": [{"name": "c", "args": args, "volumeMounts": [mount]}],
-                "volumes": [{"name": "v", "configMap": {"name": "cm", "items": [{"key": "k", "path": "items.yaml"}]}}]}))
+            read(
+                json!({"containers": [{"name": "c", "args": args, "volumeMounts": [mount]}],
+                "volumes": [{"name": "v", "configMap": {"name": "cm", "items": [{"key": "k", "path": "items.yaml"}]}}]}),
+            )
         };
         let directory = json!({"name": "v", "mountPath": "/etc/manager"});
         for (args, mount, expected) in [
@@ -162,8 +164,14 @@ mod tests {
 
     #[test]
     fn a_servers_socket_is_read_from_either_language() {
-        assert_eq!(socket("server {\n  socket_path = \"/a/b.sock\"\n}"), Some("/a/b.sock".into()));
-        assert_eq!(socket("{\"server\":{\n\"socket_path\": \"/c.sock\"}}"), Some("/c.sock".into()));
+        assert_eq!(
+            socket("server {\n  socket_path = \"/a/b.sock\"\n}"),
+            Some("/a/b.sock".into())
+        );
+        assert_eq!(
+            socket("{\"server\":{\n\"socket_path\": \"/c.sock\"}}"),
+            Some("/c.sock".into())
+        );
         assert_eq!(socket("# admin_socket_path = \"/x\"\n"), None);
     }
 }

@@ -168,7 +168,11 @@ struct StateRead {
 
 impl States {
     fn of(&self, key_id: &str) -> Option<&'static str> {
-        let all = [("active", &self.active), ("prepared", &self.prepared), ("old", &self.old)];
+        let all = [
+            ("active", &self.active),
+            ("prepared", &self.prepared),
+            ("old", &self.old),
+        ];
         let found = all
             .into_iter()
             .find(|(_, state)| state.as_ref().is_some_and(|state| state.authority_id == key_id));
@@ -338,13 +342,20 @@ struct KeyRead {
 
 impl BundleRead {
     fn view(self, own: bool) -> Result<BundleView, String> {
-        let name = self.trust_domain.strip_prefix("spiffe://").unwrap_or(&self.trust_domain);
+        let name = self
+            .trust_domain
+            .strip_prefix("spiffe://")
+            .unwrap_or(&self.trust_domain);
         Ok(BundleView {
             trust_domain: TrustDomain::new(name).map_err(|error| format!("`{name}`: {error}"))?,
             own,
             sequence: self.sequence_number,
             refresh_hint: self.refresh_hint,
-            x509: self.x509_authorities.into_iter().map(authority).collect::<Result<_, _>>()?,
+            x509: self
+                .x509_authorities
+                .into_iter()
+                .map(authority)
+                .collect::<Result<_, _>>()?,
             jwt: self.jwt_authorities.into_iter().map(key).collect(),
         })
     }
@@ -451,6 +462,10 @@ mod tests {
         let now = crate::identity::UnixTime::since_unix_epoch(std::time::Duration::from_secs(50));
         assert!(crate::identity::x509::verify(&chain, &set, now).is_ok());
         assert!(own_bundle(r#"{"trust_domain":"shop.test","x509_authorities":[{"asn1":"AAAA"}]}"#).is_err());
-        assert!(foreign_bundles(r#"{"bundles":[],"next_page_token":""}"#).unwrap().is_empty());
+        assert!(
+            foreign_bundles(r#"{"bundles":[],"next_page_token":""}"#)
+                .unwrap()
+                .is_empty()
+        );
     }
 }

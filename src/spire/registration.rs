@@ -122,7 +122,12 @@ pub fn compare(
     let mut near: Vec<Compared> = rest.into_iter().filter(Compared::near).filter(telling).collect();
     near.sort_by_key(|one| {
         let slips = one.slips();
-        (one.missing.len() - slips, one.missing.len(), usize::MAX - one.shown, one.entry.id.clone())
+        (
+            one.missing.len() - slips,
+            one.missing.len(),
+            usize::MAX - one.shown,
+            one.entry.id.clone(),
+        )
     });
     near.truncate(NEAR);
     (matching, near)
@@ -231,7 +236,11 @@ fn missing(selector: &Selector, shown: &BTreeSet<Selector>, others: &BTreeMap<St
     }
     let has: Vec<String> = has.iter().map(|has| format!("`{has}`")).collect();
     let says = format!("its {what} is {}, not `{value}`", has.join(" and "));
-    let lack = if name == "pod-name" { Lack::AnotherPod } else { Lack::Differs };
+    let lack = if name == "pod-name" {
+        Lack::AnotherPod
+    } else {
+        Lack::Differs
+    };
     found(lack, says, slip)
 }
 
@@ -413,7 +422,10 @@ impl<'a> Reach<'a> {
                     lacks.join(", ")
                 )
             }
-            None => format!("no agent has this id, nor any group; the agent of the pod's node is {}", agent.id),
+            None => format!(
+                "no agent has this id, nor any group; the agent of the pod's node is {}",
+                agent.id
+            ),
         }
     }
 }
@@ -450,7 +462,10 @@ mod tests {
         let (matching, near) = against(&entries, &orders());
         let ids: Vec<&str> = matching.iter().map(|one| one.entry.id.as_str()).collect();
         assert_eq!(ids, ["by-uid", "by-account", "by-container"]);
-        assert!(near.is_empty(), "where one matches, another workload's is not near: {near:?}");
+        assert!(
+            near.is_empty(),
+            "where one matches, another workload's is not near: {near:?}"
+        );
         assert_eq!(against(&entries[3..], &orders()).1.len(), 1);
     }
 
@@ -507,7 +522,10 @@ mod tests {
         let (matching, near) = against(&entries, &orders());
         assert!(matching.is_empty() && near.is_empty(), "{near:?}");
         // A slip of the pen is near, even alone; two letters of two are not.
-        let (_, near) = against(&[entry("slip", &["k8s:sa:order"]), entry("far", &["k8s:sa:db"])], &orders());
+        let (_, near) = against(
+            &[entry("slip", &["k8s:sa:order"]), entry("far", &["k8s:sa:db"])],
+            &orders(),
+        );
         assert_eq!(near.len(), 1);
         assert!(near[0].missing[0].slip);
     }
@@ -519,7 +537,15 @@ mod tests {
             entry("one", &["k8s:ns:shop", "k8s:sa:ledger"]),
             entry("slip", &["k8s:ns:shop", "k8s:sa:orderz"]),
             entry("three", &["k8s:ns:shop", "k8s:sa:ledger", "k8s:pod-label:app:orders"]),
-            entry("last", &["k8s:ns:shop", "k8s:sa:x", "k8s:pod-label:app:orders", "k8s:pod-label:a:b"]),
+            entry(
+                "last",
+                &[
+                    "k8s:ns:shop",
+                    "k8s:sa:x",
+                    "k8s:pod-label:app:orders",
+                    "k8s:pod-label:a:b",
+                ],
+            ),
         ];
         let (_, near) = against(&entries, &orders());
         let ids: Vec<&str> = near.iter().map(|one| one.entry.id.as_str()).collect();

@@ -158,11 +158,7 @@ impl Rule {
 }
 
 /// The requirements of a selector that labels do not meet.
-fn lacks(
-    of: &'static str,
-    selector: &LabelSelector,
-    labels: &BTreeMap<String, String>,
-) -> Result<Vec<Unmet>, String> {
+fn lacks(of: &'static str, selector: &LabelSelector, labels: &BTreeMap<String, String>) -> Result<Vec<Unmet>, String> {
     let whose = if of == "podSelector" { "pod" } else { "namespace" };
     let mut found = Vec::new();
     let mut add = |says: String, label: Option<String>| {
@@ -220,9 +216,7 @@ mod tests {
     #[test]
     fn what_keeps_a_rule_from_selecting_a_pod_is_named() {
         let label = |key: &str, value: &str| json!({"matchLabels": {key: value}});
-        let expression = |key: &str, operator: &str, values: &[&str]| {
-            json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]})
-        };
+        let expression = |key: &str, operator: &str, values: &[&str]| json!({"matchExpressions": [{"key": key, "operator": operator, "values": values}]});
         for (spec, says, almost) in [
             (json!({}), "", false),
             (json!({"podSelector": {}, "namespaceSelector": {}}), "", false),
@@ -248,7 +242,11 @@ mod tests {
                 "podSelector: the pod's label `app` is `orders`, and none of orders may be",
                 true,
             ),
-            (json!({"podSelector": expression("tier", "NotIn", &["gold"])}), "", false),
+            (
+                json!({"podSelector": expression("tier", "NotIn", &["gold"])}),
+                "",
+                false,
+            ),
             (
                 json!({"podSelector": expression("tier", "Exists", &[])}),
                 "podSelector: the pod has no label `tier`",
@@ -291,7 +289,10 @@ mod tests {
         };
         let verdict = judged(json!({"className": "theirs"}), json!({}), Some(&manager));
         assert!(!verdict.selects && !verdict.almost);
-        assert!(verdict.because[0].contains("`^shop$` of ignoreNamespaces"), "{verdict:?}");
+        assert!(
+            verdict.because[0].contains("`^shop$` of ignoreNamespaces"),
+            "{verdict:?}"
+        );
         assert!(verdict.because[1].contains("its class is `theirs`"), "{verdict:?}");
         let counted = judged(
             json!({}),
@@ -299,7 +300,10 @@ mod tests {
             None,
         );
         let trouble = counted.trouble.unwrap();
-        assert!(trouble.contains("counts 2 pods") && trouble.contains("1 entries"), "{trouble}");
+        assert!(
+            trouble.contains("counts 2 pods") && trouble.contains("1 entries"),
+            "{trouble}"
+        );
         let told = judged(
             json!({}),
             json!({"conditions": [{"status": "False", "message": "pod shop/x: no"}]}),

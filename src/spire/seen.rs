@@ -14,7 +14,6 @@ use serde::Serialize;
 use super::svid::SvidView;
 use crate::{
     capture::observer,
-    cluster::{Progress, ProgressEvent},
     evidence::ProbeResult,
     identity::X509BundleSet,
     posture::{
@@ -73,9 +72,7 @@ pub async fn look(
     pods: &[&Pod],
     workloads: &[Workload],
     bundles: Option<&X509BundleSet>,
-    progress: &Progress,
 ) -> BTreeMap<(String, String), Sight> {
-    let total = pods.len();
     let looking: Vec<_> = pods
         .iter()
         .enumerate()
@@ -92,18 +89,7 @@ pub async fn look(
             }
         })
         .collect();
-    let mut looking = stream::iter(looking).buffer_unordered(AT_ONCE);
-    let mut found = BTreeMap::new();
-    while let Some((key, sight)) = looking.next().await {
-        progress(ProgressEvent {
-            phase: "handshakes".to_owned(),
-            done: u32::try_from(found.len() + 1).unwrap_or(u32::MAX),
-            total: u32::try_from(total).unwrap_or(u32::MAX),
-            detail: key.1.clone(),
-        });
-        found.insert(key, sight);
-    }
-    found
+    stream::iter(looking).buffer_unordered(AT_ONCE).collect().await
 }
 
 /// The address and ports of a pod, or why there is nothing to look at.

@@ -131,9 +131,19 @@ mod tests {
     #[test]
     fn the_agents_stand_in_finds_the_same() {
         let bare: Pod = read(json!({"metadata": {"name": "bare"}, "spec": {"containers": [{"name": "c"}]}}));
-        for (pod, container) in [(pod(), "main"), (pod(), "side"), (pod(), "init"), (pod(), ""), (bare, "c")] {
+        for (pod, container) in [
+            (pod(), "main"),
+            (pod(), "side"),
+            (pod(), "init"),
+            (pod(), ""),
+            (bare, "c"),
+        ] {
             let ours: Vec<String> = selectors(&pod, container).iter().map(ToString::to_string).collect();
-            assert_eq!(ours, ztlab_spire::agent::attestor::k8s_selectors(&pod, container), "{container}");
+            assert_eq!(
+                ours,
+                ztlab_spire::agent::attestor::k8s_selectors(&pod, container),
+                "{container}"
+            );
         }
     }
 }

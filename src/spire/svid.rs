@@ -132,12 +132,7 @@ impl SvidView {
 }
 
 /// Whether a chain is believed by the bundle of its trust domain.
-pub(crate) fn belief(
-    chain: &[Vec<u8>],
-    id: Option<&SpiffeId>,
-    bundles: Option<&X509BundleSet>,
-    now_s: i64,
-) -> Belief {
+pub(crate) fn belief(chain: &[Vec<u8>], id: Option<&SpiffeId>, bundles: Option<&X509BundleSet>, now_s: i64) -> Belief {
     let Some(id) = id else {
         return Belief {
             holds: Some(false),
@@ -175,7 +170,10 @@ mod tests {
     #[test]
     fn a_rotation_is_due_at_half_of_the_life_give_or_take_a_tenth() {
         let rotation = Rotation::of(1000, 4600);
-        assert_eq!((rotation.about_s, rotation.from_s, rotation.until_s), (2800, 2620, 2980));
+        assert_eq!(
+            (rotation.about_s, rotation.from_s, rotation.until_s),
+            (2800, 2620, 2980)
+        );
         assert!(!rotation.is_overdue(2980) && rotation.is_overdue(2981));
         // Whatever a certificate claims.
         assert_eq!(Rotation::of(100, 0).about_s, 100);
@@ -202,7 +200,10 @@ mod tests {
         assert!(late.belief.because.contains("expired"), "{:?}", late.belief);
         assert_eq!(see(authority.svid(id, 0, 100), None, 50).belief.holds, None);
         let plain = see(authority.svid("https://shop.test", 0, 100), Some(&bundles), 50);
-        assert_eq!((plain.spiffe_id, plain.rotation, plain.belief.holds), (None, None, Some(false)));
+        assert_eq!(
+            (plain.spiffe_id, plain.rotation, plain.belief.holds),
+            (None, None, Some(false))
+        );
         assert_eq!(SvidView::of(Vec::new(), 1, false, None, 0), None);
         assert!(see(vec![1, 2], None, 0).subject.contains("not a certificate"));
     }

@@ -160,7 +160,11 @@ fn sight(seen: &Sight, now: i64) -> Vec<(&'static str, String)> {
         ));
         lines.extend(rotation(svid, now).map(|text| ("", text)));
         if svid.spiffe_id.is_some() && svid.belief.holds != Some(true) {
-            let word = if svid.belief.holds.is_none() { "not verified" } else { "not believed" };
+            let word = if svid.belief.holds.is_none() {
+                "not verified"
+            } else {
+                "not believed"
+            };
             lines.push(("", format!("{word}: {}", svid.belief.because)));
         }
     }
@@ -214,12 +218,19 @@ pub fn overview(all: &Overview, columns: usize) -> String {
 fn in_short(bundle: &BundleView, now: i64) -> String {
     let last = bundle.x509.iter().map(|one| one.not_after).max();
     let until = last.map_or_else(String::new, |last| {
-        format!(", the last of them valid until {} ({})", words::second(last), left(last, now))
+        format!(
+            ", the last of them valid until {} ({})",
+            words::second(last),
+            left(last, now)
+        )
     });
     let (x509, jwt) = (bundle.x509.len(), bundle.jwt.len());
     let authorities = if x509 == 1 { "authority" } else { "authorities" };
     let keys = if jwt == 1 { "key" } else { "keys" };
-    format!("{}: {x509} X.509 {authorities}{until}; {jwt} JWT {keys}", bundle.trust_domain)
+    format!(
+        "{}: {x509} X.509 {authorities}{until}; {jwt} JWT {keys}",
+        bundle.trust_domain
+    )
 }
 
 fn spire(page: &mut Page, all: &Overview) {
@@ -242,15 +253,19 @@ fn spire(page: &mut Page, all: &Overview) {
         0,
         "agents",
         14,
-        &format!("{ready} of {} ready; the cluster has {} {nodes}", agents.len(), all.nodes),
+        &format!(
+            "{ready} of {} ready; the cluster has {} {nodes}",
+            agents.len(),
+            all.nodes
+        ),
     );
     let managers = &all.spire.managers;
     let manager = match managers.first() {
-        Some(part) if part.ready => format!("controller manager in {}/{}", part.namespace, part.pod),
-        Some(part) => format!("controller manager in {}/{}, not ready", part.namespace, part.pod),
-        None => "no controller manager: ClusterSPIFFEIDs have no effect".to_owned(),
+        Some(part) if part.ready => format!("{}/{}: ClusterSPIFFEIDs become entries", part.namespace, part.pod),
+        Some(part) => format!("{}/{}, not ready: ClusterSPIFFEIDs wait", part.namespace, part.pod),
+        None => "none: ClusterSPIFFEIDs have no effect".to_owned(),
     };
-    page.item(0, "entries by", 14, &manager);
+    page.item(0, "manager", 14, &manager);
 }
 
 fn workload(page: &mut Page, pod: &PodIdentity, now: i64) {
@@ -265,11 +280,19 @@ fn workload(page: &mut Page, pod: &PodIdentity, now: i64) {
             4,
             "may have",
             13,
-            &format!("nothing: no entry is for it (`ztlab identity explain {}` says why)", pod.pod),
+            &format!(
+                "nothing: no entry is for it (`ztlab identity explain {}` says why)",
+                pod.pod
+            ),
         ),
         Some(given) => {
             for one in given {
-                let text = format!("{} by the entry {}, {}", one.spiffe_id, one.entry, ttl(one.x509_svid_ttl));
+                let text = format!(
+                    "{} by the entry {}, {}",
+                    one.spiffe_id,
+                    one.entry,
+                    ttl(one.x509_svid_ttl)
+                );
                 page.item(4, "may have", 13, &text);
             }
         }
@@ -425,7 +448,8 @@ pub fn explanation(all: &Explanation, now: i64, columns: usize) -> String {
     for step in &all.steps {
         page.item(2, answer(step.holds), 7, &format!("{}: {}", step.what, step.says));
     }
-    let next: Vec<&String> = all.steps.iter().filter_map(|step| step.next.as_ref()).collect();
+    let mut next: Vec<&String> = all.steps.iter().filter_map(|step| step.next.as_ref()).collect();
+    next.dedup();
     if !next.is_empty() {
         page.blank();
         page.line("What to do next", 2);
@@ -441,7 +465,7 @@ pub fn explanation(all: &Explanation, now: i64, columns: usize) -> String {
     page.blank();
     page.line(
         &format!(
-            "What it shows to SPIRE's agent, asking from its container {}",
+            "Its selectors: what SPIRE's agent sees when the container {} asks",
             named(&all.container)
         ),
         2,
@@ -472,7 +496,8 @@ fn entries_of(page: &mut Page, all: &Explanation) {
         let text = match all.entries {
             None => "The server did not tell its entries.",
             Some(0) => "There is no entry at all.",
-            Some(_) => "No other entry comes near: what the others ask for it does not show.",
+            Some(_) if all.matching.is_empty() => "No entry comes near: what they ask for it does not show.",
+            Some(_) => "No other entry comes near.",
         };
         page.line(text, 0);
         return;
@@ -488,7 +513,12 @@ fn near(page: &mut Page, one: &Compared) {
     page.item(4, "entry", 13, &one.entry.id);
     for missing in &one.missing {
         let slip = if missing.slip { " (a slip of the pen?)" } else { "" };
-        page.item(4, "asks for", 13, &format!("{}; {}{slip}", missing.selector, missing.says));
+        page.item(
+            4,
+            "asks for",
+            13,
+            &format!("{}; {}{slip}", missing.selector, missing.says),
+        );
     }
     let of = one.entry.selectors.len();
     page.item(4, "shown", 13, &format!("{} of its {of} selectors", one.shown));
@@ -558,13 +588,12 @@ pub fn certificate(inspection: &Inspection, columns: usize) -> String {
         page.item(2, field.name, 28, &format!("{}{critical}", field.value));
         for demand in &field.demands {
             let holds = if demand.holds { "ok" } else { "NO" };
-            let wrong = demand.wrong.as_ref().map(|wrong| format!(": {wrong}")).unwrap_or_default();
-            page.item(
-                4,
-                holds,
-                8,
-                &format!("{} [{}]{wrong}", demand.demands, demand.section),
-            );
+            let wrong = demand
+                .wrong
+                .as_ref()
+                .map(|wrong| format!(": {wrong}"))
+                .unwrap_or_default();
+            page.item(4, holds, 8, &format!("{} [{}]{wrong}", demand.demands, demand.section));
         }
     }
     page.text

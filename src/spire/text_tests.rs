@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::*;
 use crate::spire::{
-    explain, gather::World,
+    explain,
+    gather::World,
     model::bundle_set,
     overview,
     testing::{AGENT, NOW, TestAuthority, bundle_json, entry, id, pod_json, read, world},
@@ -27,7 +28,10 @@ fn shop() -> (World, TestAuthority) {
     let mut registered = entry("demo.0e1f", &["k8s:pod-uid:orders-1-uid"]);
     registered.spiffe_id = crate::identity::SpiffeId::parse(ID).unwrap();
     registered.x509_svid_ttl = 3600;
-    let mut by_hand = entry("6ba7b810", &["k8s:ns:shop", "k8s:sa:ledgers", "k8s:pod-label:app:ledger"]);
+    let mut by_hand = entry(
+        "6ba7b810",
+        &["k8s:ns:shop", "k8s:sa:ledgers", "k8s:pod-label:app:ledger"],
+    );
     by_hand.spiffe_id = id("/ns/shop/sa/ledger");
     by_hand.dns_names = vec!["ledger.shop.svc".into()];
     by_hand.expires_at = NOW + 7200;
@@ -36,11 +40,9 @@ fn shop() -> (World, TestAuthority) {
     let mut mallory = pod_json("mallory-1", "mallory");
     mallory["spec"]["volumes"] = json!([]);
     world.pods.push(read(mallory));
-    world.rules = Ok(vec![
-        read(json!({"metadata": {"name": "shop"}, "spec": {
+    world.rules = Ok(vec![read(json!({"metadata": {"name": "shop"}, "spec": {
             "spiffeIDTemplate": "spiffe://{{ .TrustDomain }}/ns/{{ .PodMeta.Namespace }}/sa/{{ .PodSpec.ServiceAccountName }}",
-            "podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["orders", "frontend"]}]}}})),
-    ]);
+            "podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["orders", "frontend"]}]}}}))]);
     (world, authority)
 }
 
@@ -101,9 +103,16 @@ fn explanations_narrow_and_wide() {
     for (name, sight) in [
         ("orders-1", seen(&world, &authority)),
         ("ledger-1", Sight::nothing("the ports 5432, 8081 showed no certificate")),
-        ("mallory-1", Sight::nothing("it serves on no port that it or a Service names")),
+        (
+            "mallory-1",
+            Sight::nothing("it serves on no port that it or a Service names"),
+        ),
     ] {
-        let pod = world.pods.iter().find(|pod| pod.metadata.name.as_deref() == Some(name)).unwrap();
+        let pod = world
+            .pods
+            .iter()
+            .find(|pod| pod.metadata.name.as_deref() == Some(name))
+            .unwrap();
         let explanation = explain(&world, pod, None, sight);
         for columns in [80, 200] {
             let page = super::explanation(&explanation, NOW, columns);

@@ -72,7 +72,11 @@ pub(super) fn file(name: &str, bundle: Option<&str>, out: &Output) -> Result<Exi
     tell(&inspected, out)?;
     match belief {
         Some(belief) => {
-            let word = if belief.holds == Some(true) { "believed" } else { "NOT believed" };
+            let word = if belief.holds == Some(true) {
+                "believed"
+            } else {
+                "NOT believed"
+            };
             out.line(format!("{word}: {}", belief.because))?;
         }
         None => out.note("whether its trust domain signed it was not asked: --bundle FILE does"),
@@ -81,7 +85,11 @@ pub(super) fn file(name: &str, bundle: Option<&str>, out: &Output) -> Result<Exi
 }
 
 fn code(holds: bool) -> ExitCode {
-    if holds { ExitCode::SUCCESS } else { ExitCode::from(NOT_PASSED) }
+    if holds {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(NOT_PASSED)
+    }
 }
 
 fn tell(chain: &[Inspection], out: &Output) -> Result<(), CliError> {
@@ -99,8 +107,12 @@ fn tell(chain: &[Inspection], out: &Output) -> Result<(), CliError> {
 
 fn inspections(chain: &[Vec<u8>]) -> Result<Vec<Inspection>, CliError> {
     let read = chain.iter().map(|der| inspect(&CertificateDer::from(der.as_slice())));
-    read.collect::<Result<_, _>>()
-        .map_err(|error| CliError::with_hint(error, "SPIFFE's rules are for X.509 certificates, version 3, in DER or PEM"))
+    read.collect::<Result<_, _>>().map_err(|error| {
+        CliError::with_hint(
+            error,
+            "SPIFFE's rules are for X.509 certificates, version 3, in DER or PEM",
+        )
+    })
 }
 
 /// The bytes of a file, or of standard input.

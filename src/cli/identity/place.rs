@@ -94,13 +94,17 @@ impl Place {
         let near = |pod: &&&Pod| namespace.is_none_or(|wanted| pod.namespace().as_deref() == Some(wanted));
         let pods: Vec<&Pod> = pods.iter().filter(near).copied().collect();
         let exact: Vec<&Pod> = pods.iter().filter(|pod| pod.name_any() == name).copied().collect();
-        let found = if exact.is_empty() { of_workload(world, &pods, name) } else { exact };
+        let found = if exact.is_empty() {
+            of_workload(world, &pods, name)
+        } else {
+            exact
+        };
         let mut namespaces: Vec<String> = found.iter().filter_map(|pod| pod.namespace()).collect();
         namespaces.dedup();
         match (found.as_slice(), namespaces.as_slice()) {
             ([], _) => Err(CliError::with_hint(
                 format!("there is no pod or workload `{text}`{}", self.told()),
-                suggestion(&pods),
+                suggestion(&pods, namespace),
             )),
             (_, [_, _, ..]) => Err(CliError::with_hint(
                 format!("`{text}` is in several namespaces: {}", namespaces.join(", ")),
@@ -144,9 +148,12 @@ fn of_workload<'a>(world: &World, pods: &[&'a Pod], name: &str) -> Vec<&'a Pod> 
 /// The names that there are.
 const SUGGESTED: usize = 12;
 
-fn suggestion(pods: &[&Pod]) -> String {
+fn suggestion(pods: &[&Pod], namespace: Option<&str>) -> String {
     if pods.is_empty() {
-        return "there are no pods; --namespace names where to look".to_owned();
+        return match namespace {
+            Some(namespace) => format!("there is no pod in the namespace {namespace}"),
+            None => "there are no pods; --namespace names where to look".to_owned(),
+        };
     }
     let names: Vec<String> = pods
         .iter()

@@ -8,7 +8,7 @@ use std::{
 use kube::ResourceExt;
 use serde::Serialize;
 
-use super::{Place, Watched, columns, telling};
+use super::{Place, Watched, columns};
 use crate::{
     cli::{
         error::{CliError, NOT_PASSED},
@@ -55,7 +55,10 @@ pub(super) async fn watch(
     } else {
         out.line(format!("{}/{}", first.namespace, first.pod))?;
         out.line(text::shown(&first.svid, first.world.now_s, columns()).trim_end())?;
-        out.note(format!("watching for {} at most; ctrl-c ends it", words::lasting(until)));
+        out.note(format!(
+            "watching for {} at most; ctrl-c ends it",
+            words::lasting(until)
+        ));
     }
     let pod = first
         .world
@@ -65,7 +68,13 @@ pub(super) async fn watch(
         .ok_or_else(|| CliError::new("the pod is gone"))?;
     let services = spire::services(&place.client, std::slice::from_ref(&first.namespace)).await?;
     let workloads = spire::workloads(&first.world.pods, &services);
-    let bundles = first.world.answers.bundles.as_ref().ok().map(|all| spire::bundle_set(all));
+    let bundles = first
+        .world
+        .answers
+        .bundles
+        .as_ref()
+        .ok()
+        .map(|all| spire::bundle_set(all));
     let key = (first.namespace.clone(), first.pod.clone());
     let mut because = "it still shows the same one".to_owned();
     while began.elapsed() < until {
@@ -76,7 +85,7 @@ pub(super) async fn watch(
             }
             () = tokio::time::sleep(EVERY) => {}
         }
-        let mut seen = spire::look(&place.client, &[pod], &workloads, bundles.as_ref(), &telling(out)).await;
+        let mut seen = spire::look(&place.client, &[pod], &workloads, bundles.as_ref()).await;
         let Some(sight) = seen.remove(&key) else { continue };
         match sight.svids.iter().find(|svid| svid.port == first.svid.port) {
             Some(svid) if !svid.is(&first.svid) => return rotated(&first.svid, svid, began.elapsed(), out),
@@ -84,7 +93,10 @@ pub(super) async fn watch(
             None => because = format!("it shows none any more: {}", sight.because),
         }
     }
-    let because = format!("no other certificate was seen in {}: {because}", words::lasting(began.elapsed()));
+    let because = format!(
+        "no other certificate was seen in {}: {because}",
+        words::lasting(began.elapsed())
+    );
     if out.json() {
         out.value_line(&Event::Ended { because })?;
     } else {
@@ -102,9 +114,17 @@ fn rotated(old: &SvidView, new: &SvidView, after: Duration, out: &Output) -> Res
             newer,
         })?;
     } else {
-        let what = if newer { "a newer SVID of the same id" } else { "another certificate, and no newer SVID of the same id" };
+        let what = if newer {
+            "a newer SVID of the same id"
+        } else {
+            "another certificate, and no newer SVID of the same id"
+        };
         out.line(format!("\nafter {}: {what}", words::lasting(after)))?;
         out.line(text::shown(new, new.seen_s, columns()).trim_end())?;
     }
-    Ok(if newer { ExitCode::SUCCESS } else { ExitCode::from(NOT_PASSED) })
+    Ok(if newer {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(NOT_PASSED)
+    })
 }

@@ -421,7 +421,10 @@ mod tests {
                 |it| it.subject_alt_names = vec![uri("spiffe://shop.test")],
                 &["X509-SVID 3.1: it is the trust domain's own id"],
             ),
-            (|it| it.key_usages.clear(), &["X509-SVID 4.3: there is none", "X509-SVID 4.3: it is missing"]),
+            (
+                |it| it.key_usages.clear(),
+                &["X509-SVID 4.3: there is none", "X509-SVID 4.3: it is missing"],
+            ),
             (
                 |it| it.key_usages = vec![KeyUsagePurpose::KeyAgreement, KeyUsagePurpose::KeyCertSign],
                 &["X509-SVID 4.3: it is missing", "X509-SVID 4.3: it has, as if"],
@@ -494,7 +497,8 @@ mod tests {
     #[test]
     fn what_a_certificate_says_is_told_by_the_fields_names() {
         let (der, _) = Ca::of("shop.test").leaf(ORDERS, |it| {
-            it.subject_alt_names.push(SanType::DnsName("orders".try_into().unwrap()));
+            it.subject_alt_names
+                .push(SanType::DnsName("orders".try_into().unwrap()));
         });
         let inspection = inspect(&der).unwrap();
         let value = |name: &str| {
@@ -502,12 +506,12 @@ mod tests {
             (field.value.clone(), field.critical)
         };
         assert_eq!(value("Version"), ("3 (0x2)".into(), None));
-        assert_eq!(
-            value("Subject Alternative Name").0,
-            format!("URI:{ORDERS}, DNS:orders")
-        );
+        assert_eq!(value("Subject Alternative Name").0, format!("URI:{ORDERS}, DNS:orders"));
         assert_eq!(value("Basic Constraints").0, "CA: false");
-        assert_eq!(value("Key Usage"), ("Digital Signature, Key Agreement".into(), Some(true)));
+        assert_eq!(
+            value("Key Usage"),
+            ("Digital Signature, Key Agreement".into(), Some(true))
+        );
         assert_eq!(value("Extended Key Usage").0, "serverAuth, clientAuth");
         assert_eq!(value("Public Key").0, "elliptic curve, 256 bits");
         assert_eq!(value("Signature Algorithm").0, "ECDSA with SHA-256");

@@ -111,7 +111,11 @@ fn messages(set: &FileDescriptorSet) -> BTreeMap<String, Vec<Field>> {
     let mut found = BTreeMap::new();
     for file in &set.file {
         let package = file.package();
-        let prefix = if package.is_empty() { String::new() } else { format!(".{package}") };
+        let prefix = if package.is_empty() {
+            String::new()
+        } else {
+            format!(".{package}")
+        };
         let mut todo: Vec<(String, _)> = file.message_type.iter().map(|one| (prefix.clone(), one)).collect();
         while let Some((prefix, message)) = todo.pop() {
             let name = format!("{prefix}.{}", message.name());

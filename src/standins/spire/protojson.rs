@@ -33,7 +33,11 @@ pub fn many_bytes<S: Serializer>(many: &[Vec<u8>], serializer: S) -> Result<S::O
 /// A map of names to [`bytes`], in the order of the names.
 pub fn named_bytes<S: Serializer>(named: &HashMap<String, Vec<u8>>, serializer: S) -> Result<S::Ok, S::Error> {
     let sorted: BTreeMap<_, _> = named.iter().collect();
-    serializer.collect_map(sorted.into_iter().map(|(name, bytes)| (name, BASE64_STANDARD.encode(bytes))))
+    serializer.collect_map(
+        sorted
+            .into_iter()
+            .map(|(name, bytes)| (name, BASE64_STANDARD.encode(bytes))),
+    )
 }
 
 /// A message, or several as a list, on one line.

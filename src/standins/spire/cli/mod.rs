@@ -71,7 +71,9 @@ fn check_format(flags: &Flags, name: &str, without_json: &[&str]) -> Result<(), 
     match flags.text("output") {
         "" | "pretty" => Ok(()),
         "json" if !without_json.contains(&name) => Ok(()),
-        "json" => Err(said(format!("this stand-in prints `{name}` with `-output pretty` only"))),
+        "json" => Err(said(format!(
+            "this stand-in prints `{name}` with `-output pretty` only"
+        ))),
         other => Err(said(format!("bad formatter flag: unknown format option: \"{other}\""))),
     }
 }

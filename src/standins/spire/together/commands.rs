@@ -120,7 +120,10 @@ async fn answers_are_printed_as_json_in_spires_shape() {
     assert_eq!(json("entry count").await, serde_json::json!({"count": 1}));
     let bundle = json("bundle show").await;
     assert_eq!(bundle["trust_domain"], "shop.test");
-    assert!(bundle["refresh_hint"].is_string() && bundle["sequence_number"].is_string(), "{bundle}");
+    assert!(
+        bundle["refresh_hint"].is_string() && bundle["sequence_number"].is_string(),
+        "{bundle}"
+    );
     let authority = &bundle["x509_authorities"][0];
     assert_eq!(authority["tainted"], false);
     // What the two formats say is the same certificate.
@@ -132,7 +135,10 @@ async fn answers_are_printed_as_json_in_spires_shape() {
         serde_json::json!({"bundles": [], "next_page_token": ""})
     );
     let agents = json("agent list").await;
-    assert!(agents["agents"].is_array() && agents["next_page_token"] == "", "{agents}");
+    assert!(
+        agents["agents"].is_array() && agents["next_page_token"] == "",
+        "{agents}"
+    );
     let states = json("localauthority x509 show").await;
     assert!(states["active"]["expires_at"].is_string(), "{states}");
     assert!(states["old"].is_null(), "{states}");
