@@ -249,6 +249,8 @@ fn a_certificate_from_a_file(lab: &Lab) {
     assert_eq!(authority["certificates"][0]["role"], "signing");
     let refused = json(lab, &["show", "--cert", &bundle, "--bundle", &bundle], 1);
     assert_eq!(refused["belief"]["holds"], false, "{refused:#}");
+    let (_, pem, _) = identity(lab, &["show", "--cert", &svid, "--pem"]);
+    assert_eq!(pem, fs::read_to_string(&svid).unwrap());
     let (status, _, err) = identity(lab, &["show", "--cert", "/nowhere.pem"]);
     assert!(status == 2 && err.contains("cannot read /nowhere.pem"), "{err}");
 }

@@ -68,6 +68,7 @@ pub enum What {
     #[command(
         group(clap::ArgGroup::new("which").required(true).args(["pod", "cert"])),
         after_help = "Examples:\n  ztlab identity show orders-api\n  ztlab identity show orders-api --watch --for 2m\n  \
+                      ztlab identity show orders-api --pem | openssl x509 -noout -text\n  \
                       ztlab identity show --cert svid.0.pem --bundle bundle.0.pem\n  \
                       kubectl get secret tls -o jsonpath='{.data.tls\\.crt}' | base64 -d | ztlab identity show --cert -\n\n\
                       A pod's certificate is what it shows in a handshake just now. A file is read and nothing\n\
@@ -88,6 +89,9 @@ pub enum What {
         /// The port to ask, where it serves on several
         #[arg(long, value_name = "PORT", conflicts_with = "cert")]
         port: Option<u16>,
+        /// Print the certificates alone, as PEM, for a file or for openssl
+        #[arg(long, conflicts_with = "watch")]
+        pem: bool,
         /// Go on until another certificate is seen
         #[arg(long, conflicts_with = "cert")]
         watch: bool,
@@ -115,10 +119,11 @@ pub fn run(args: &Args, out: &Output) -> Result<ExitCode, CliError> {
     if let Some(What::Show {
         cert: Some(file),
         bundle,
+        pem,
         ..
     }) = &args.what
     {
-        return certificate::file(file, bundle.as_deref(), out);
+        return certificate::file(file, bundle.as_deref(), *pem, out);
     }
     session::block_on(async {
         let place = place::place(args).await?;
@@ -130,6 +135,7 @@ pub fn run(args: &Args, out: &Output) -> Result<ExitCode, CliError> {
             Some(What::Show {
                 pod,
                 port,
+                pem,
                 watch,
                 longest,
                 ..
@@ -138,6 +144,9 @@ pub fn run(args: &Args, out: &Output) -> Result<ExitCode, CliError> {
                 let seen = seen(&place, pod, *port, out).await?;
                 if *watch {
                     return watch::watch(&place, seen, *longest, out).await;
+                }
+                if *pem {
+                    return certificate::as_pem(&seen.svid.chain, out);
                 }
                 certificate::of_pod(&seen, out)
             }

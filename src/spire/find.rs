@@ -28,6 +28,8 @@ pub struct Part {
     pub ready: bool,
     /// Whether this is not SPIRE's own program but a stand-in for it.
     pub stand_in: bool,
+    /// Whether a DaemonSet put it on its node: an agent beside a single program serves nobody else.
+    pub daemon: bool,
 }
 
 /// SPIRE's parts in a cluster.
@@ -55,7 +57,8 @@ impl Found {
 
     /// The agent of a node.
     pub fn agent_on(&self, node: &str) -> Option<&Part> {
-        self.agents.iter().find(|part| part.node.as_deref() == Some(node))
+        let on_it = self.agents.iter().filter(|part| part.node.as_deref() == Some(node));
+        on_it.max_by_key(|part| (part.daemon, part.ready))
     }
 }
 
@@ -77,6 +80,7 @@ pub fn find(pods: &[Pod]) -> Found {
                 node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
                 ready: ready(pod),
                 stand_in: pod.annotations().contains_key(STAND_IN),
+                daemon: pod.owner_references().iter().any(|owner| owner.kind == "DaemonSet"),
             });
         }
     }
@@ -156,6 +160,14 @@ mod tests {
             (vec!["agent-x".into()], vec!["helm-0".into()])
         );
         assert_eq!(found.server().unwrap().pod, "helm-0", "a ready one first");
+        let daemon = json!({"metadata": {"name": "agent-d", "namespace": "any", "ownerReferences": [{"apiVersion": "apps/v1",
+            "kind": "DaemonSet", "name": "d", "uid": "u"}]}, "spec": {"nodeName": "n1", "containers": [{"name": "spire-agent"}]}});
+        let both = [pods[2].clone(), read(daemon), pods[2].clone()];
+        assert_eq!(
+            find(&both).agent_on("n1").unwrap().pod,
+            "agent-d",
+            "not the one beside a single program"
+        );
         assert!(found.server().unwrap().stand_in && found.agent_on("n1").is_some() && found.agent_on("n2").is_none());
     }
 }

@@ -20,6 +20,17 @@ pub struct Manager {
     /// What the ids of its entries begin with.
     #[serde(rename = "entryIDPrefix")]
     pub prefix: String,
+    /// Which kinds it acts on; all without it.
+    pub reconcile: Option<Reconcile>,
+}
+
+/// Which kinds a controller manager acts on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reconcile {
+    /// Whether on ClusterSPIFFEIDs.
+    #[serde(rename = "clusterSPIFFEIDs")]
+    pub cluster_spiffe_ids: bool,
 }
 
 impl Default for Manager {
@@ -29,6 +40,7 @@ impl Default for Manager {
             class_name: String::new(),
             watch_classless: false,
             prefix: String::new(),
+            reconcile: None,
         }
     }
 }
@@ -48,6 +60,11 @@ impl Manager {
         let mut all = self.ignore_namespaces.iter();
         all.find(|text| Regex::new(text).is_ok_and(|one| one.is_match(namespace)))
             .map(String::as_str)
+    }
+
+    /// Whether ClusterSPIFFEIDs are acted on at all.
+    pub(super) fn acts(&self) -> bool {
+        self.reconcile.as_ref().is_none_or(|kinds| kinds.cluster_spiffe_ids)
     }
 
     /// Whether objects of this class are acted on.
@@ -77,6 +94,14 @@ pub(super) fn config_file(spec: &PodSpec, container: &Container) -> Option<(Stri
             _ => None,
         }
     })?;
+    // SPIRE's Helm chart names it relative to where the program starts.
+    let path = match path.strip_prefix('/') {
+        Some(_) => path,
+        None => {
+            let directory = container.working_dir.as_deref().unwrap_or("/");
+            format!("{}/{path}", directory.trim_end_matches('/'))
+        }
+    };
     let mount = container
         .volume_mounts
         .iter()
@@ -132,7 +157,9 @@ mod tests {
         assert!(manager.made("demo.x") && !manager.made("demox") && !Manager::default().made("x"));
         let plain = Manager::parse("kind: x\n").unwrap();
         assert_eq!(plain.ignores("spire-system"), Some("spire-system"));
-        assert!(plain.acts_on("") && !plain.acts_on("a"));
+        assert!(plain.acts_on("") && !plain.acts_on("a") && plain.acts());
+        let statics = Manager::parse("reconcile: {clusterStaticEntries: true}\n").unwrap();
+        assert!(!statics.acts());
     }
 
     #[test]
@@ -151,6 +178,11 @@ mod tests {
                 &["--config=/m.yaml"],
                 json!({"name": "v", "mountPath": "/m.yaml", "subPath": "sub.yaml"}),
                 Some("sub.yaml"),
+            ),
+            (
+                &["--config=m.yaml"],
+                json!({"name": "v", "mountPath": "/m.yaml", "subPath": "m.yaml"}),
+                Some("m.yaml"),
             ),
             (&["--config=/etc/manager-other/a"], directory.clone(), None),
             (&["config"], directory, None),

@@ -115,6 +115,9 @@ impl Rule {
                     "the controller manager leaves the namespace {place} out: `{text}` of ignoreNamespaces matches it"
                 ));
             }
+            if !manager.acts() {
+                because.push("the controller manager's `reconcile` leaves ClusterSPIFFEIDs out".to_owned());
+            }
             if !manager.acts_on(&self.spec.class_name) {
                 let (class, ours) = (&self.spec.class_name, &manager.class_name);
                 because.push(format!(

@@ -7,6 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use rustls_pki_types::CertificateDer;
 
 use super::{Document, Watched, columns};
@@ -48,8 +49,11 @@ pub(super) fn of_pod(seen: &Watched, out: &Output) -> Result<ExitCode, CliError>
 }
 
 /// Tells the certificates of a file.
-pub(super) fn file(name: &str, bundle: Option<&str>, out: &Output) -> Result<ExitCode, CliError> {
+pub(super) fn file(name: &str, bundle: Option<&str>, pem: bool, out: &Output) -> Result<ExitCode, CliError> {
     let chain = certificates(name)?;
+    if pem {
+        return as_pem(&chain, out);
+    }
     let inspected = inspections(&chain)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now_s = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
@@ -82,6 +86,19 @@ pub(super) fn file(name: &str, bundle: Option<&str>, out: &Output) -> Result<Exi
         None => out.note("whether its trust domain signed it was not asked: --bundle FILE does"),
     }
     Ok(code(holds))
+}
+
+/// Prints certificates as PEM (RFC 7468), and nothing else.
+pub(super) fn as_pem(chain: &[Vec<u8>], out: &Output) -> Result<ExitCode, CliError> {
+    for der in chain {
+        out.line("-----BEGIN CERTIFICATE-----")?;
+        let text = BASE64_STANDARD.encode(der);
+        for line in text.as_bytes().chunks(64) {
+            out.line(String::from_utf8_lossy(line))?;
+        }
+        out.line("-----END CERTIFICATE-----")?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn code(holds: bool) -> ExitCode {
