@@ -12,6 +12,10 @@ use crate::spire::{
     overview,
     testing::{AGENT, NOW, TestAuthority, bundle_json, entry, id, pod_json, read, world},
 };
+use crate::{
+    spire::{seen::Sight, svid::SvidView},
+    text::width,
+};
 
 const ID: &str = "spiffe://shop.test/ns/shop/sa/orders-api";
 
