@@ -160,11 +160,11 @@ impl From<GatherError> for CliError {
     }
 }
 
-/// The columns to fill: the terminal's, or a page's.
+/// The columns to fill: the terminal's; where a pager or a file reads, those of every terminal.
 fn columns() -> usize {
     use std::io::IsTerminal;
     if !std::io::stdout().is_terminal() {
-        return 100;
+        return 80;
     }
     crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns).clamp(40, 200))
 }

@@ -14,6 +14,9 @@ use crate::{
 /// 1.15), when it looks: every five seconds. An `availability_target` in its configuration makes it earlier.
 const HALF: f64 = 0.5;
 const JITTER: f64 = 0.1;
+/// An agent looks every five seconds; and one that counts from the moment of issue, not from the certificate's beginning ten
+/// seconds earlier, comes five seconds later. In seconds.
+const PATIENCE: i64 = 10;
 
 /// When an SVID is to be replaced, by SPIRE's rule: an estimate, since the agent alone knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -38,9 +41,9 @@ impl Rotation {
         }
     }
 
-    /// Whether it should have happened.
+    /// Whether it should have happened, whoever counts: [`PATIENCE`] after the latest moment.
     pub fn is_overdue(self, now_s: i64) -> bool {
-        now_s > self.until_s
+        now_s > self.until_s.saturating_add(PATIENCE)
     }
 }
 
@@ -174,7 +177,7 @@ mod tests {
             (rotation.about_s, rotation.from_s, rotation.until_s),
             (2800, 2620, 2980)
         );
-        assert!(!rotation.is_overdue(2980) && rotation.is_overdue(2981));
+        assert!(!rotation.is_overdue(2990) && rotation.is_overdue(2991));
         // Whatever a certificate claims.
         assert_eq!(Rotation::of(100, 0).about_s, 100);
         assert!(Rotation::of(i64::MIN, i64::MAX).about_s > i64::MIN);
