@@ -32,6 +32,8 @@ pub(super) struct Span {
     pub first_ns: u64,
     pub last_ns: u64,
     pub frames: Vec<u64>,
+    /// The last of the frames by their numbers.
+    highest: u64,
 }
 
 impl Span {
@@ -45,8 +47,9 @@ impl Span {
         }
         self.first_ns = self.first_ns.min(ts_ns);
         self.last_ns = self.last_ns.max(ts_ns);
-        if self.frames.len() < Self::FRAMES && !self.frames.contains(&frame) {
+        if self.frames.len() < Self::FRAMES && (frame > self.highest || !self.frames.contains(&frame)) {
             self.frames.push(frame);
+            self.highest = self.highest.max(frame);
         }
     }
 

@@ -1,7 +1,7 @@
 //! The way from frames to messages.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map::Entry},
     net::{IpAddr, SocketAddr},
 };
 
@@ -201,14 +201,11 @@ impl Dissector {
 
     pub(super) fn segment(&mut self, segment: &Segment<'_>, out: &mut Vec<Message>) {
         let key = key(Transport::Tcp, segment.src, segment.dst);
-        let renewed = matches!(self.flows.get(&key), Some(Tracked::Tcp(connection)) if connection.is_new(segment));
-        if renewed {
-            self.give_up(&key, out);
-        }
-        let known = self.flows.contains_key(&key);
-        if !known && !segment.syn && segment.len == 0 {
-            // The end of a connection that was not seen: it says nothing.
-            return;
+        if segment.syn {
+            let renewed = matches!(self.flows.get(&key), Some(Tracked::Tcp(connection)) if connection.is_new(segment));
+            if renewed {
+                self.give_up(&key, out);
+            }
         }
         let Self {
             limits,
@@ -219,11 +216,20 @@ impl Dissector {
             seq,
             ..
         } = self;
-        let flow = flows.entry(key).or_insert_with(|| {
-            *flow_ids += 1;
-            Tracked::Tcp(Box::new(Connection::new(*flow_ids, segment)))
-        });
-        let before = if known { flow.held() } else { 0 };
+        let (flow, before) = match flows.entry(key) {
+            Entry::Occupied(known) => {
+                let flow = known.into_mut();
+                let before = flow.held();
+                (flow, before)
+            }
+            // The end of a connection that was not seen says nothing.
+            Entry::Vacant(_) if !segment.syn && segment.len == 0 => return,
+            Entry::Vacant(place) => {
+                *flow_ids += 1;
+                let flow = Tracked::Tcp(Box::new(Connection::new(*flow_ids, segment)));
+                (place.insert(flow), 0)
+            }
+        };
         if let Tracked::Tcp(connection) = flow {
             connection.segment(
                 segment,
@@ -249,11 +255,18 @@ impl Dissector {
             seq,
             ..
         } = self;
-        let flow = flows.entry(key).or_insert_with(|| {
-            *flow_ids += 1;
-            Tracked::Udp(Box::new(Exchange::new(*flow_ids, datagram)))
-        });
-        let before = flow.held();
+        let (flow, before) = match flows.entry(key) {
+            Entry::Occupied(known) => {
+                let flow = known.into_mut();
+                let before = flow.held();
+                (flow, before)
+            }
+            Entry::Vacant(place) => {
+                *flow_ids += 1;
+                let flow = Tracked::Udp(Box::new(Exchange::new(*flow_ids, datagram)));
+                (place.insert(flow), 0)
+            }
+        };
         if let Tracked::Udp(exchange) = flow {
             exchange.datagram(
                 datagram,

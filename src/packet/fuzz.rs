@@ -166,8 +166,8 @@ pub fn fuzz_datagrams(port: u16, mut input: &[u8]) -> Vec<Message> {
 pub fn fuzz_secrets(text: &str) {
     let mut found = Vec::new();
     super::leak::card_numbers(text, 0..text.len(), &mut found);
-    super::leak::in_header("authorization", text, 0..text.len(), &mut found);
-    super::leak::in_header("cookie", text, 0..text.len(), &mut found);
+    super::leak::in_header(b"authorization", text, 0..text.len(), &mut found);
+    super::leak::in_header(b"cookie", text, 0..text.len(), &mut found);
     secrets(text, &mut found);
     for one in found {
         assert!(text.get(one.range).is_some());
