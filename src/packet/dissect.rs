@@ -2,7 +2,8 @@
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
-    net::{IpAddr, SocketAddr},
+    hash::{Hash, Hasher},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
 };
 
 use super::{
@@ -14,11 +15,28 @@ use super::{
     segment::{self, Datagram, Segment, Source},
 };
 
-/// Two ends, the lesser first.
-type Key = (Transport, SocketAddr, SocketAddr);
+/// A transport and two ends, the lesser first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(Transport, SocketAddr, SocketAddr);
 
 fn key(transport: Transport, one: SocketAddr, other: SocketAddr) -> Key {
-    (transport, one.min(other), one.max(other))
+    Key(transport, one.min(other), one.max(other))
+}
+
+impl Hash for Key {
+    /// In one number where it fits; one is hashed for every packet.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Key(transport, one, other) = self;
+        match (one, other) {
+            (SocketAddr::V4(one), SocketAddr::V4(other)) => {
+                let end = |end: &SocketAddrV4| u64::from(end.ip().to_bits()) << 16 | u64::from(end.port());
+                // An end has 48 bits.
+                let kind = u64::from(*transport == Transport::Udp) << 48;
+                state.write_u128(u128::from(end(one) | kind) << 64 | u128::from(end(other)));
+            }
+            _ => (transport, one, other).hash(state),
+        }
+    }
 }
 
 #[derive(Debug)]

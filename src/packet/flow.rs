@@ -376,9 +376,9 @@ fn happen(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], event:
             if let App::Http(http) = app
                 && buffers[direction].is_empty()
             {
-                let count = http.body(direction, bytes, mark, sink);
+                let count = http.direct(direction, bytes, mark, sink);
                 (bytes, mark) = (&bytes[count..], mark.ahead(count));
-                if bytes.is_empty() {
+                if bytes.is_empty() && !http.tunnels(direction) {
                     return;
                 }
             }

@@ -71,6 +71,11 @@ impl Text {
         &self.text
     }
 
+    /// Makes room for bytes that are to be appended.
+    pub(super) fn expect(&mut self, count: usize) {
+        self.text.reserve(count.min(self.room_left()));
+    }
+
     /// Appends words of our own.
     pub(super) fn say(&mut self, words: &str) -> &mut Self {
         if self.room() {

@@ -194,14 +194,42 @@ impl Http {
         }
     }
 
-    /// Takes what a body under way has of bytes that nothing waits before; gives how many. They need not be gathered first.
-    pub(super) fn body(&mut self, direction: Direction, bytes: &[u8], mark: Mark, sink: &mut Sink<'_>) -> usize {
-        let half = &mut self.halves[direction];
-        let left = match half.state {
-            State::Length(left) | State::ChunkData(left) => left,
-            State::UntilClose => u64::MAX,
-            _ => return 0,
+    /// Takes whole heads, and what there is of bodies, from bytes that nothing waits before: they need not be gathered first.
+    /// Gives how many it took.
+    pub(super) fn direct(&mut self, direction: Direction, bytes: &[u8], mark: Mark, sink: &mut Sink<'_>) -> usize {
+        let mut taken = 0;
+        loop {
+            let (rest, mark) = (&bytes[taken..], mark.ahead(taken));
+            let count = match self.halves[direction].state {
+                State::Head => self.direct_head(direction, rest, mark, sink),
+                State::Length(left) | State::ChunkData(left) => self.direct_body(direction, left, rest, mark, sink),
+                State::UntilClose => self.direct_body(direction, u64::MAX, rest, mark, sink),
+                _ => 0,
+            };
+            taken += count;
+            if count == 0 || taken == bytes.len() {
+                return taken;
+            }
+        }
+    }
+
+    /// Whether HTTP has ended here.
+    pub(super) fn tunnels(&self, direction: Direction) -> bool {
+        self.halves[direction].state == State::Tunnel
+    }
+
+    fn direct_head(&mut self, direction: Direction, bytes: &[u8], mark: Mark, sink: &mut Sink<'_>) -> usize {
+        let Find::Whole(end, head) = find_head(bytes, &mut 0) else {
+            return 0;
         };
+        self.begin(direction).push(&bytes[..end], HEAD_BYTES, mark);
+        self.begin_body(direction, head);
+        self.complete_if_empty(direction, sink);
+        end
+    }
+
+    fn direct_body(&mut self, direction: Direction, left: u64, bytes: &[u8], mark: Mark, sink: &mut Sink<'_>) -> usize {
+        let half = &mut self.halves[direction];
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
         half.body.push(&bytes[..count], sink.limits.text_bytes, mark);
         let left = left - count as u64;
@@ -276,31 +304,25 @@ impl Http {
             buffer.skip(blank);
             half.searched = 0;
         }
-        let data = buffer.data();
-        if data.is_empty() {
-            return Step::More;
+        match find_head(buffer.data(), &mut half.searched) {
+            Find::More => Step::More,
+            Find::Broken => Step::Broken,
+            Find::Whole(end, head) => {
+                buffer.take(end, HEAD_BYTES, self.begin(direction));
+                self.begin_body(direction, head);
+                Step::Done
+            }
         }
-        if begins(data) == Some(None) {
-            return Step::Broken;
-        }
-        let Some(end) = head_end(data, &mut half.searched) else {
-            return if data.len() > HEAD_BYTES {
-                Step::Broken
-            } else {
-                Step::More
-            };
-        };
-        // As where it comes in pieces, of which none is waited for beyond this.
-        let Some(head) = parse_head(&data[..end]).filter(|_| end <= HEAD_BYTES) else {
-            return Step::Broken;
-        };
+    }
+
+    /// A message of this direction begins; gives where its head goes.
+    fn begin(&mut self, direction: Direction) -> &mut Collected {
+        let half = &mut self.halves[direction];
         half.searched = 0;
         half.head = Collected::default();
         half.body = Collected::default();
         half.trailer = Collected::default();
-        buffer.take(end, HEAD_BYTES, &mut half.head);
-        self.begin_body(direction, head);
-        Step::Done
+        &mut half.head
     }
 
     /// How the body is framed, RFC 9112 §6.3.
@@ -349,6 +371,9 @@ impl Http {
                 }
             }
         };
+        if let State::Length(length) = state {
+            half.body.expect(length);
+        }
         half.state = state;
         half.parsed = Some(head);
     }
@@ -383,6 +408,7 @@ impl Http {
         half.searched = 0;
         let Some(parsed) = half.parsed.take() else { return };
         let mut draft = Draft::new(direction, Protocol::Http, Role::Request, sink.limits);
+        draft.text.expect(head.bytes.len() + body.bytes.len());
         show_head(&mut draft, &head, &parsed);
         show_body(&mut draft, &body, &head, &parsed);
         show_trailers(&mut draft, &trailer);
@@ -434,6 +460,30 @@ enum Step {
     More,
     Done,
     Broken,
+}
+
+enum Find {
+    More,
+    Broken,
+    /// A head, of this length.
+    Whole(usize, Head),
+}
+
+/// The head that bytes begin with, remembering how far was searched for its end.
+fn find_head(data: &[u8], searched: &mut usize) -> Find {
+    if data.is_empty() {
+        return Find::More;
+    }
+    if begins(data) == Some(None) {
+        return Find::Broken;
+    }
+    match head_end(data, searched) {
+        None if data.len() > HEAD_BYTES => Find::Broken,
+        None => Find::More,
+        // As where it comes in pieces, of which none is waited for beyond this.
+        Some(end) if end > HEAD_BYTES => Find::Broken,
+        Some(end) => parse_head(&data[..end]).map_or(Find::Broken, |head| Find::Whole(end, head)),
+    }
 }
 
 enum Line {

@@ -62,9 +62,11 @@ const LEAST: usize = *CARD_DIGITS.start();
 /// bytes that follow each other, so that no others need to be looked at.
 fn next_row(bytes: &[u8], from: usize) -> Option<Range<usize>> {
     let within = |byte: &u8| matches!(byte, b'0'..=b'9' | b' ' | b'-');
+    // It has one of these two as well, half as far away.
+    let half = |at: usize| within(&bytes[at - LEAST / 2]) || bytes.get(at + LEAST / 2).is_some_and(within);
     let mut at = from + LEAST - 1;
     loop {
-        while !within(bytes.get(at)?) {
+        while !(within(bytes.get(at)?) && half(at)) {
             at += LEAST;
         }
         let start = at - bytes[from..at].iter().rev().take_while(|byte| within(byte)).count();

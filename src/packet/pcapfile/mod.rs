@@ -122,6 +122,8 @@ enum Format {
 #[derive(Debug, Clone)]
 pub struct PcapReader {
     buffer: Vec<u8>,
+    /// How many of its bytes are the file's; behind them is room.
+    filled: usize,
     read: usize,
     /// Bytes of the file before `buffer`.
     passed: u64,
@@ -133,6 +135,7 @@ impl Default for PcapReader {
     fn default() -> Self {
         Self {
             buffer: Vec::new(),
+            filled: 0,
             read: 0,
             passed: 0,
             format: Format::New,
@@ -144,10 +147,33 @@ impl Default for PcapReader {
 impl PcapReader {
     /// Adds the next piece of the file.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.passed += self.read as u64;
-        self.buffer.drain(..self.read);
-        self.read = 0;
+        self.forget();
+        self.buffer.truncate(self.filled);
         self.buffer.extend_from_slice(bytes);
+        self.filled = self.buffer.len();
+    }
+
+    /// Room for the next piece of the file, of this many bytes, to be read into; [`Self::filled`] tells how many came. Saves
+    /// the copy that [`Self::push`] makes.
+    pub fn room(&mut self, bytes: usize) -> &mut [u8] {
+        self.forget();
+        if self.buffer.len() < self.filled + bytes {
+            self.buffer.resize(self.filled + bytes, 0);
+        }
+        &mut self.buffer[self.filled..self.filled + bytes]
+    }
+
+    /// So many bytes were put where [`Self::room`] was made for them.
+    pub fn filled(&mut self, bytes: usize) {
+        self.filled = (self.filled + bytes).min(self.buffer.len());
+    }
+
+    /// Moves what was not read yet to the front.
+    fn forget(&mut self) {
+        self.passed += self.read as u64;
+        self.buffer.copy_within(self.read..self.filled, 0);
+        self.filled -= self.read;
+        self.read = 0;
     }
 
     /// Names of addresses that the file has told so far (pcapng's Name Resolution Blocks).
@@ -236,14 +262,14 @@ impl PcapReader {
     /// # Errors
     /// It ended within a record.
     pub fn finish(&self) -> Result<(), PcapError> {
-        match self.buffer.len() - self.read {
+        match self.filled - self.read {
             0 => Ok(()),
             left => Err(PcapError::Truncated { left }),
         }
     }
 
     fn rest(&self) -> &[u8] {
-        &self.buffer[self.read..]
+        &self.buffer[self.read..self.filled]
     }
 
     fn size_error(&self, claimed: u64) -> PcapError {
@@ -324,7 +350,7 @@ impl PcapReader {
         let Format::PcapNg { big_endian, interfaces } = &mut self.format else {
             return Ok(None);
         };
-        let rest = &self.buffer[self.read..];
+        let rest = &self.buffer[self.read..self.filled];
         let section = rest.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]);
         if section {
             *big_endian = rest[8..12] == [0x1a, 0x2b, 0x3c, 0x4d];
