@@ -74,6 +74,8 @@ impl Text {
     /// Makes room for bytes that are to be appended.
     pub(super) fn expect(&mut self, count: usize) {
         self.text.reserve(count.min(self.room_left()));
+        // A head has a few lines, each of which is a run.
+        self.runs.reserve(8);
     }
 
     /// Appends words of our own.
