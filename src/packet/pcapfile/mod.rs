@@ -168,6 +168,11 @@ impl PcapReader {
         self.filled = (self.filled + bytes).min(self.buffer.len());
     }
 
+    /// Bytes that were added and not read yet.
+    pub fn waiting(&self) -> usize {
+        self.filled - self.read
+    }
+
     /// Moves what was not read yet to the front.
     fn forget(&mut self) {
         self.passed += self.read as u64;
@@ -262,7 +267,7 @@ impl PcapReader {
     /// # Errors
     /// It ended within a record.
     pub fn finish(&self) -> Result<(), PcapError> {
-        match self.filled - self.read {
+        match self.waiting() {
             0 => Ok(()),
             left => Err(PcapError::Truncated { left }),
         }
