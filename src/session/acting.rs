@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     command::Refusal,
     driver::{Session, refuse},
-    snapshot::{Phase, StepState},
+    snapshot::{CheckState, Phase, StepState},
     state::Event,
     view,
 };
@@ -57,8 +57,8 @@ impl Session {
         ))
     }
 
-    /// Answers a question.
-    pub async fn answer(self: &Arc<Self>, step: &str, check: &str, value: &str) -> Result<(), Refusal> {
+    /// Answers a question, and says whether that was right.
+    pub async fn answer(self: &Arc<Self>, step: &str, check: &str, value: &str) -> Result<String, Refusal> {
         let at = self.open_step(step)?;
         let plan = &self.lab().steps[at];
         let questions = || {
@@ -79,7 +79,13 @@ impl Session {
                     value: value.chars().take(1000).collect(),
                 });
                 self.check(Some(at)).await;
-                Ok(())
+                // What is live: an answer that was right once keeps its points, whatever is answered after it.
+                let told = match self.view().steps[at].checks[index].live {
+                    CheckState::Passed => "your answer is right",
+                    CheckState::Failed => "your answer is not right; the check says why, and you may answer again",
+                    CheckState::NotRun | CheckState::Undetermined => "your answer is kept, and not judged yet",
+                };
+                Ok(told.to_owned())
             }
             _ => Err(refuse(
                 format!("`{}` is no question of the step `{step}`", crate::text::one_line(check)),
