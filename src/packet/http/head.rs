@@ -2,8 +2,10 @@
 
 use std::{borrow::Cow, mem::MaybeUninit, ops::Range};
 
-use super::VERSION;
+use super::{VERSION, begins};
 
+/// Bytes a head may have; servers refuse far smaller ones.
+pub(super) const HEAD_BYTES: usize = 64 << 10;
 /// Header fields a head may have.
 const FIELDS: usize = 128;
 
@@ -31,8 +33,33 @@ pub(super) fn at<'a>(bytes: &'a [u8], place: &Range<usize>) -> &'a [u8] {
     bytes.get(place.clone()).unwrap_or_default()
 }
 
+/// What bytes begin with.
+pub(super) enum Find {
+    More,
+    Broken,
+    /// A head, of this length.
+    Whole(usize, Head),
+}
+
+/// The head that bytes begin with, remembering how far was searched for its end.
+pub(super) fn find_head(data: &[u8], searched: &mut usize) -> Find {
+    if data.is_empty() {
+        return Find::More;
+    }
+    if begins(data) == Some(None) {
+        return Find::Broken;
+    }
+    match head_end(data, searched) {
+        None if data.len() > HEAD_BYTES => Find::Broken,
+        None => Find::More,
+        // As where it comes in pieces, of which none is waited for beyond this.
+        Some(end) if end > HEAD_BYTES => Find::Broken,
+        Some(end) => parse_head(&data[..end]).map_or(Find::Broken, |head| Find::Whole(end, head)),
+    }
+}
+
 /// The length of a head that ends in these bytes, remembering how far was searched.
-pub(super) fn head_end(data: &[u8], searched: &mut usize) -> Option<usize> {
+fn head_end(data: &[u8], searched: &mut usize) -> Option<usize> {
     let mut at = searched.saturating_sub(3);
     while let Some(found) = data.get(at..)?.iter().position(|byte| *byte == b'\n') {
         at += found + 1;
@@ -47,7 +74,7 @@ pub(super) fn head_end(data: &[u8], searched: &mut usize) -> Option<usize> {
     None
 }
 
-pub(super) fn parse_head(bytes: &[u8]) -> Option<Head> {
+fn parse_head(bytes: &[u8]) -> Option<Head> {
     let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     let (start, headers) = if bytes.starts_with(VERSION) {
         let mut response = httparse::Response::new(&mut []);

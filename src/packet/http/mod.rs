@@ -8,7 +8,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use head::{Field, Head, Start, at, head_end, parse_chunk_size, parse_head, parse_length};
+use head::{Field, Find, HEAD_BYTES, Head, Start, at, find_head, parse_chunk_size, parse_length};
 use show::{show_body, show_head, show_tokens, show_trailers, size_note};
 
 use super::{
@@ -18,8 +18,6 @@ use super::{
     text::{one_line, one_long_line},
 };
 
-/// Bytes a head may have; servers refuse far smaller ones.
-const HEAD_BYTES: usize = 64 << 10;
 /// Bytes a chunk-size or trailer line may have.
 const LINE_BYTES: usize = 8 << 10;
 /// Requests that may wait for their responses.
@@ -460,30 +458,6 @@ enum Step {
     More,
     Done,
     Broken,
-}
-
-enum Find {
-    More,
-    Broken,
-    /// A head, of this length.
-    Whole(usize, Head),
-}
-
-/// The head that bytes begin with, remembering how far was searched for its end.
-fn find_head(data: &[u8], searched: &mut usize) -> Find {
-    if data.is_empty() {
-        return Find::More;
-    }
-    if begins(data) == Some(None) {
-        return Find::Broken;
-    }
-    match head_end(data, searched) {
-        None if data.len() > HEAD_BYTES => Find::Broken,
-        None => Find::More,
-        // As where it comes in pieces, of which none is waited for beyond this.
-        Some(end) if end > HEAD_BYTES => Find::Broken,
-        Some(end) => parse_head(&data[..end]).map_or(Find::Broken, |head| Find::Whole(end, head)),
-    }
 }
 
 enum Line {
