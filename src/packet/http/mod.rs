@@ -400,12 +400,13 @@ impl Http {
     /// Gives out the message of this direction, `whole` or as far as it came.
     fn complete(&mut self, direction: Direction, whole: bool, sink: &mut Sink<'_>) {
         let half = &mut self.halves[direction];
-        let (head, body) = (std::mem::take(&mut half.head), std::mem::take(&mut half.body));
+        let (mut head, body) = (std::mem::take(&mut half.head), std::mem::take(&mut half.body));
         let trailer = std::mem::take(&mut half.trailer);
         half.state = State::Head;
         half.searched = 0;
         let Some(parsed) = half.parsed.take() else { return };
         let mut draft = Draft::new(direction, Protocol::Http, Role::Request, sink.limits);
+        draft.span = std::mem::take(&mut head.span);
         draft.text.expect(head.bytes.len() + body.bytes.len());
         show_head(&mut draft, &head, &parsed);
         show_body(&mut draft, &body, &head, &parsed);
