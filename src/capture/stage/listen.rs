@@ -22,7 +22,7 @@ use crate::{
 /// once, but reserves a whole snapshot length for every packet in its ring. The ring is parted into blocks of 256 KiB
 /// (libpcap's largest packet), and a block that is handed over takes no more, however little is in it: so many
 /// milliseconds times the blocks is how long this program may be kept from running before packets are dropped, half a
-/// second for a ring of 16 MiB. At 100,000 packets a second a block is three quarters full by then.
+/// second for a ring of 16 MiB. At 100,000 small packets a second a block is about two thirds full by then.
 const GATHER_MS: i32 = 8;
 /// Bytes that may wait on standard output, where whoever reads it can be behind without the reading of the ring stopping.
 /// An ordinary user may have as many (pipe(7), `/proc/sys/fs/pipe-max-size`).
