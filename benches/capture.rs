@@ -55,7 +55,7 @@ fn flood(to: SocketAddr, rate: u64) {
     let (begun, mut sent, mut due) = (Instant::now(), 0_u64, 0_u64);
     while begun.elapsed() < LASTS {
         due = (begun.elapsed().as_micros() as u64 * rate / 1_000_000).max(due);
-        while sent < due {
+        while sent < due && begun.elapsed() < LASTS {
             let count = (due - sent).min(TOGETHER as u64) as usize;
             // What the kernel has no room for is tried again.
             sent += sendmmsg(&socket, &mut datagrams[..count], SendFlags::empty()).unwrap_or_default() as u64;
