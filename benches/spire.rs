@@ -39,7 +39,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(mut command: Command, dir: &Path) -> Option<Self> {
+    fn start(mut command: Command, dir: &Path, kubeconfig: &str) -> Option<Self> {
         fs::create_dir_all(dir).unwrap();
         let socket = dir.join("api.sock");
         let conf = dir.join("server.conf");
@@ -53,15 +53,37 @@ impl Server {
                 log_level = "ERROR"
             }}
             plugins {{
-                DataStore "sql" {{ plugin_data {{ database_type = "sqlite3", connection_string = "{dir}/db.sqlite3" }} }}
-                KeyManager "disk" {{ plugin_data {{ keys_path = "{dir}/keys.json" }} }}
-                NodeAttestor "k8s_psat" {{ plugin_data {{ clusters = {{ "bench" = {{ service_account_allow_list = ["spire:spire-agent"] }} }} }} }}
+                DataStore "sql" {{
+                    plugin_data {{
+                        database_type = "sqlite3"
+                        connection_string = "{dir}/db.sqlite3"
+                    }}
+                }}
+                KeyManager "disk" {{
+                    plugin_data {{
+                        keys_path = "{dir}/keys.json"
+                    }}
+                }}
+                NodeAttestor "k8s_psat" {{
+                    plugin_data {{
+                        clusters = {{
+                            "bench" = {{
+                                service_account_allow_list = ["spire:spire-agent"]
+                                kube_config_file = "{kubeconfig}"
+                            }}
+                        }}
+                    }}
+                }}
             }}"#,
             socket = socket.display(),
             dir = dir.display()
         );
         fs::write(&conf, text).unwrap();
-        command.args(["run", "-config"]).arg(&conf);
+        // The stand-in takes its kubeconfig from where kubectl does.
+        command
+            .env("KUBECONFIG", kubeconfig)
+            .args(["run", "-config"])
+            .arg(&conf);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()?;
         let deadline = Instant::now() + Duration::from_secs(20);
         while !socket.exists() {
@@ -119,10 +141,13 @@ async fn minted(server: &Server, csr: &[u8]) {
 }
 
 fn server(name: &str, command: Command, binary: &Path, bench: &Bench, rows: &mut Vec<Row>) {
-    let Some(server) = Server::start(command, &bench.home.join(name)) else {
+    let Some(server) = Server::start(command, &bench.home.join(name), &bench.kubeconfig(CLUSTER)) else {
         return;
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let csr = request();
     runtime.block_on(minted(&server, &csr));
     let mut rates: Vec<f64> = (0..5)
@@ -212,7 +237,9 @@ async fn logged(pods: &Api<Pod>, name: &str) -> SystemTime {
 
 async fn first_svids(kubeconfig: &str) -> (Vec<f64>, Vec<f64>) {
     let config = Kubeconfig::read_from(kubeconfig).unwrap();
-    let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.unwrap();
+    let config = Config::from_custom_kubeconfig(config, &KubeConfigOptions::default())
+        .await
+        .unwrap();
     let pods: Api<Pod> = Api::namespaced(Client::try_from(config).unwrap(), "shop");
     let (mut running, mut svid) = (Vec::new(), Vec::new());
     for index in 0..PODS {
@@ -231,13 +258,14 @@ async fn first_svids(kubeconfig: &str) -> (Vec<f64>, Vec<f64>) {
         running.push(ms(start.elapsed()));
         // The log counts in milliseconds: one that was cut off may lie before the beginning.
         svid.push(ms(logged(&pods, &name).await.duration_since(began).unwrap_or_default()));
-        pods.delete(&name, &DeleteParams::default().grace_period(0)).await.unwrap();
+        pods.delete(&name, &DeleteParams::default().grace_period(0))
+            .await
+            .unwrap();
     }
     (running, svid)
 }
 
 fn pods(bench: &Bench, rows: &mut Vec<Row>) {
-    bench.ztlab(&["cluster", "create", CLUSTER]);
     apply(bench, &layer(bench, "flat"));
     apply(bench, &layer(bench, "spire"));
     let kubeconfig = bench.kubeconfig(CLUSTER);
@@ -245,7 +273,10 @@ fn pods(bench: &Bench, rows: &mut Vec<Row>) {
         let mut command = bench.command("kubectl");
         command.env("KUBECONFIG", &kubeconfig);
         command.args(["rollout", "status", "-n", namespace, object, "--timeout=90s"]);
-        command.stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+        command
+            .stdout(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
     };
     if !ready("statefulset/spire-server", "spire") || !ready("daemonset/spire-agent", "spire") {
         eprintln!("bench: SPIRE did not come up, or there is no kubectl to wait for it: the rows of pods are left out");
@@ -253,7 +284,10 @@ fn pods(bench: &Bench, rows: &mut Vec<Row>) {
     }
     apply(bench, &layer(bench, "spiffe"));
     ready("deploy/frontend", "shop");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let (running, svid) = runtime.block_on(first_svids(&kubeconfig));
     rows.push(row("a pod of the shop, from POST to Running", running, "-"));
     rows.push(row("the same, from POST to its first SVID", svid, "100 ms"));
@@ -262,8 +296,12 @@ fn pods(bench: &Bench, rows: &mut Vec<Row>) {
 fn main() {
     let bench = Bench::new("spire");
     let mut rows = Vec::new();
+    bench.ztlab(&["cluster", "create", CLUSTER]);
     servers(&bench, &mut rows);
     pods(&bench, &mut rows);
     print(&rows);
-    let _ = bench.command(&bench.ztlab).args(["cluster", "delete", CLUSTER]).output();
+    let _ = bench
+        .command(&bench.ztlab)
+        .args(["cluster", "delete", CLUSTER])
+        .output();
 }

@@ -256,6 +256,9 @@ pub struct TlsSeen {
     pub alpn: Option<String>,
     /// The server's chain, its own certificate first.
     pub certificates: Vec<CertificateFacts>,
+    /// The same as they are, DER in base64, where the probe was asked to keep them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub der: Vec<String>,
     /// Whether the chain verifies against the authorities that were given, and names the server; `None` where none
     /// were given, or no certificate came.
     pub verified: Option<bool>,

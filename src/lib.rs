@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 6 faces | [`cli`] [`tui`] [`report`] [`author`] |
 //! | 5 session | [`session`] |
-//! | 4 observation | [`probe`] [`capture`] [`check`] [`posture`] |
+//! | 4 observation | [`probe`] [`capture`] [`check`] [`posture`] [`spire`] |
 //! | 3 cluster | [`cluster`] |
 //! | 2 embedded | [`embedded`] |
 //! | 1 instruments | [`catalog`] [`identity`] [`handshake`] |
@@ -40,6 +40,7 @@ pub mod probe;
 pub mod report;
 pub mod score;
 pub mod session;
+pub mod spire;
 pub mod standins;
 pub mod text;
 pub mod tui;

@@ -13,7 +13,7 @@ use std::{
 const LAYERS: &[(u8, &[&str])] = &[
     (6, &["cli", "tui", "report", "author"]),
     (5, &["session", "seats"]),
-    (4, &["probe", "capture", "check", "posture"]),
+    (4, &["probe", "capture", "check", "posture", "spire"]),
     (3, &["cluster"]),
     (2, &["embedded"]),
     (1, &["catalog", "handshake", "identity", "policy"]),

@@ -40,6 +40,31 @@ struct Written {
     more: Condvar,
 }
 
+/// Both ends of a new terminal.
+fn pair() -> (OwnedFd, File) {
+    let master: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open(name)
+        .unwrap();
+    (master, terminal)
+}
+
+/// A test must not leave the session host that it started.
+fn end_host(home: &std::path::Path) {
+    if let Ok(mut host) = UnixStream::connect(home.join("run/ztlab/session.sock")) {
+        let _ = host.write_all(b"{\"request\":\"run\",\"id\":1,\"command\":\"shutdown\"}\n");
+        let _ = host.set_read_timeout(Some(PATIENCE));
+        let mut lines = BufReader::new(host).lines();
+        while let Some(Ok(_)) = lines.next() {}
+    }
+}
+
 struct Session {
     home: tempfile::TempDir,
     keyboard: File,
@@ -56,16 +81,7 @@ impl Session {
 
     fn run(program: &[&str], columns: u16, rows: u16, environment: &[(&str, &str)]) -> Session {
         let home = tempfile::tempdir().unwrap();
-        let master: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-        let terminal = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NOCTTY)
-            .open(name)
-            .unwrap();
+        let (master, terminal) = pair();
         tcsetwinsize(
             &terminal,
             Winsize {
@@ -173,15 +189,10 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // A test that failed must leave no process behind, nor the session host it started.
+        // A test that failed must leave no process behind.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if let Ok(mut host) = UnixStream::connect(self.home.path().join("run/ztlab/session.sock")) {
-            let _ = host.write_all(b"{\"request\":\"run\",\"id\":1,\"command\":\"shutdown\"}\n");
-            let _ = host.set_read_timeout(Some(PATIENCE));
-            let mut lines = BufReader::new(host).lines();
-            while let Some(Ok(_)) = lines.next() {}
-        }
+        end_host(self.home.path());
     }
 }
 
@@ -201,6 +212,45 @@ fn so_does_every_signal_that_ends_it() {
         session.signal(signal);
         assert_eq!(session.ended(), code);
     }
+}
+
+/// As under `su -c` in a window that is closed: no signal comes, and reading finds the end again and again.
+#[test]
+fn a_terminal_that_is_gone_ends_it_where_no_signal_tells() {
+    let home = tempfile::tempdir().unwrap();
+    let (master, terminal) = pair();
+    let stdio = || Stdio::from(terminal.try_clone().unwrap());
+    let mut child = Command::new("setsid")
+        .arg(env!("CARGO_BIN_EXE_ztlab"))
+        .env("HOME", home.path())
+        .env("XDG_STATE_HOME", home.path().join("state"))
+        .env("XDG_RUNTIME_DIR", home.path().join("run"))
+        .stdin(stdio())
+        .stdout(stdio())
+        .stderr(stdio())
+        .spawn()
+        .unwrap();
+    drop(terminal);
+    let (mut master, mut text) = (File::from(master), Vec::new());
+    while !String::from_utf8_lossy(&text).contains("zero-trust labs") {
+        let mut buffer = [0; 4096];
+        let read = master.read(&mut buffer).unwrap();
+        text.extend_from_slice(&buffer[..read]);
+    }
+    drop(master);
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("it reads on: {:?}", child.wait());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    end_host(home.path());
+    assert_eq!(status.code(), Some(129));
 }
 
 /// Not a test of its own: what the next one runs, on a terminal.

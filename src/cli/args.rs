@@ -47,6 +47,8 @@ pub enum Command {
     Packets(Packets),
     /// Measure who reaches whom, who can read it, who proves what, and the level that follows
     Posture(super::posture::Args),
+    /// Tell who the workloads are: SVIDs, registration entries, bundles, and why a pod has no identity
+    Identity(super::identity::Args),
     /// Write down what was done in a lab: steps, evidence, points, the posture before and after
     Report(super::report::Args),
     /// List the stand-in images built into this program

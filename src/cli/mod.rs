@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod error;
 mod export;
 mod ground;
+mod identity;
 mod images;
 mod kubectl;
 mod lab;
@@ -72,6 +73,7 @@ fn dispatch(command: Option<Command>, out: &Output) -> Result<ExitCode, CliError
         Some(Command::Capture(args)) => capture::run(&args, out),
         Some(Command::Packets(args)) => packets::run(&args, out),
         Some(Command::Posture(args)) => posture::run(&args, out),
+        Some(Command::Identity(args)) => identity::run(&args, out),
         Some(Command::Report(args)) => report::run(&args, out),
     }
 }

@@ -79,6 +79,8 @@ pub struct TlsOptions {
     pub version: Option<TlsVersion>,
     /// Application protocols to offer (RFC 7301).
     pub alpn: Vec<String>,
+    /// Give the certificates themselves back too, not only what they say.
+    pub whole: bool,
 }
 
 /// A certificate with its key.

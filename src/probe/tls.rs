@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use rustls::{
     AlertDescription, ClientConfig, Error, RootCertStore, SignatureScheme,
     client::{ResolvesClientCert, WebPkiServerVerifier},
@@ -261,8 +262,15 @@ fn seen(notes: &Shared, options: &TlsOptions) -> TlsSeen {
         .filter(|_| notes.asked)
         .and_then(|identity| chain_of(identity.chain.as_bytes()).ok())
         .and_then(|chain| chain.first().map(|first| facts(&first.to_vec()).describe()));
+    let whole = if options.whole { CHAIN } else { 0 };
     TlsSeen {
         certificates: notes.certificates.iter().take(CHAIN).map(facts).collect(),
+        der: notes
+            .certificates
+            .iter()
+            .take(whole)
+            .map(|der| BASE64_STANDARD.encode(der))
+            .collect(),
         verified: notes.verified.as_ref().map(Result::is_ok),
         verify_error: match &notes.verified {
             Some(Err(error)) => Some(crate::text::one_line(&error.to_string())),

@@ -2,15 +2,21 @@
 //!
 //! It drains everything that happened before it draws, and draws at a bounded rate; it never waits for the session.
 
-use std::{io, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
+use std::{
+    io,
+    os::{fd::AsFd, unix::process::ExitStatusExt},
+    process::ExitStatus,
+    time::Duration,
+};
 
 use crossterm::event::{Event, EventStream, KeyCode, KeyEventKind};
 use futures::{FutureExt, StreamExt};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinHandle,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, Interval, sleep, sleep_until},
 };
 
 use super::{
@@ -36,6 +42,9 @@ const FRAME: Duration = Duration::from_millis(33);
 
 /// Time between two attempts to reach the session host.
 const AGAIN: Duration = Duration::from_millis(1500);
+
+/// How often it is looked whether the terminal is still there.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// How the interface ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +80,7 @@ async fn interface() -> io::Result<Ended> {
     let size = screen.terminal().size()?;
     let mut model = Model::new((size.width, size.height), Theme::from_environment());
     let mut keyboard = Keyboard::open();
-    let lines = shell::Lines::new();
+    let lines = shell::Lines::open();
     let mut next_frame = Instant::now();
     let mut dirty = true;
     loop {
@@ -285,6 +294,7 @@ struct Signals {
     terminate: Signal,
     hangup: Signal,
     interrupt: Signal,
+    look: Interval,
 }
 
 impl Signals {
@@ -293,6 +303,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
             interrupt: signal(SignalKind::interrupt())?,
+            look: tokio::time::interval(LOOK),
         })
     }
 
@@ -302,9 +313,20 @@ impl Signals {
                 _ = self.terminate.recv() => return 15,
                 _ = self.hangup.recv() => return HANGUP,
                 _ = self.interrupt.recv() => {}
+                _ = self.look.tick() => if hung_up(&io::stdin()) {
+                    return HANGUP;
+                },
             }
         }
     }
+}
+
+/// Whether nobody is at the other end of the terminal any more. The kernel tells only the programs whose controlling terminal
+/// it was, which it is not under `su -c`; and reading it on and on would tell nothing either.
+fn hung_up(terminal: &impl AsFd) -> bool {
+    let mut asked = [PollFd::new(terminal, PollFlags::empty())];
+    // What cannot be asked is no answer; the signals are there still.
+    poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents().contains(PollFlags::HUP)
 }
 
 /// The far end: the session host, reached again whenever it is lost.

@@ -212,6 +212,7 @@ async fn options(scene: &Scene, tls: &TlsUse, client: &Client, from: &Source) ->
         identity: identity(scene, client, from).await?,
         version: tls.version,
         alpn: tls.alpn.clone(),
+        whole: false,
     })
 }
 

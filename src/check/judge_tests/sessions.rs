@@ -11,6 +11,7 @@ fn a_session_is_judged_by_what_was_agreed_and_shown() {
         version: Some("1.3".into()),
         cipher: Some("TLS_AES_256_GCM_SHA384".into()),
         alpn: Some("http/1.1".into()),
+        der: Vec::new(),
         certificates: vec![own.clone()],
         verified: Some(true),
         verify_error: None,

@@ -29,7 +29,7 @@ pub struct Lines {
 
 impl Lines {
     /// With nothing kept yet. What interfaces left that were killed goes.
-    pub fn new() -> Lines {
+    pub fn open() -> Lines {
         Lines { kept: place().ok() }
     }
 

@@ -6,6 +6,7 @@
 
 mod authority;
 mod error;
+mod inspect;
 mod leaf;
 mod path;
 mod profile;
@@ -14,6 +15,7 @@ mod validity;
 
 pub use authority::Authority;
 pub use error::X509Error;
+pub use inspect::{Demand, Field, Inspection, Role, inspect};
 pub use leaf::Leaf;
 pub use path::verify;
 pub use svid::X509Svid;

@@ -26,6 +26,7 @@ pub mod config;
 pub mod controller;
 mod convert;
 mod entries;
+mod protojson;
 mod refusal;
 pub mod server;
 mod store;

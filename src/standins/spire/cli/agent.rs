@@ -33,14 +33,17 @@ const SOCKET: Flag = value(
     "socketPath",
     "Path to the SPIRE Agent API Unix domain socket (default \"/tmp/spire-agent/public/api.sock\")",
 );
-const OUTPUT: Flag = value("output", "Desired output format; this stand-in has pretty only");
+const OUTPUT: Flag = value("output", super::OUTPUT_HELP);
 const TIMEOUT: Flag = value("timeout", "Time to wait for a response (default 5s)");
 const X509_FLAGS: &[Flag] = &[
     SOCKET,
     OUTPUT,
     TIMEOUT,
     switch("silent", "Suppress stdout"),
-    value("write", "Write SVID data to the specified path (optional)"),
+    value(
+        "write",
+        "Write SVID data to the specified path (optional; only available for pretty output format)",
+    ),
 ];
 
 /// Every command.
@@ -101,9 +104,7 @@ type Client = SpiffeWorkloadApiClient<Channel>;
 
 /// Runs one.
 pub async fn run(name: &str, flags: &Flags, output: &mut Output<'_>) -> Result<(), CommandError> {
-    if !["", "pretty"].contains(&flags.text("output")) {
-        return Err(said("this stand-in prints `-output pretty` only"));
-    }
+    super::check_format(flags, name, &["api validate jwt"])?;
     let socket = match flags.text("socketPath") {
         "" => AGENT_SOCKET,
         path => path,
@@ -173,6 +174,9 @@ async fn fetch_x509(mut client: Client, flags: &Flags, output: &mut Output<'_>) 
         .await?
         .ok_or_else(|| Status::unavailable("the agent ended the stream"))?;
     let took = start.elapsed();
+    if super::as_json(flags, &answer, output)? {
+        return Ok(());
+    }
     let svids = read(&answer)?;
     if !flags.on("silent") {
         print(&svids, took, output)?;
@@ -381,7 +385,7 @@ async fn fetch_jwt(mut client: Client, flags: &Flags, output: &mut Output<'_>) -
         audience,
         spiffe_id: flags.text("spiffeID").into(),
     };
-    let svids = client.fetch_jwtsvid(secured(request)).await?.into_inner().svids;
+    let answer = client.fetch_jwtsvid(secured(request)).await?.into_inner();
     let mut answers = client
         .fetch_jwt_bundles(secured(JwtBundlesRequest {}))
         .await?
@@ -390,7 +394,10 @@ async fn fetch_jwt(mut client: Client, flags: &Flags, output: &mut Output<'_>) -
         .message()
         .await?
         .ok_or_else(|| said("failed to receive JWT bundles: the agent ended the stream"))?;
-    for svid in &svids {
+    if super::as_json(flags, &(&answer, &bundles), output)? {
+        return Ok(());
+    }
+    for svid in &answer.svids {
         writeln!(output.out, "token({}):\n\t{}", svid.spiffe_id, svid.svid)?;
         if !svid.hint.is_empty() {
             writeln!(output.out, "hint({}):\n\t{}", svid.spiffe_id, svid.hint)?;

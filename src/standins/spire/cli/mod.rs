@@ -53,6 +53,31 @@ fn said(what: impl Into<String>) -> CommandError {
     CommandError::Said(what.into())
 }
 
+/// Prints a message, or several as a list, where `-output json` asks for it; whether it did.
+fn as_json(flags: &Flags, message: &impl serde::Serialize, output: &mut Output<'_>) -> Result<bool, CommandError> {
+    if flags.text("output") != "json" {
+        return Ok(false);
+    }
+    let line = crate::protojson::line(message).map_err(|error| said(error.to_string()))?;
+    write!(output.out, "{line}")?;
+    Ok(true)
+}
+
+/// How `-output` may be used.
+const OUTPUT_HELP: &str = "Desired output format (pretty, json); default: pretty.";
+
+/// Refuses a format of `-output` that SPIRE does not have, and JSON where this stand-in prints none.
+fn check_format(flags: &Flags, name: &str, without_json: &[&str]) -> Result<(), CommandError> {
+    match flags.text("output") {
+        "" | "pretty" => Ok(()),
+        "json" if !without_json.contains(&name) => Ok(()),
+        "json" => Err(said(format!(
+            "this stand-in prints `{name}` with `-output pretty` only"
+        ))),
+        other => Err(said(format!("bad formatter flag: unknown format option: \"{other}\""))),
+    }
+}
+
 /// A refusal as Go's gRPC prints it.
 fn rpc_error(status: &Status) -> String {
     format!(

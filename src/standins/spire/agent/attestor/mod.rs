@@ -15,6 +15,11 @@ pub use unix::UnixAttestor;
 
 use crate::store::Selector;
 
+/// What a container of a pod shows, as `k8s:ns:shop`: for those who look from outside and must find the same.
+pub fn k8s_selectors(pod: &k8s_openapi::api::core::v1::Pod, container: &str) -> Vec<String> {
+    pod::selectors(pod, container).iter().map(ToString::to_string).collect()
+}
+
 /// A workload's connection. The kernel remembers who opened it, whatever its process does later.
 #[derive(Clone, Debug)]
 pub struct Caller(Arc<OwnedFd>);

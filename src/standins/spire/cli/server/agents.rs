@@ -9,7 +9,7 @@ use crate::{
         types,
     },
     cli::{
-        CommandError, Output,
+        CommandError, Output, as_json,
         flags::{Flag, Flags, value},
         said, show,
     },
@@ -84,7 +84,11 @@ async fn list(client: &mut AgentClient<Channel>, flags: &Flags, output: &mut Out
         filter: Some(filter(flags)?),
         ..Default::default()
     };
-    let agents = client.list_agents(request).await?.into_inner().agents;
+    let answer = client.list_agents(request).await?.into_inner();
+    if as_json(flags, &answer, output)? {
+        return Ok(());
+    }
+    let agents = answer.agents;
     if agents.is_empty() {
         writeln!(output.out, "No attested agents found")?;
         return Ok(());
@@ -131,11 +135,14 @@ async fn count(client: &mut AgentClient<Channel>, flags: &Flags, output: &mut Ou
         by_can_reattest: filter.by_can_reattest,
         by_expires_before: filter.by_expires_before,
     };
-    let count = client
+    let answer = client
         .count_agents(CountAgentsRequest { filter: Some(filter) })
         .await?
-        .into_inner()
-        .count;
+        .into_inner();
+    if as_json(flags, &answer, output)? {
+        return Ok(());
+    }
+    let count = answer.count;
     let many = usize::try_from(count).unwrap_or(0);
     writeln!(output.out, "{count} attested {}", show::plural(many, "agent", "agents"))?;
     Ok(())
@@ -165,6 +172,9 @@ async fn one(
                 .get_agent(GetAgentRequest { id, output_mask: None })
                 .await?
                 .into_inner();
+            if as_json(flags, &agent, output)? {
+                return Ok(());
+            }
             writeln!(output.out, "Found an attested agent given its SPIFFE ID\n")?;
             print(&agent, output)?;
             for selector in &agent.selectors {
@@ -187,6 +197,9 @@ pub async fn token(channel: Channel, flags: &Flags, output: &mut Output<'_>) -> 
             .transpose()?,
     };
     let token = AgentClient::new(channel).create_join_token(request).await?.into_inner();
+    if as_json(flags, &token, output)? {
+        return Ok(());
+    }
     writeln!(output.out, "Token: {}", token.value)?;
     if spiffe_id.is_empty() {
         writeln!(output.out, "Warning: Missing SPIFFE ID.")?;

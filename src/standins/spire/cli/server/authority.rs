@@ -4,7 +4,7 @@ use tonic::transport::Channel;
 
 use crate::{
     api::localauthority::{local_authority_client::LocalAuthorityClient, *},
-    cli::{CommandError, Output, flags::Flags, said, show},
+    cli::{CommandError, Output, as_json, flags::Flags, said, show},
 };
 
 /// Runs one: `x509 show`, `jwt taint`.
@@ -24,12 +24,18 @@ pub async fn run(name: &str, channel: Channel, flags: &Flags, output: &mut Outpu
                     .get_x509_authority_state(GetX509AuthorityStateRequest {})
                     .await?
                     .into_inner();
+                if as_json(flags, &answer, output)? {
+                    return Ok(());
+                }
                 [answer.active, answer.prepared, answer.old]
             } else {
                 let answer = client
                     .get_jwt_authority_state(GetJwtAuthorityStateRequest {})
                     .await?
                     .into_inner();
+                if as_json(flags, &answer, output)? {
+                    return Ok(());
+                }
                 [answer.active, answer.prepared, answer.old]
             };
             for (at, (word, state)) in ["Active", "Prepared", "Old"].into_iter().zip(states).enumerate() {

@@ -12,7 +12,7 @@ use crate::{
         types,
     },
     cli::{
-        CommandError, Output,
+        CommandError, Output, as_json,
         flags::{Flag, Flags, value},
         said, show,
     },
@@ -44,13 +44,20 @@ pub async fn run(name: &str, channel: Channel, flags: &Flags, output: &mut Outpu
     match name {
         "show" => {
             let bundle = client.get_bundle(GetBundleRequest::default()).await?.into_inner();
+            if as_json(flags, &bundle, output)? {
+                return Ok(());
+            }
             print(&bundle, spiffe, false, output)
         }
-        "list" => list(&mut client, flags.text("id"), spiffe, output).await,
+        "list" => list(&mut client, flags, spiffe, output).await,
         "set" => set(&mut client, flags, spiffe, output).await,
         "delete" => delete(&mut client, flags, output).await,
         _ => {
-            let count = client.count_bundles(CountBundlesRequest {}).await?.into_inner().count;
+            let answer = client.count_bundles(CountBundlesRequest {}).await?.into_inner();
+            if as_json(flags, &answer, output)? {
+                return Ok(());
+            }
+            let count = answer.count;
             let many = usize::try_from(count).unwrap_or(0);
             writeln!(output.out, "{count} {}", show::plural(many, "bundle", "bundles"))?;
             Ok(())
@@ -68,24 +75,30 @@ pub(super) fn spiffe_format(name: &str) -> Result<bool, CommandError> {
 
 async fn list(
     client: &mut BundleClient<Channel>,
-    id: &str,
+    flags: &Flags,
     spiffe: bool,
     output: &mut Output<'_>,
 ) -> Result<(), CommandError> {
+    let id = flags.text("id");
     if !id.is_empty() {
         let request = GetFederatedBundleRequest {
             trust_domain: id.into(),
             output_mask: None,
         };
         let bundle = client.get_federated_bundle(request).await?.into_inner();
+        if as_json(flags, &bundle, output)? {
+            return Ok(());
+        }
         return print(&bundle, spiffe, false, output);
     }
-    let bundles = client
+    let answer = client
         .list_federated_bundles(ListFederatedBundlesRequest::default())
         .await?
-        .into_inner()
-        .bundles;
-    for (at, bundle) in bundles.iter().enumerate() {
+        .into_inner();
+    if as_json(flags, &answer, output)? {
+        return Ok(());
+    }
+    for (at, bundle) in answer.bundles.iter().enumerate() {
         if at != 0 {
             writeln!(output.out)?;
         }
@@ -159,8 +172,12 @@ async fn set(
         bundle: vec![bundle],
         output_mask: None,
     };
-    let results = client.batch_set_federated_bundle(request).await?.into_inner().results;
-    let status = results
+    let answer = client.batch_set_federated_bundle(request).await?.into_inner();
+    if as_json(flags, &answer, output)? {
+        return Ok(());
+    }
+    let status = answer
+        .results
         .into_iter()
         .next()
         .and_then(|one| one.status)
@@ -191,12 +208,12 @@ async fn delete(
         trust_domains: vec![id.into()],
         mode: mode.into(),
     };
-    let results = client
-        .batch_delete_federated_bundle(request)
-        .await?
-        .into_inner()
-        .results;
-    let status = results
+    let answer = client.batch_delete_federated_bundle(request).await?.into_inner();
+    if as_json(flags, &answer, output)? {
+        return Ok(());
+    }
+    let status = answer
+        .results
         .into_iter()
         .next()
         .and_then(|one| one.status)

@@ -9,7 +9,7 @@ use crate::{
         types,
     },
     cli::{
-        CommandError, Output,
+        CommandError, Output, as_json,
         flags::{Flag, Flags, switch, value},
         said, show,
     },
@@ -185,8 +185,11 @@ async fn create(client: &mut EntryClient<Channel>, flags: &Flags, output: &mut O
         entries: vec![entry.clone()],
         output_mask: None,
     };
-    let results = client.batch_create_entry(request).await?.into_inner().results;
-    let results = results.into_iter().map(|one| (one.status, one.entry));
+    let answer = client.batch_create_entry(request).await?.into_inner();
+    if as_json(flags, &answer, output)? {
+        return Ok(());
+    }
+    let results = answer.results.into_iter().map(|one| (one.status, one.entry));
     tell("create", entry, results, output)
 }
 
@@ -196,8 +199,11 @@ async fn update(client: &mut EntryClient<Channel>, flags: &Flags, output: &mut O
         entries: vec![entry.clone()],
         ..Default::default()
     };
-    let results = client.batch_update_entry(request).await?.into_inner().results;
-    let results = results.into_iter().map(|one| (one.status, one.entry));
+    let answer = client.batch_update_entry(request).await?.into_inner();
+    if as_json(flags, &answer, output)? {
+        return Ok(());
+    }
+    let results = answer.results.into_iter().map(|one| (one.status, one.entry));
     tell("update", entry, results, output)
 }
 
@@ -235,12 +241,14 @@ async fn delete(client: &mut EntryClient<Channel>, flags: &Flags, output: &mut O
     if id.is_empty() {
         return Err(said("an entry ID is required"));
     }
-    let results = client
+    let answer = client
         .batch_delete_entry(BatchDeleteEntryRequest { ids: vec![id.into()] })
         .await?
-        .into_inner()
-        .results;
-    for one in results {
+        .into_inner();
+    if as_json(flags, &answer, output)? {
+        return Ok(());
+    }
+    for one in answer.results {
         let status = one.status.unwrap_or_default();
         if status.code == 0 {
             write!(
@@ -331,6 +339,14 @@ async fn show_entries(
             entry.id.clone(),
         )
     });
+    let answer = ListEntriesResponse {
+        entries,
+        next_page_token: String::new(),
+    };
+    if as_json(flags, &answer, output)? {
+        return Ok(());
+    }
+    let entries = answer.entries;
     writeln!(
         output.out,
         "Found {} {}",
@@ -353,11 +369,14 @@ async fn count(client: &mut EntryClient<Channel>, flags: &Flags, output: &mut Ou
         by_hint: filter.by_hint,
         by_downstream: filter.by_downstream,
     };
-    let count = client
+    let answer = client
         .count_entries(CountEntriesRequest { filter: Some(filter) })
         .await?
-        .into_inner()
-        .count;
+        .into_inner();
+    if as_json(flags, &answer, output)? {
+        return Ok(());
+    }
+    let count = answer.count;
     let many = usize::try_from(count).unwrap_or(0);
     writeln!(
         output.out,

@@ -27,7 +27,7 @@ const SOCKET: Flag = value(
     "socketPath",
     "Path to the SPIRE Server API socket (default \"/tmp/spire-server/private/api.sock\")",
 );
-const OUTPUT: Flag = value("output", "Desired output format; this stand-in has pretty only");
+const OUTPUT: Flag = value("output", super::OUTPUT_HELP);
 const BY_AUTHORITY: &[Flag] = &[
     SOCKET,
     OUTPUT,
@@ -170,11 +170,30 @@ pub const COMMANDS: &[Command] = &[
     ),
 ];
 
+/// What is printed in words only; SPIRE has JSON here too.
+const WITHOUT_JSON: &[&str] = &[
+    "agent ban",
+    "agent evict",
+    "federation create",
+    "federation delete",
+    "federation list",
+    "federation show",
+    "federation update",
+    "jwt mint",
+    "localauthority jwt activate",
+    "localauthority jwt prepare",
+    "localauthority jwt revoke",
+    "localauthority jwt taint",
+    "localauthority x509 activate",
+    "localauthority x509 prepare",
+    "localauthority x509 revoke",
+    "localauthority x509 taint",
+    "x509 mint",
+];
+
 /// Runs one.
 pub async fn run(name: &str, flags: &Flags, output: &mut Output<'_>) -> Result<(), CommandError> {
-    if !["", "pretty"].contains(&flags.text("output")) {
-        return Err(said("this stand-in prints `-output pretty` only"));
-    }
+    super::check_format(flags, name, WITHOUT_JSON)?;
     let channel = channel(flags);
     let (first, rest) = name.split_once(' ').unwrap_or((name, ""));
     match first {

@@ -1,0 +1,149 @@
+//! The selectors of a pod's container, as SPIRE's `k8s` workload attestor finds them. Pure.
+//!
+//! Source: SPIRE's `doc/plugin_agent_workloadattestor_k8s.md`. Selectors of signatures (`image-signature`) and of other
+//! attestors are not to be known from the API.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+
+use super::model::Selector;
+
+/// What the container `container` of `pod` shows of its pod and of itself.
+pub fn selectors(pod: &Pod, container: &str) -> BTreeSet<Selector> {
+    let mut found = BTreeSet::new();
+    let mut add = |key: &str, value: &str| {
+        if !value.is_empty() {
+            found.insert(Selector::new("k8s", format!("{key}:{value}")));
+        }
+    };
+    let (meta, spec) = (&pod.metadata, pod.spec.as_ref());
+    let text = |value: Option<&String>| value.cloned().unwrap_or_default();
+    add("ns", &text(meta.namespace.as_ref()));
+    add("sa", &text(spec.and_then(|spec| spec.service_account_name.as_ref())));
+    add("node-name", &text(spec.and_then(|spec| spec.node_name.as_ref())));
+    add("pod-uid", &text(meta.uid.as_ref()));
+    add("pod-name", &text(meta.name.as_ref()));
+    for (key, value) in meta.labels.iter().flatten() {
+        add("pod-label", &format!("{key}:{value}"));
+    }
+    for owner in meta.owner_references.iter().flatten() {
+        add("pod-owner", &format!("{}:{}", owner.kind, owner.name));
+        add("pod-owner-uid", &format!("{}:{}", owner.kind, owner.uid));
+    }
+    let Some(spec) = spec else { return found };
+    let status = pod.status.as_ref();
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    let groups = [
+        (
+            "pod-image",
+            spec.containers.as_slice(),
+            status.and_then(|status| status.container_statuses.as_deref()),
+        ),
+        (
+            "pod-init-image",
+            init,
+            status.and_then(|status| status.init_container_statuses.as_deref()),
+        ),
+    ];
+    for (key, containers, statuses) in groups {
+        add(&format!("{key}-count"), &containers.len().to_string());
+        for one in containers {
+            let images = images(one, statuses.unwrap_or_default());
+            for image in &images {
+                add(key, image);
+            }
+            if one.name == container {
+                add("container-name", &one.name);
+                for image in &images {
+                    add("container-image", image);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The image as the pod names it, and as its status does: by tag and by digest, once it runs.
+fn images(container: &Container, statuses: &[ContainerStatus]) -> BTreeSet<String> {
+    let status = statuses.iter().find(|status| status.name == container.name);
+    let named = container.image.iter();
+    let known = status.into_iter().flat_map(|status| [&status.image, &status.image_id]);
+    named.chain(known).filter(|image| !image.is_empty()).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::spire::testing::read;
+
+    fn pod() -> Pod {
+        read(json!({
+            "metadata": {
+                "name": "orders-1", "namespace": "shop", "uid": "u1", "labels": {"app": "orders", "empty": ""},
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "orders", "uid": "o1"}]
+            },
+            "spec": {
+                "serviceAccountName": "orders", "nodeName": "node-1",
+                "initContainers": [{"name": "init", "image": "init:1"}],
+                "containers": [{"name": "main", "image": "orders:1"}, {"name": "side", "image": "envoy:1"}]
+            },
+            "status": {"containerStatuses": [
+                {"name": "main", "image": "docker.io/orders:1", "imageID": "sha256:abc", "ready": true, "restartCount": 0}
+            ]}
+        }))
+    }
+
+    #[test]
+    fn a_container_shows_its_pod_and_itself() {
+        let shown: Vec<String> = selectors(&pod(), "main").iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "k8s:container-image:docker.io/orders:1",
+                "k8s:container-image:orders:1",
+                "k8s:container-image:sha256:abc",
+                "k8s:container-name:main",
+                "k8s:node-name:node-1",
+                "k8s:ns:shop",
+                "k8s:pod-image-count:2",
+                "k8s:pod-image:docker.io/orders:1",
+                "k8s:pod-image:envoy:1",
+                "k8s:pod-image:orders:1",
+                "k8s:pod-image:sha256:abc",
+                "k8s:pod-init-image-count:1",
+                "k8s:pod-init-image:init:1",
+                "k8s:pod-label:app:orders",
+                "k8s:pod-label:empty:",
+                "k8s:pod-name:orders-1",
+                "k8s:pod-owner-uid:ReplicaSet:o1",
+                "k8s:pod-owner:ReplicaSet:orders",
+                "k8s:pod-uid:u1",
+                "k8s:sa:orders",
+            ]
+        );
+    }
+
+    /// The agent's stand-in is built on Linux only, and cannot lend its function: the two are held to the same answers.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_agents_stand_in_finds_the_same() {
+        let bare: Pod = read(json!({"metadata": {"name": "bare"}, "spec": {"containers": [{"name": "c"}]}}));
+        for (pod, container) in [
+            (pod(), "main"),
+            (pod(), "side"),
+            (pod(), "init"),
+            (pod(), ""),
+            (bare, "c"),
+        ] {
+            let ours: Vec<String> = selectors(&pod, container).iter().map(ToString::to_string).collect();
+            assert_eq!(
+                ours,
+                ztlab_spire::agent::attestor::k8s_selectors(&pod, container),
+                "{container}"
+            );
+        }
+    }
+}
