@@ -120,14 +120,13 @@ fn capture(path: &Path) -> (u64, u64) {
 fn read(path: &Path) -> (usize, usize, usize) {
     let mut file = File::open(path).unwrap();
     let (mut reader, mut dissector) = (PcapReader::default(), Dissector::default());
-    let mut piece = vec![0; 256 << 10];
     let (mut number, mut messages, mut leaks, mut held) = (0, 0, 0, 0);
     loop {
-        let count = file.read(&mut piece).unwrap();
+        let count = file.read(reader.room(256 << 10)).unwrap();
         if count == 0 {
             break;
         }
-        reader.push(&piece[..count]);
+        reader.filled(count);
         while let Some(record) = reader.next_record().unwrap() {
             number += 1;
             for message in dissector.feed(record.frame(number)) {

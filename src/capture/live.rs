@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -24,15 +24,18 @@ use crate::packet::{
     pcapfile::{PcapError, PcapReader},
 };
 
-/// Events that may wait for the reader; beyond it the stream waits, and the pod's kernel counts what it drops.
-const QUEUE: usize = 1024;
+/// Bytes read at once of what the observer sends; the packets in them are given on together.
+const PIECE: usize = 64 << 10;
+/// Pieces that may wait for the reader; beyond it the stream waits, and the pod's kernel counts what it drops.
+const QUEUE: usize = 16;
 /// How long libpcap may take to listen.
 const START: Duration = Duration::from_secs(10);
 
 /// The events of one capture. Dropping it ends the capture.
 pub struct CaptureStream {
-    events: mpsc::Receiver<Result<CaptureEvent, CaptureError>>,
-    first: Option<CaptureEvent>,
+    pieces: mpsc::Receiver<Result<Vec<CaptureEvent>, CaptureError>>,
+    /// What is left of the last piece.
+    here: std::vec::IntoIter<CaptureEvent>,
     point: CapturePoint,
 }
 
@@ -41,16 +44,27 @@ impl CaptureStream {
     pub fn point(&self) -> &CapturePoint {
         &self.point
     }
+
+    /// The next event, where it came together with the last.
+    pub(super) fn here(&mut self) -> Option<CaptureEvent> {
+        self.here.next()
+    }
 }
 
 impl Stream for CaptureStream {
     type Item = Result<CaptureEvent, CaptureError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
+        loop {
+            if let Some(event) = self.here.next() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            match ready!(self.pieces.poll_recv(cx)) {
+                Some(Ok(piece)) => self.here = piece.into_iter(),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
         }
-        self.events.poll_recv(cx)
     }
 }
 
@@ -69,7 +83,7 @@ pub async fn start(client: &kube::Client, request: CaptureRequest) -> Result<Cap
     };
     let args = std::iter::once("capture".to_owned()).chain(options.to_args()).collect();
     let process = observer.exec(args).await?;
-    let (sender, mut events) = mpsc::channel(QUEUE);
+    let (sender, pieces) = mpsc::channel(QUEUE);
     let reader = Reader {
         observer: observer.clone(),
         filter: request.filter,
@@ -78,17 +92,22 @@ pub async fn start(client: &kube::Client, request: CaptureRequest) -> Result<Cap
         sender,
     };
     tokio::spawn(reader.run(process));
-    match tokio::time::timeout(START, events.recv()).await {
-        Ok(Some(Ok(first @ CaptureEvent::Started { .. }))) => Ok(CaptureStream {
-            events,
-            first: Some(first),
-            point: observer.point().clone(),
-        }),
-        Ok(Some(Ok(CaptureEvent::Ended(EndReason::Lost { detail })))) => Err(observer.failed(detail)),
-        Ok(Some(Ok(other))) => Err(observer.failed(format!("it began with {other:?}"))),
-        Ok(Some(Err(error))) => Err(error),
-        Ok(None) => Err(observer.failed("it said nothing")),
-        Err(_) => Err(observer.failed(format!("it did not listen within {} seconds", START.as_secs()))),
+    let mut stream = CaptureStream {
+        pieces,
+        here: Vec::new().into_iter(),
+        point: observer.point().clone(),
+    };
+    let first = tokio::time::timeout(START, stream.pieces.recv())
+        .await
+        .map_err(|_| observer.failed(format!("it did not listen within {} seconds", START.as_secs())))?
+        .ok_or_else(|| observer.failed("it said nothing"))??;
+    match first.first() {
+        Some(CaptureEvent::Started { .. }) => {
+            stream.here = first.into_iter();
+            Ok(stream)
+        }
+        Some(CaptureEvent::Ended(EndReason::Lost { detail })) => Err(observer.failed(detail)),
+        other => Err(observer.failed(format!("it began with {other:?}"))),
     }
 }
 
@@ -100,7 +119,7 @@ struct Reader {
     interfaces: Option<Vec<Interface>>,
     /// The observer said that it is done; packets may still be on their way.
     complete: bool,
-    sender: mpsc::Sender<Result<CaptureEvent, CaptureError>>,
+    sender: mpsc::Sender<Result<Vec<CaptureEvent>, CaptureError>>,
 }
 
 /// How a note of the observer changes the course.
@@ -118,7 +137,6 @@ impl Reader {
         };
         let mut notes = BufReader::new(stderr).lines();
         let mut file = PcapReader::default();
-        let mut piece = vec![0; 64 << 10];
         let mut started = false;
         let mut told = String::new();
         let sender = self.sender.clone();
@@ -130,12 +148,9 @@ impl Reader {
                     Ok(Some(line)) => self.note(&line, &mut told).await,
                     _ => { notes_open = false; After::Go }
                 },
-                read = stdout.read(&mut piece), if bytes_open => match read {
+                read = stdout.read(file.room(PIECE)), if bytes_open => match read {
                     Ok(0) | Err(_) => { bytes_open = false; After::Go }
-                    Ok(count) => {
-                        file.push(&piece[..count]);
-                        After::Go
-                    }
+                    Ok(count) => { file.filled(count); After::Go }
                 },
             };
             if matches!(after, After::Stop) {
@@ -159,7 +174,7 @@ impl Reader {
         } else {
             EndReason::Lost { detail: told }
         };
-        let _ = self.sender.send(Ok(CaptureEvent::Ended(reason))).await;
+        self.send(vec![CaptureEvent::Ended(reason)]).await;
     }
 
     fn damaged(&self, error: &PcapError) -> CaptureError {
@@ -170,8 +185,8 @@ impl Reader {
         }
     }
 
-    async fn send(&self, event: CaptureEvent) -> After {
-        match self.sender.send(Ok(event)).await {
+    async fn send(&self, events: Vec<CaptureEvent>) -> After {
+        match self.sender.send(Ok(events)).await {
             Ok(()) => After::Go,
             Err(_) => After::Stop,
         }
@@ -179,6 +194,7 @@ impl Reader {
 
     /// Gives on the packets that are whole.
     async fn packets(&mut self, file: &mut PcapReader, started: &mut bool) -> Result<After, PcapError> {
+        let mut events = Vec::new();
         if !*started {
             // The file's header is needed before it can be said how frames begin.
             if file.begin()?.is_none() {
@@ -189,21 +205,14 @@ impl Reader {
                 return Ok(After::Go);
             };
             *started = true;
-            if let After::Stop = self.send(CaptureEvent::Started { link, interfaces }).await {
-                return Ok(After::Stop);
-            }
+            events.push(CaptureEvent::Started { link, interfaces });
         }
-        while let Some(record) = file.next_record()? {
-            let packet = Packet {
-                ts_ns: record.ts_ns,
-                orig_len: record.orig_len,
-                data: Bytes::copy_from_slice(record.data),
-            };
-            if let After::Stop = self.send(CaptureEvent::Packet(packet)).await {
-                return Ok(After::Stop);
-            }
-        }
-        Ok(After::Go)
+        let damage = records(file, &mut events).err();
+        let after = match events.is_empty() {
+            true => After::Go,
+            false => self.send(events).await,
+        };
+        damage.map_or(Ok(after), Err)
     }
 
     /// A line of the observer's standard error.
@@ -212,7 +221,7 @@ impl Reader {
             Ok(Note::Started { interfaces }) => self.interfaces = Some(interfaces),
             Ok(Note::Counters { dropped, .. }) => {
                 if dropped > 0 {
-                    return self.send(CaptureEvent::Dropped(dropped)).await;
+                    return self.send(vec![CaptureEvent::Dropped(dropped)]).await;
                 }
             }
             Ok(Note::Complete) => self.complete = true,
@@ -234,5 +243,68 @@ impl Reader {
             }
         }
         After::Go
+    }
+}
+
+/// The packets that are whole, whose bytes stand together in one allocation.
+fn records(file: &mut PcapReader, events: &mut Vec<CaptureEvent>) -> Result<(), PcapError> {
+    let mut bytes = Vec::with_capacity(file.waiting());
+    let mut found = Vec::new();
+    let damage = loop {
+        match file.next_record() {
+            Ok(Some(record)) => {
+                let start = bytes.len();
+                bytes.extend_from_slice(record.data);
+                found.push((record.ts_ns, record.orig_len, start..bytes.len()));
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    let bytes = Bytes::from(bytes);
+    events.extend(found.into_iter().map(|(ts_ns, orig_len, place)| {
+        let data = bytes.slice(place);
+        CaptureEvent::Packet(Packet { ts_ns, orig_len, data })
+    }));
+    damage
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{
+        LinkType,
+        pcapfile::{pcap_header, pcap_record},
+    };
+
+    #[test]
+    fn packets_come_whole_however_they_were_cut() {
+        let said: Vec<Vec<u8>> = (1..40_usize).map(|length| vec![length as u8; length * 7]).collect();
+        let mut whole = pcap_header(LinkType::RAW, 65_535);
+        for (ts_ns, data) in (1..).zip(&said) {
+            pcap_record(ts_ns, data.len() as u32, data, &mut whole);
+        }
+        for size in [1, 13, 1000, whole.len()] {
+            let (mut file, mut events) = (PcapReader::default(), Vec::new());
+            for piece in whole.chunks(size) {
+                file.room(PIECE)[..piece.len()].copy_from_slice(piece);
+                file.filled(piece.len());
+                records(&mut file, &mut events).unwrap();
+            }
+            let packets: Vec<Packet> = events
+                .into_iter()
+                .map(|event| match event {
+                    CaptureEvent::Packet(packet) => packet,
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            assert!(packets.iter().map(|packet| packet.ts_ns).eq(1..40));
+            assert!(
+                packets
+                    .iter()
+                    .map(|packet| &packet.data[..])
+                    .eq(said.iter().map(|data| &data[..]))
+            );
+        }
     }
 }

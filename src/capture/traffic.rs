@@ -121,10 +121,7 @@ impl Pipeline {
             }
             tokio::select! {
                 event = self.capture.next() => match event {
-                    Some(Ok(event)) => {
-                        self.over = matches!(event, CaptureEvent::Ended(_));
-                        self.work.take(event);
-                    }
+                    Some(Ok(event)) => self.take(event),
                     Some(Err(error)) => {
                         self.over = true;
                         return Some((Err(error), self));
@@ -139,6 +136,16 @@ impl Pipeline {
 }
 
 impl Pipeline {
+    /// Takes an event and all that came with it.
+    fn take(&mut self, event: CaptureEvent) {
+        let mut next = Some(event);
+        while let Some(event) = next {
+            self.over = matches!(event, CaptureEvent::Ended(_));
+            self.work.take(event);
+            next = self.capture.here();
+        }
+    }
+
     /// What has arrived is read, nothing more is waited for.
     fn end(&mut self) {
         self.over = true;

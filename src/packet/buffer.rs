@@ -32,6 +32,8 @@ pub(super) struct Span {
     pub first_ns: u64,
     pub last_ns: u64,
     pub frames: Vec<u64>,
+    /// The last of the frames by their numbers.
+    highest: u64,
 }
 
 impl Span {
@@ -45,13 +47,18 @@ impl Span {
         }
         self.first_ns = self.first_ns.min(ts_ns);
         self.last_ns = self.last_ns.max(ts_ns);
-        if self.frames.len() < Self::FRAMES && !self.frames.contains(&frame) {
+        if self.frames.len() < Self::FRAMES && (frame > self.highest || !self.frames.contains(&frame)) {
             self.frames.push(frame);
+            self.highest = self.highest.max(frame);
         }
     }
 
     pub(super) fn merge(&mut self, other: &Span) {
         if other.frames.is_empty() {
+            return;
+        }
+        if self.frames.is_empty() {
+            self.clone_from(other);
             return;
         }
         let (first, last) = (other.first_ns, other.last_ns);
@@ -181,13 +188,20 @@ impl Collected {
         }
     }
 
+    /// Makes room for bytes that are to come; not more than a few pages, since they may never.
+    pub(super) fn expect(&mut self, count: u64) {
+        const MOST: u64 = 8 << 10;
+        self.bytes.reserve(count.min(MOST) as usize);
+    }
+
     /// Whether some of the bytes there were are not in `bytes`.
     pub(super) fn cut(&self) -> bool {
         self.total > self.bytes.len() as u64
     }
 
+    /// Memory held.
     pub(super) fn held(&self) -> usize {
-        self.bytes.len() + self.runs.len() * size_of::<(usize, Mark)>() + self.span.frames.len() * 8
+        self.bytes.capacity() + self.runs.capacity() * size_of::<(usize, Mark)>() + self.span.frames.capacity() * 8
     }
 
     /// Appends words of our own, which no frame carried.

@@ -188,13 +188,12 @@ impl Seen {
                 self.asker.get_or_insert(message.from.addr);
             }
             match says_something(message) {
-                Some(true) => {
+                Some(true) if self.readable.is_none() => {
                     let what = format!("{} in clear: {}", message.protocol, message.summary);
-                    if self.readable.is_none() {
-                        self.size += what.len();
-                        self.readable = Some((frame, what));
-                    }
+                    self.size += what.len();
+                    self.readable = Some((frame, what));
                 }
+                Some(true) => {}
                 Some(false) => {
                     self.opaque.get_or_insert(frame);
                 }
@@ -212,6 +211,9 @@ fn says_something(message: &Message) -> Option<bool> {
         (Detail::PostgresLogin { step, .. }, _) if step.starts_with("ssl-") => None,
         (_, Protocol::Http | Protocol::Postgres | Protocol::Dns) => Some(true),
         (_, Protocol::Tcp | Protocol::Udp) => {
+            if !message.text.contains('\\') {
+                return (!message.text.is_empty()).then_some(true);
+            }
             // Each escape stands for a byte that is no text.
             let escaped = message.text.matches("\\x").count() + message.text.matches("\\u{").count();
             let shown = message.text.chars().count().saturating_sub(escaped * 4) + escaped;

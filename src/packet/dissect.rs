@@ -1,8 +1,9 @@
 //! The way from frames to messages.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    net::{IpAddr, SocketAddr},
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    hash::{Hash, Hasher},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
 };
 
 use super::{
@@ -14,11 +15,28 @@ use super::{
     segment::{self, Datagram, Segment, Source},
 };
 
-/// Two ends, the lesser first.
-type Key = (Transport, SocketAddr, SocketAddr);
+/// A transport and two ends, the lesser first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Key(Transport, SocketAddr, SocketAddr);
 
 fn key(transport: Transport, one: SocketAddr, other: SocketAddr) -> Key {
-    (transport, one.min(other), one.max(other))
+    Key(transport, one.min(other), one.max(other))
+}
+
+impl Hash for Key {
+    /// In one number where it fits; one is hashed for every packet.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Key(transport, one, other) = self;
+        match (one, other) {
+            (SocketAddr::V4(one), SocketAddr::V4(other)) => {
+                let end = |end: &SocketAddrV4| u64::from(end.ip().to_bits()) << 16 | u64::from(end.port());
+                // An end has 48 bits.
+                let kind = u64::from(*transport == Transport::Udp) << 48;
+                state.write_u128(u128::from(end(one) | kind) << 64 | u128::from(end(other)));
+            }
+            _ => (transport, one, other).hash(state),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -201,14 +219,11 @@ impl Dissector {
 
     pub(super) fn segment(&mut self, segment: &Segment<'_>, out: &mut Vec<Message>) {
         let key = key(Transport::Tcp, segment.src, segment.dst);
-        let renewed = matches!(self.flows.get(&key), Some(Tracked::Tcp(connection)) if connection.is_new(segment));
-        if renewed {
-            self.give_up(&key, out);
-        }
-        let known = self.flows.contains_key(&key);
-        if !known && !segment.syn && segment.len == 0 {
-            // The end of a connection that was not seen: it says nothing.
-            return;
+        if segment.syn {
+            let renewed = matches!(self.flows.get(&key), Some(Tracked::Tcp(connection)) if connection.is_new(segment));
+            if renewed {
+                self.give_up(&key, out);
+            }
         }
         let Self {
             limits,
@@ -219,11 +234,20 @@ impl Dissector {
             seq,
             ..
         } = self;
-        let flow = flows.entry(key).or_insert_with(|| {
-            *flow_ids += 1;
-            Tracked::Tcp(Box::new(Connection::new(*flow_ids, segment)))
-        });
-        let before = if known { flow.held() } else { 0 };
+        let (flow, before) = match flows.entry(key) {
+            Entry::Occupied(known) => {
+                let flow = known.into_mut();
+                let before = flow.held();
+                (flow, before)
+            }
+            // The end of a connection that was not seen says nothing.
+            Entry::Vacant(_) if !segment.syn && segment.len == 0 => return,
+            Entry::Vacant(place) => {
+                *flow_ids += 1;
+                let flow = Tracked::Tcp(Box::new(Connection::new(*flow_ids, segment)));
+                (place.insert(flow), 0)
+            }
+        };
         if let Tracked::Tcp(connection) = flow {
             connection.segment(
                 segment,
@@ -249,11 +273,18 @@ impl Dissector {
             seq,
             ..
         } = self;
-        let flow = flows.entry(key).or_insert_with(|| {
-            *flow_ids += 1;
-            Tracked::Udp(Box::new(Exchange::new(*flow_ids, datagram)))
-        });
-        let before = flow.held();
+        let (flow, before) = match flows.entry(key) {
+            Entry::Occupied(known) => {
+                let flow = known.into_mut();
+                let before = flow.held();
+                (flow, before)
+            }
+            Entry::Vacant(place) => {
+                *flow_ids += 1;
+                let flow = Tracked::Udp(Box::new(Exchange::new(*flow_ids, datagram)));
+                (place.insert(flow), 0)
+            }
+        };
         if let Tracked::Udp(exchange) = flow {
             exchange.datagram(
                 datagram,

@@ -372,6 +372,16 @@ fn happen(app: &mut App, direction: Direction, buffers: &mut [Buffer; 2], event:
                 *app = App::Unknown;
                 hopeful = true;
             }
+            let (mut bytes, mut mark) = (bytes, mark);
+            if let App::Http(http) = app
+                && buffers[direction].is_empty()
+            {
+                let count = http.direct(direction, bytes, mark, sink);
+                (bytes, mark) = (&bytes[count..], mark.ahead(count));
+                if bytes.is_empty() && !http.tunnels(direction) {
+                    return;
+                }
+            }
             buffers[direction].push(bytes, mark);
             advance(app, direction, buffers, sink);
             if let App::Raw(raw) = app {

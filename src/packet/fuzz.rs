@@ -14,12 +14,24 @@ use super::{
 pub fn fuzz_capture(file: &[u8]) -> Vec<Message> {
     // As one capture, and as one of several pods: what is in the file decides which it is.
     let several = file.first().is_some_and(|byte| *byte == 0x0a);
-    let mut reading = Reading::new(small(), several);
     let mut messages = Vec::new();
-    reading.push(file);
-    while let Ok(Some(step)) = reading.step() {
+    let mut whole = Reading::new(small(), several);
+    whole.push(file);
+    while let Ok(Some(step)) = whole.step() {
         messages.extend(step.messages);
     }
+    // In pieces that are read into its own room it is the same.
+    let mut reading = Reading::new(small(), several);
+    let mut piecewise = Vec::new();
+    for piece in file.chunks(file.last().map_or(1, |byte| usize::from(*byte) * 8 + 1)) {
+        reading.room(piece.len() + 3)[..piece.len()].copy_from_slice(piece);
+        reading.filled(piece.len());
+        while let Ok(Some(step)) = reading.step() {
+            piecewise.extend(step.messages);
+        }
+    }
+    assert_eq!(messages, piecewise);
+    assert_eq!((whole.stats(), whole.held()), (reading.stats(), reading.held()));
     assert!(reading.held() < 9 << 20, "{} bytes are held", reading.held());
     let (rest, flows) = reading.end();
     messages.extend(rest);
@@ -166,8 +178,8 @@ pub fn fuzz_datagrams(port: u16, mut input: &[u8]) -> Vec<Message> {
 pub fn fuzz_secrets(text: &str) {
     let mut found = Vec::new();
     super::leak::card_numbers(text, 0..text.len(), &mut found);
-    super::leak::in_header("authorization", text, 0..text.len(), &mut found);
-    super::leak::in_header("cookie", text, 0..text.len(), &mut found);
+    super::leak::in_header(b"authorization", text, 0..text.len(), &mut found);
+    super::leak::in_header(b"cookie", text, 0..text.len(), &mut found);
     secrets(text, &mut found);
     for one in found {
         assert!(text.get(one.range).is_some());

@@ -19,6 +19,10 @@ pub(super) struct Jwt {
 
 /// The first token within a header's value: alone, behind a scheme, or in a cookie.
 pub(super) fn within(value: &str) -> Option<Jwt> {
+    // What `{"` begins with in base64url.
+    if !value.contains("eyJ") {
+        return None;
+    }
     value
         .split([' ', ';', ',', '=', '"'])
         .filter(|word| word.starts_with("eyJ"))

@@ -77,6 +77,16 @@ impl Reading {
         self.file.push(bytes);
     }
 
+    /// Room for the next piece of the file to be read into, see [`PcapReader::room`].
+    pub fn room(&mut self, bytes: usize) -> &mut [u8] {
+        self.file.room(bytes)
+    }
+
+    /// So many bytes were put where [`Self::room`] was made for them.
+    pub fn filled(&mut self, bytes: usize) {
+        self.file.filled(bytes);
+    }
+
     /// The next packet, dissected; `None` when more of the file is needed.
     ///
     /// # Errors

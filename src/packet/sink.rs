@@ -120,6 +120,10 @@ impl Sink<'_> {
         leaks.retain(|leak| leak.end <= text.len());
         let mut frames = draft.span.frames;
         frames.truncate(self.limits.frames);
+        // A frame seldom completes more than one, and a message is large.
+        if self.out.is_empty() {
+            self.out.reserve_exact(1);
+        }
         self.out.push(Message {
             seq,
             ts_ns: draft.span.first_ns,

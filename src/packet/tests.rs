@@ -707,6 +707,10 @@ fn plausible() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// An answer in chunks, with a field behind them.
+const CHUNKED: &[u8] =
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n10\r\n4111111111111111\r\n0\r\nSet-Cookie: c=d\r\n\r\n";
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(192))]
 
@@ -753,6 +757,16 @@ proptest! {
         for turns in [
             session().to_vec(),
             vec![(0, REQUEST.to_vec()), (1, RESPONSE.to_vec()), (0, [REQUEST, REQUEST].concat()), (1, [RESPONSE, RESPONSE].concat())],
+            vec![
+                (0, [b"\r\n", REQUEST].concat()),
+                (1, [CHUNKED, CHUNKED].concat()),
+                (0, b"CONNECT ledger:5432 HTTP/1.1\r\nHost: ledger\r\n\r\n".to_vec()),
+                (1, b"HTTP/1.1 200 OK\r\n\r\n220 ready\r\n".to_vec()),
+                (0, b"HELO 4111111111111111\r\n".to_vec()),
+                (1, b"ok\r\n".to_vec()),
+            ],
+            vec![(0, REQUEST.to_vec()), (1, b"HTTP/1.0 200 OK\r\nSet-Cookie: a=b\r\n\r\npassword=x1\n".to_vec())],
+            vec![(0, REQUEST.to_vec()), (1, [b"HTTP/1.1 200 OK\nContent-Length: 3\n\nabcHTTP", RESPONSE].concat())],
             vec![(1, b"220 ready\r\n".to_vec()), (0, b"caf\xc3\xa9 4111111111111111\r\n".to_vec()), (1, b"ok\xe2\x82\xac".to_vec())],
             vec![(0, b"\x16\x03\x01\0\x04\x01\0\0\0".to_vec()), (1, b"\x17\x03\x03\0\x03abc\x17\x03\x03\0\x03abc".to_vec())],
         ] {

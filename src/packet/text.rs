@@ -71,6 +71,13 @@ impl Text {
         &self.text
     }
 
+    /// Makes room for bytes that are to be appended.
+    pub(super) fn expect(&mut self, count: usize) {
+        self.text.reserve(count.min(self.room_left()));
+        // A head has a few lines, each of which is a run.
+        self.runs.reserve(8);
+    }
+
     /// Appends words of our own.
     pub(super) fn say(&mut self, words: &str) -> &mut Self {
         if self.room() {
@@ -106,6 +113,7 @@ impl Text {
     /// from where.
     fn show(&mut self, bytes: &[u8], marks: impl Iterator<Item = (usize, Mark)>) {
         let Self { text, runs, .. } = self;
+        text.reserve(bytes.len());
         let mut marks = marks.peekable();
         let mut current = (0, Mark::default());
         let (mut shown, mut taken) = (text.len(), 0);
@@ -231,6 +239,11 @@ fn escape_with(bytes: &[u8], out: &mut String, told: &mut dyn FnMut(usize, usize
             rest = behind;
             continue;
         }
+        if rest.starts_with(b"\r\n") {
+            told(0, 1);
+            rest = &rest[1..];
+            continue;
+        }
         // No character has more than four bytes (RFC 3629 §3).
         let Some(chunk) = rest[..rest.len().min(4)].utf8_chunks().next() else {
             return;
@@ -245,7 +258,6 @@ fn escape_with(bytes: &[u8], out: &mut String, told: &mut dyn FnMut(usize, usize
         };
         let (before, after) = (out.len(), &rest[char.len_utf8()..]);
         match char {
-            '\r' if after.starts_with(b"\n") => {}
             '\t' => out.push_str("  "),
             _ if unsafe_to_show(char) => out.extend(char.escape_default()),
             _ => out.push(char),
@@ -282,10 +294,16 @@ pub(super) fn one_long_line(bytes: &[u8]) -> String {
 }
 
 fn line_of(bytes: &[u8], columns: usize) -> String {
-    let mut out = String::new();
+    let mut out = String::with_capacity(bytes.len().min(columns));
     escape(&bytes[..bytes.len().min(columns * 4)], &mut out);
-    let mut out = out.trim_end().replace('\n', "\\n");
-    if let Some((cut, _)) = out.char_indices().nth(columns) {
+    out.truncate(out.trim_end().len());
+    if out.contains('\n') {
+        out = out.replace('\n', "\\n");
+    }
+    // What has no more bytes has no more characters.
+    if out.len() > columns
+        && let Some((cut, _)) = out.char_indices().nth(columns)
+    {
         out.truncate(cut);
         out.push('…');
     }

@@ -1,33 +1,65 @@
 //! The heads of HTTP messages, parsed by `httparse`, which hyper uses.
 
-use std::ops::Range;
+use std::{borrow::Cow, mem::MaybeUninit, ops::Range};
 
-use super::VERSION;
+use super::{VERSION, begins};
 
+/// Bytes a head may have; servers refuse far smaller ones.
+pub(super) const HEAD_BYTES: usize = 64 << 10;
 /// Header fields a head may have.
 const FIELDS: usize = 128;
 
-/// What a head says, with places in the head's bytes.
+/// Where a head says what: places in its bytes.
+#[derive(Debug)]
 pub(super) struct Head {
     pub start: Start,
     pub fields: Vec<Field>,
 }
 
+#[derive(Debug)]
 pub(super) struct Field {
-    /// In lower case.
-    pub name: String,
-    pub value: String,
-    /// Where the value stands in the head.
-    pub place: Range<usize>,
+    pub name: Range<usize>,
+    pub value: Range<usize>,
 }
 
+#[derive(Debug)]
 pub(super) enum Start {
-    Request { method: String, target: String },
-    Response { status: u16, reason: String },
+    Request { method: Range<usize>, target: Range<usize> },
+    Response { status: u16, reason: Range<usize> },
+}
+
+/// What stands at a place in a head; empty where less of it was kept.
+pub(super) fn at<'a>(bytes: &'a [u8], place: &Range<usize>) -> &'a [u8] {
+    bytes.get(place.clone()).unwrap_or_default()
+}
+
+/// What bytes begin with.
+pub(super) enum Find {
+    More,
+    Broken,
+    /// A head, of this length.
+    Whole(usize, Head),
+}
+
+/// The head that bytes begin with, remembering how far was searched for its end.
+pub(super) fn find_head(data: &[u8], searched: &mut usize) -> Find {
+    if data.is_empty() {
+        return Find::More;
+    }
+    if begins(data) == Some(None) {
+        return Find::Broken;
+    }
+    match head_end(data, searched) {
+        None if data.len() > HEAD_BYTES => Find::Broken,
+        None => Find::More,
+        // As where it comes in pieces, of which none is waited for beyond this.
+        Some(end) if end > HEAD_BYTES => Find::Broken,
+        Some(end) => parse_head(&data[..end]).map_or(Find::Broken, |head| Find::Whole(end, head)),
+    }
 }
 
 /// The length of a head that ends in these bytes, remembering how far was searched.
-pub(super) fn head_end(data: &[u8], searched: &mut usize) -> Option<usize> {
+fn head_end(data: &[u8], searched: &mut usize) -> Option<usize> {
     let mut at = searched.saturating_sub(3);
     while let Some(found) = data.get(at..)?.iter().position(|byte| *byte == b'\n') {
         at += found + 1;
@@ -42,22 +74,25 @@ pub(super) fn head_end(data: &[u8], searched: &mut usize) -> Option<usize> {
     None
 }
 
-pub(super) fn parse_head(bytes: &[u8]) -> Option<Head> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+fn parse_head(bytes: &[u8]) -> Option<Head> {
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
     let (start, headers) = if bytes.starts_with(VERSION) {
-        let mut response = httparse::Response::new(&mut fields);
-        response.parse(bytes).ok().filter(httparse::Status::is_complete)?;
+        let mut response = httparse::Response::new(&mut []);
+        let read =
+            httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut fields);
+        read.ok().filter(httparse::Status::is_complete)?;
         let start = Start::Response {
             status: response.code?,
-            reason: response.reason.unwrap_or_default().to_owned(),
+            reason: place(bytes, response.reason.unwrap_or_default().as_bytes()),
         };
         (start, response.headers)
     } else {
-        let mut request = httparse::Request::new(&mut fields);
-        request.parse(bytes).ok().filter(httparse::Status::is_complete)?;
+        let mut request = httparse::Request::new(&mut []);
+        let read = request.parse_with_uninit_headers(bytes, &mut fields);
+        read.ok().filter(httparse::Status::is_complete)?;
         let start = Start::Request {
-            method: request.method?.to_owned(),
-            target: request.path?.to_owned(),
+            method: place(bytes, request.method?.as_bytes()),
+            target: place(bytes, request.path?.as_bytes()),
         };
         (start, request.headers)
     };
@@ -65,23 +100,32 @@ pub(super) fn parse_head(bytes: &[u8]) -> Option<Head> {
     Some(Head { start, fields })
 }
 
-/// A field of a head, with its place in it.
+/// Where a part stands in bytes that it is borrowed from.
+fn place(bytes: &[u8], part: &[u8]) -> Range<usize> {
+    let start = (part.as_ptr() as usize).saturating_sub(bytes.as_ptr() as usize);
+    let start = start.min(bytes.len());
+    start..(start + part.len()).min(bytes.len())
+}
+
 fn field(bytes: &[u8], header: &httparse::Header<'_>) -> Field {
-    let base = bytes.as_ptr() as usize;
-    let start = (header.value.as_ptr() as usize).saturating_sub(base).min(bytes.len());
     Field {
-        name: header.name.to_ascii_lowercase(),
-        value: String::from_utf8_lossy(header.value).trim().to_owned(),
-        place: start..(start + header.value.len()).min(bytes.len()),
+        name: place(bytes, header.name.as_bytes()),
+        value: place(bytes, header.value),
+    }
+}
+
+impl Field {
+    /// What it says, in the bytes it was read from.
+    pub(super) fn text<'a>(&self, bytes: &'a [u8]) -> Cow<'a, str> {
+        String::from_utf8_lossy(at(bytes, &self.value).trim_ascii())
     }
 }
 
 impl Head {
-    pub(super) fn field(&self, name: &str) -> Option<String> {
-        self.fields
-            .iter()
-            .find(|field| field.name == name)
-            .map(|field| field.value.clone())
+    /// What the first field of this name says, in the bytes of this head.
+    pub(super) fn field<'a>(&self, bytes: &'a [u8], name: &str) -> Option<Cow<'a, str>> {
+        let named = |field: &&Field| at(bytes, &field.name).eq_ignore_ascii_case(name.as_bytes());
+        self.fields.iter().find(named).map(|field| field.text(bytes))
     }
 }
 

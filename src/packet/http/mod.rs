@@ -8,18 +8,16 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use head::{Head, Start, head_end, parse_chunk_size, parse_head, parse_length};
+use head::{Field, Find, HEAD_BYTES, Head, Start, at, find_head, parse_chunk_size, parse_length};
 use show::{show_body, show_head, show_tokens, show_trailers, size_note};
 
 use super::{
-    Detail, Limits, Protocol, Role,
-    buffer::{Buffer, Collected},
+    Detail, Protocol, Role,
+    buffer::{Buffer, Collected, Mark},
     sink::{Direction, Draft, Sink},
     text::{one_line, one_long_line},
 };
 
-/// Bytes a head may have; servers refuse far smaller ones.
-const HEAD_BYTES: usize = 64 << 10;
 /// Bytes a chunk-size or trailer line may have.
 const LINE_BYTES: usize = 8 << 10;
 /// Requests that may wait for their responses.
@@ -86,6 +84,8 @@ struct Half {
     /// Bytes of the buffer already searched for the end of a line or head.
     searched: usize,
     head: Collected,
+    /// What `head` says.
+    parsed: Option<Head>,
     body: Collected,
     /// Header fields behind a chunked body.
     trailer: Collected,
@@ -97,9 +97,17 @@ impl Default for Half {
             state: State::Head,
             searched: 0,
             head: Collected::default(),
+            parsed: None,
             body: Collected::default(),
             trailer: Collected::default(),
         }
+    }
+}
+
+impl Half {
+    fn held(&self) -> usize {
+        let fields = self.parsed.as_ref().map_or(0, |head| head.fields.capacity());
+        self.head.held() + self.body.held() + self.trailer.held() + fields * size_of::<Field>()
     }
 }
 
@@ -125,11 +133,7 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn held(&self) -> usize {
-        self.halves
-            .iter()
-            .map(|half| half.head.held() + half.body.held() + half.trailer.held())
-            .sum::<usize>()
-            + self.asked.len() * 256
+        self.halves.iter().map(Half::held).sum::<usize>() + self.asked.len() * 256
     }
 
     /// Reads as far as the bytes go.
@@ -147,7 +151,7 @@ impl Http {
                         return Progress::Wait;
                     }
                 },
-                State::Head => match self.read_head(direction, buffer, sink.limits) {
+                State::Head => match self.read_head(direction, buffer) {
                     Step::More => return Progress::Wait,
                     Step::Done => self.complete_if_empty(direction, sink),
                     Step::Broken => return Progress::NotMine,
@@ -186,6 +190,55 @@ impl Http {
                 }
             }
         }
+    }
+
+    /// Takes whole heads, and what there is of bodies, from bytes that nothing waits before: they need not be gathered first.
+    /// Gives how many it took.
+    pub(super) fn direct(&mut self, direction: Direction, bytes: &[u8], mark: Mark, sink: &mut Sink<'_>) -> usize {
+        let mut taken = 0;
+        loop {
+            let (rest, mark) = (&bytes[taken..], mark.ahead(taken));
+            let count = match self.halves[direction].state {
+                State::Head => self.direct_head(direction, rest, mark, sink),
+                State::Length(left) | State::ChunkData(left) => self.direct_body(direction, left, rest, mark, sink),
+                State::UntilClose => self.direct_body(direction, u64::MAX, rest, mark, sink),
+                _ => 0,
+            };
+            taken += count;
+            if count == 0 || taken == bytes.len() {
+                return taken;
+            }
+        }
+    }
+
+    /// Whether HTTP has ended here.
+    pub(super) fn tunnels(&self, direction: Direction) -> bool {
+        self.halves[direction].state == State::Tunnel
+    }
+
+    fn direct_head(&mut self, direction: Direction, bytes: &[u8], mark: Mark, sink: &mut Sink<'_>) -> usize {
+        let Find::Whole(end, head) = find_head(bytes, &mut 0) else {
+            return 0;
+        };
+        self.begin(direction).push(&bytes[..end], HEAD_BYTES, mark);
+        self.begin_body(direction, head);
+        self.complete_if_empty(direction, sink);
+        end
+    }
+
+    fn direct_body(&mut self, direction: Direction, left: u64, bytes: &[u8], mark: Mark, sink: &mut Sink<'_>) -> usize {
+        let half = &mut self.halves[direction];
+        let count = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
+        half.body.push(&bytes[..count], sink.limits.text_bytes, mark);
+        let left = left - count as u64;
+        match half.state {
+            State::Length(_) if left == 0 => self.complete(direction, true, sink),
+            State::Length(_) => half.state = State::Length(left),
+            State::ChunkData(_) if left == 0 => half.state = State::ChunkEnd,
+            State::ChunkData(_) => half.state = State::ChunkData(left),
+            _ => {}
+        }
+        count
     }
 
     /// Bytes of this direction were never seen.
@@ -237,7 +290,7 @@ impl Http {
         }
     }
 
-    fn read_head(&mut self, direction: Direction, buffer: &mut Buffer, limits: &Limits) -> Step {
+    fn read_head(&mut self, direction: Direction, buffer: &mut Buffer) -> Step {
         let half = &mut self.halves[direction];
         // RFC 9112 §2.2: empty lines before a request line are ignored.
         let blank = buffer
@@ -249,36 +302,35 @@ impl Http {
             buffer.skip(blank);
             half.searched = 0;
         }
-        let data = buffer.data();
-        if data.is_empty() {
-            return Step::More;
+        match find_head(buffer.data(), &mut half.searched) {
+            Find::More => Step::More,
+            Find::Broken => Step::Broken,
+            Find::Whole(end, head) => {
+                buffer.take(end, HEAD_BYTES, self.begin(direction));
+                self.begin_body(direction, head);
+                Step::Done
+            }
         }
-        if begins(data) == Some(None) {
-            return Step::Broken;
-        }
-        let Some(end) = head_end(data, &mut half.searched) else {
-            return if data.len() > HEAD_BYTES {
-                Step::Broken
-            } else {
-                Step::More
-            };
-        };
-        let Some(head) = parse_head(&data[..end]) else {
-            return Step::Broken;
-        };
+    }
+
+    /// A message of this direction begins; gives where its head goes.
+    fn begin(&mut self, direction: Direction) -> &mut Collected {
+        let half = &mut self.halves[direction];
         half.searched = 0;
         half.head = Collected::default();
         half.body = Collected::default();
         half.trailer = Collected::default();
-        buffer.take(end, HEAD_BYTES.max(limits.text_bytes), &mut half.head);
-        self.begin_body(direction, &head);
-        Step::Done
+        &mut half.head
     }
 
     /// How the body is framed, RFC 9112 §6.3.
-    fn begin_body(&mut self, direction: Direction, head: &Head) {
-        let length = head.field("content-length").and_then(|value| parse_length(&value));
-        let chunked = head.field("transfer-encoding").is_some_and(|value| {
+    fn begin_body(&mut self, direction: Direction, head: Head) {
+        let half = &mut self.halves[direction];
+        let bytes = &half.head.bytes;
+        let length = head
+            .field(bytes, "content-length")
+            .and_then(|value| parse_length(&value));
+        let chunked = head.field(bytes, "transfer-encoding").is_some_and(|value| {
             value
                 .to_ascii_lowercase()
                 .split(',')
@@ -294,9 +346,9 @@ impl Http {
                 self.asked.push_back(Asked {
                     ordinal: self.requests,
                     seq: None,
-                    head_method: method == "HEAD",
-                    connect: method == "CONNECT",
-                    probe: head.field(crate::PROBE_HEADER).map(|id| one_line(id.as_bytes())),
+                    head_method: at(bytes, method) == b"HEAD",
+                    connect: at(bytes, method) == b"CONNECT",
+                    probe: head.field(bytes, crate::PROBE_HEADER).map(|id| one_line(id.as_bytes())),
                 });
                 match (chunked, length) {
                     (true, _) => State::ChunkSize,
@@ -317,7 +369,11 @@ impl Http {
                 }
             }
         };
-        self.halves[direction].state = state;
+        if let State::Length(length) = state {
+            half.body.expect(length);
+        }
+        half.state = state;
+        half.parsed = Some(head);
     }
 
     fn complete_if_empty(&mut self, direction: Direction, sink: &mut Sink<'_>) {
@@ -344,28 +400,33 @@ impl Http {
     /// Gives out the message of this direction, `whole` or as far as it came.
     fn complete(&mut self, direction: Direction, whole: bool, sink: &mut Sink<'_>) {
         let half = &mut self.halves[direction];
-        let (head, body) = (std::mem::take(&mut half.head), std::mem::take(&mut half.body));
+        let (mut head, body) = (std::mem::take(&mut half.head), std::mem::take(&mut half.body));
         let trailer = std::mem::take(&mut half.trailer);
         half.state = State::Head;
         half.searched = 0;
-        let Some(parsed) = parse_head(&head.bytes) else { return };
+        let Some(parsed) = half.parsed.take() else { return };
         let mut draft = Draft::new(direction, Protocol::Http, Role::Request, sink.limits);
+        draft.span = std::mem::take(&mut head.span);
+        draft.text.expect(head.bytes.len() + body.bytes.len());
         show_head(&mut draft, &head, &parsed);
-        show_body(&mut draft, &body, &parsed);
+        show_body(&mut draft, &body, &head, &parsed);
         show_trailers(&mut draft, &trailer);
-        show_tokens(&mut draft, &parsed);
+        show_tokens(&mut draft, &head, &parsed);
         if !whole {
             draft.incomplete = true;
             draft.text.line("[the rest of this message was not captured]");
         }
+        let said = |name: &str| parsed.field(&head.bytes, name).map(|value| one_line(value.as_bytes()));
         match parsed.start {
             Start::Request { ref method, ref target } => {
-                draft.summary = one_line(format!("{method} {target}{}", size_note(&body)).as_bytes());
-                draft.probe = parsed.field(crate::PROBE_HEADER).map(|id| one_line(id.as_bytes()));
+                let (method, target) = (at(&head.bytes, method), at(&head.bytes, target));
+                let line = [method, b" ", target, size_note(&body).as_bytes()].concat();
+                draft.summary = one_line(&line);
+                draft.probe = said(crate::PROBE_HEADER);
                 draft.detail = Detail::HttpRequest {
-                    method: one_line(method.as_bytes()),
-                    target: one_long_line(target.as_bytes()),
-                    host: parsed.field("host").map(|host| one_line(host.as_bytes())),
+                    method: one_line(method),
+                    target: one_long_line(target),
+                    host: said("host"),
                 };
                 let ordinal = self.requests;
                 let seq = sink.emit(draft);
@@ -378,7 +439,9 @@ impl Http {
                 draft.role = Role::Response;
                 draft.in_reply_to = asked.as_ref().and_then(|asked| asked.seq);
                 draft.probe = asked.as_ref().and_then(|asked| asked.probe.clone());
-                draft.summary = one_line(format!("{status} {reason}{}", size_note(&body)).as_bytes());
+                let reason = at(&head.bytes, reason);
+                let line = [status.to_string().as_bytes(), b" ", reason, size_note(&body).as_bytes()].concat();
+                draft.summary = one_line(&line);
                 draft.detail = Detail::HttpResponse { status };
                 let tunnel =
                     status == 101 || (asked.is_some_and(|asked| asked.connect) && (200..300).contains(&status));

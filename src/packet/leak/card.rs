@@ -11,14 +11,23 @@ const CARD_DIGITS: std::ops::RangeInclusive<usize> = 13..=19;
 /// the Luhn check and begin as an issuer's numbers do.
 pub(crate) fn card_numbers(text: &str, range: Range<usize>, found: &mut Vec<Found>) {
     let bytes = &text.as_bytes()[..range.end.min(text.len())];
-    let mut at = range.start;
-    while let Some(next) = next_digit(bytes, at) {
-        at = next;
+    let mut from = range.start;
+    while let Some(row) = next_row(bytes, from) {
+        from = row.end;
+        in_row(bytes, range.start, row, found);
+    }
+}
+
+/// The card numbers of a row of digits and what parts them; `first` is where the text begins.
+fn in_row(bytes: &[u8], first: usize, row: Range<usize>, found: &mut Vec<Found>) {
+    let mut at = row.start;
+    while let Some(digit) = bytes[at..row.end].iter().position(u8::is_ascii_digit) {
+        at += digit;
         let (digits, ends, groups) = digit_groups(bytes, at);
         let ends = &ends[..groups];
         let before = at
             .checked_sub(1)
-            .filter(|before| *before >= range.start)
+            .filter(|before| *before >= first)
             .map(|before| bytes[before]);
         let begins = !before.is_some_and(part_of_a_word);
         let card = ends.iter().rev().find(|(end, count)| {
@@ -46,20 +55,27 @@ fn part_of_a_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Bytes looked at together.
-const BLOCK: usize = 32;
+/// Digits that a card has at least.
+const LEAST: usize = *CARD_DIGITS.start();
 
-/// Where the next digit stands.
-fn next_digit(bytes: &[u8], at: usize) -> Option<usize> {
-    let rest = bytes.get(at..)?;
-    // Without a way out within a block, the compiler looks at all of it at once.
-    let blocks = rest
-        .chunks_exact(BLOCK)
-        .take_while(|block| !block.iter().fold(false, |any, byte| any | byte.is_ascii_digit()))
-        .count();
-    let from = blocks * BLOCK;
-    let found = rest[from..].iter().position(u8::is_ascii_digit)?;
-    Some(at + from + found)
+/// The next row of digits, spaces and hyphens that is long enough for a card. Every such row holds one of each [`LEAST`]
+/// bytes that follow each other, so that no others need to be looked at.
+fn next_row(bytes: &[u8], from: usize) -> Option<Range<usize>> {
+    let within = |byte: &u8| matches!(byte, b'0'..=b'9' | b' ' | b'-');
+    // It has one of these two as well, half as far away.
+    let half = |at: usize| within(&bytes[at - LEAST / 2]) || bytes.get(at + LEAST / 2).is_some_and(within);
+    let mut at = from + LEAST - 1;
+    loop {
+        while !(within(bytes.get(at)?) && half(at)) {
+            at += LEAST;
+        }
+        let start = at - bytes[from..at].iter().rev().take_while(|byte| within(byte)).count();
+        let end = at + bytes[at..].iter().take_while(|byte| within(byte)).count();
+        if end - start >= LEAST {
+            return Some(start..end);
+        }
+        at = end + LEAST;
+    }
 }
 
 /// Digits that a card may have.
@@ -154,6 +170,22 @@ mod tests {
             ("", &[]),
         ] {
             assert_eq!(cards(text), expected, "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(2048))]
+        #[test]
+        fn rows_that_are_passed_over_hold_no_card(
+            text in r"([ a.x-]|[0-9]{1,7}|4111[ -]?1111[ -]?1111[ -]?1111|378282246310005|\PC){0,12}",
+            first in 0_usize..8,
+        ) {
+            let first = (0..=first.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+            let (mut found, mut all) = (Vec::new(), Vec::new());
+            card_numbers(&text, first..text.len(), &mut found);
+            // All of it taken for one row: nothing is passed over.
+            in_row(text.as_bytes(), first, first..text.len(), &mut all);
+            proptest::prop_assert_eq!(found, all);
         }
     }
 }

@@ -17,13 +17,41 @@ const API_KEY_HEADERS: [&str; 6] = [
     "x-amz-security-token",
 ];
 
+/// What a header holds by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Authorization,
+    Cookies,
+    NewCookie,
+    ApiKey,
+}
+
+fn holds(name: &[u8]) -> Option<Holds> {
+    let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+    if is("authorization") || is("proxy-authorization") {
+        Some(Holds::Authorization)
+    } else if is("cookie") {
+        Some(Holds::Cookies)
+    } else if is("set-cookie") {
+        Some(Holds::NewCookie)
+    } else if API_KEY_HEADERS.into_iter().any(is) {
+        Some(Holds::ApiKey)
+    } else {
+        None
+    }
+}
+
+/// Whether a header of this name can give something away.
+pub(crate) fn gives_away(name: &[u8]) -> bool {
+    holds(name).is_some()
+}
+
 /// What a header gives away. `range` is where its value stands in `text`.
-pub(crate) fn in_header(name: &str, text: &str, range: Range<usize>, found: &mut Vec<Found>) {
-    let name = name.to_ascii_lowercase();
+pub(crate) fn in_header(name: &[u8], text: &str, range: Range<usize>, found: &mut Vec<Found>) {
     let value = &text[range.clone()];
-    match name.as_str() {
-        "authorization" | "proxy-authorization" => in_authorization(text, range, found),
-        "cookie" => {
+    match holds(name) {
+        Some(Holds::Authorization) => in_authorization(text, range, found),
+        Some(Holds::Cookies) => {
             let mut at = range.start;
             for pair in value.split(';') {
                 let trimmed = pair.trim();
@@ -34,7 +62,7 @@ pub(crate) fn in_header(name: &str, text: &str, range: Range<usize>, found: &mut
                 at += pair.len() + 1;
             }
         }
-        "set-cookie" => {
+        Some(Holds::NewCookie) => {
             let pair = value.split(';').next().unwrap_or(value).trim_end();
             if !pair.is_empty() {
                 found.push(Found::plain(
@@ -44,7 +72,7 @@ pub(crate) fn in_header(name: &str, text: &str, range: Range<usize>, found: &mut
                 ));
             }
         }
-        name if API_KEY_HEADERS.contains(&name) && !value.is_empty() => {
+        Some(Holds::ApiKey) if !value.is_empty() => {
             found.push(Found::plain(LeakKind::ApiKey, text, range));
         }
         _ => {}
@@ -108,7 +136,7 @@ mod tests {
         ] {
             let text = format!("> {value}");
             let mut found = Vec::new();
-            in_header(name, &text, 2..text.len(), &mut found);
+            in_header(name.as_bytes(), &text, 2..text.len(), &mut found);
             let got = found
                 .first()
                 .map(|leak| (leak.kind, leak.value.as_str(), leak.account.as_deref()));
@@ -119,7 +147,7 @@ mod tests {
         }
         let text = "a=1; b=2";
         let mut found = Vec::new();
-        in_header("cookie", text, 0..text.len(), &mut found);
+        in_header(b"cookie", text, 0..text.len(), &mut found);
         assert_eq!(
             found.iter().map(|leak| &text[leak.range.clone()]).collect::<Vec<_>>(),
             ["a=1", "b=2"]

@@ -11,7 +11,7 @@ mod secret;
 use std::{fmt, ops::Range, str::FromStr};
 
 pub(super) use card::card_numbers;
-pub(super) use header::in_header;
+pub(super) use header::{gives_away, in_header};
 pub(super) use secret::secrets;
 use serde::{Deserialize, Serialize};
 

@@ -1,16 +1,18 @@
 //! Capture files: classic pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng), read as they come, with
 //! the names and comments that pcapng carries; and written, see [`write`].
 
+mod options;
 #[cfg(test)]
 mod tests;
 pub mod write;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
     ops::Range,
 };
 
+use options::{names, number, options_of, ticks};
 pub use write::{pcap_header, pcap_record};
 
 use super::{CapturePoint, Frame, LinkType};
@@ -80,11 +82,6 @@ const RECORD_BYTES: usize = 16 << 20;
 /// Interfaces a pcapng section may describe.
 const INTERFACES: usize = 4096;
 
-/// Names of addresses kept of a file.
-const NAMES: usize = 65_536;
-/// Names kept of one address.
-const ALIASES: usize = 4;
-
 #[derive(Debug, Clone)]
 struct Interface {
     link: LinkType,
@@ -122,6 +119,8 @@ enum Format {
 #[derive(Debug, Clone)]
 pub struct PcapReader {
     buffer: Vec<u8>,
+    /// How many of its bytes are the file's; behind them is room.
+    filled: usize,
     read: usize,
     /// Bytes of the file before `buffer`.
     passed: u64,
@@ -133,6 +132,7 @@ impl Default for PcapReader {
     fn default() -> Self {
         Self {
             buffer: Vec::new(),
+            filled: 0,
             read: 0,
             passed: 0,
             format: Format::New,
@@ -144,10 +144,38 @@ impl Default for PcapReader {
 impl PcapReader {
     /// Adds the next piece of the file.
     pub fn push(&mut self, bytes: &[u8]) {
-        self.passed += self.read as u64;
-        self.buffer.drain(..self.read);
-        self.read = 0;
+        self.forget();
+        self.buffer.truncate(self.filled);
         self.buffer.extend_from_slice(bytes);
+        self.filled = self.buffer.len();
+    }
+
+    /// Room for the next piece of the file, of this many bytes, to be read into; [`Self::filled`] tells how many came. Saves
+    /// the copy that [`Self::push`] makes.
+    pub fn room(&mut self, bytes: usize) -> &mut [u8] {
+        self.forget();
+        if self.buffer.len() < self.filled + bytes {
+            self.buffer.resize(self.filled + bytes, 0);
+        }
+        &mut self.buffer[self.filled..self.filled + bytes]
+    }
+
+    /// So many bytes were put where [`Self::room`] was made for them.
+    pub fn filled(&mut self, bytes: usize) {
+        self.filled = (self.filled + bytes).min(self.buffer.len());
+    }
+
+    /// Bytes that were added and not read yet.
+    pub fn waiting(&self) -> usize {
+        self.filled - self.read
+    }
+
+    /// Moves what was not read yet to the front.
+    fn forget(&mut self) {
+        self.passed += self.read as u64;
+        self.buffer.copy_within(self.read..self.filled, 0);
+        self.filled -= self.read;
+        self.read = 0;
     }
 
     /// Names of addresses that the file has told so far (pcapng's Name Resolution Blocks).
@@ -236,14 +264,14 @@ impl PcapReader {
     /// # Errors
     /// It ended within a record.
     pub fn finish(&self) -> Result<(), PcapError> {
-        match self.buffer.len() - self.read {
+        match self.waiting() {
             0 => Ok(()),
             left => Err(PcapError::Truncated { left }),
         }
     }
 
     fn rest(&self) -> &[u8] {
-        &self.buffer[self.read..]
+        &self.buffer[self.read..self.filled]
     }
 
     fn size_error(&self, claimed: u64) -> PcapError {
@@ -324,7 +352,7 @@ impl PcapReader {
         let Format::PcapNg { big_endian, interfaces } = &mut self.format else {
             return Ok(None);
         };
-        let rest = &self.buffer[self.read..];
+        let rest = &self.buffer[self.read..self.filled];
         let section = rest.starts_with(&[0x0a, 0x0d, 0x0d, 0x0a]);
         if section {
             *big_endian = rest[8..12] == [0x1a, 0x2b, 0x3c, 0x4d];
@@ -424,72 +452,5 @@ impl PcapReader {
             }
             _ => Ok(None),
         }
-    }
-}
-
-/// The options of a block: code and place of each value.
-fn options_of(options: &[u8], big_endian: bool) -> impl Iterator<Item = (u64, Range<usize>)> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let header = options.get(at..at + 4)?;
-        let (code, length) = (
-            number(&header[..2], big_endian),
-            number(&header[2..], big_endian) as usize,
-        );
-        let place = at + 4..at + 4 + length;
-        options.get(place.clone()).filter(|_| code != 0)?;
-        at = place.start + length.next_multiple_of(4);
-        Some((code, place))
-    })
-}
-
-/// `if_tsresol` among an interface's options: ticks in a second, a million unless said otherwise.
-fn ticks(options: &[u8], big_endian: bool) -> u64 {
-    const DEFAULT: u64 = 1_000_000;
-    let resolution = options_of(options, big_endian).find(|(code, _)| *code == 9);
-    match resolution.and_then(|(_, place)| options.get(place)?.first()) {
-        None => DEFAULT,
-        Some(power) if power & 0x80 == 0 => 10_u64.checked_pow(u32::from(*power)).unwrap_or(DEFAULT),
-        Some(power) => 1_u64
-            .checked_shl(u32::from(power & 0x7f))
-            .filter(|ticks| *ticks > 0)
-            .unwrap_or(DEFAULT),
-    }
-}
-
-/// The records of a Name Resolution Block: an address, then names that end in NUL.
-fn names(body: &[u8], big_endian: bool, into: &mut BTreeMap<IpAddr, Vec<String>>) {
-    for (kind, place) in options_of(body, big_endian) {
-        let value = &body[place];
-        let read = match kind {
-            1 => value
-                .split_first_chunk::<4>()
-                .map(|(addr, rest)| (IpAddr::from(Ipv4Addr::from(*addr)), rest)),
-            2 => value
-                .split_first_chunk::<16>()
-                .map(|(addr, rest)| (IpAddr::from(Ipv6Addr::from(*addr)), rest)),
-            _ => None,
-        };
-        let Some((addr, rest)) = read else { continue };
-        let names = rest
-            .split(|byte| *byte == 0)
-            .filter_map(|name| std::str::from_utf8(name).ok());
-        let names: Vec<String> = names
-            .filter(|name| !name.is_empty())
-            .take(ALIASES)
-            .map(str::to_owned)
-            .collect();
-        if into.len() < NAMES && !names.is_empty() {
-            into.insert(addr, names);
-        }
-    }
-}
-
-fn number(bytes: &[u8], big_endian: bool) -> u64 {
-    let add = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
-    if big_endian {
-        bytes.iter().fold(0, add)
-    } else {
-        bytes.iter().rev().fold(0, add)
     }
 }

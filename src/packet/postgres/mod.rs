@@ -28,6 +28,7 @@ const GSSENC_REQUEST: u32 = 80_877_104;
 const STARTUP_BYTES: usize = 10_000;
 /// Bytes of one protocol message that are looked at; the rest is counted.
 const KEEP: usize = 64 << 10;
+
 /// Whether bytes begin a PostgreSQL session; `None` where more bytes are needed to tell.
 pub(super) fn begins(bytes: &[u8]) -> Option<bool> {
     if bytes.first().is_some_and(|byte| *byte != 0) || bytes.get(1).is_some_and(|byte| *byte != 0) {
@@ -38,7 +39,12 @@ pub(super) fn begins(bytes: &[u8]) -> Option<bool> {
     Some(match code {
         CANCEL_REQUEST => length == 16,
         SSL_REQUEST | GSSENC_REQUEST => length == 8,
-        code => code & 0xffff_0000 == PROTOCOL_3 && (9..=STARTUP_BYTES).contains(&length),
+        code if code & 0xffff_0000 == PROTOCOL_3 && (9..=STARTUP_BYTES).contains(&length) => {
+            // The name of a parameter, or the end of them. The middle of a ClientHello has the same numbers at times.
+            let name = *bytes.get(8)?;
+            name == 0 || name.is_ascii_graphic()
+        }
+        _ => false,
     })
 }
 
@@ -535,5 +541,24 @@ fn met(kind: u8, direction: Direction) -> Direction {
     match kind {
         b'Q' | b'P' | b'B' | b'X' | b'p' | b'F' => direction,
         _ => direction ^ 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_begins_with_a_parameter() {
+        for (bytes, expected) in [
+            (&b"\0\0\0\x13\0\x03\0\0user\0shop\0\0"[..], Some(true)),
+            (b"\0\0\0\x09\0\x03\0\0\0", Some(true)),
+            (b"\0\0\0\x13\0\x03\0\0", None),
+            (b"\0\0\0\x08\x04\xd2\x16\x2f", Some(true)),
+            // The end of an extension of a ClientHello, and its supported versions.
+            (b"\0\0\0\x2b\0\x03\x02\x03\x03\0\x0b\0\x02\x01\0", Some(false)),
+        ] {
+            assert_eq!(begins(bytes), expected, "{bytes:?}");
+        }
     }
 }
