@@ -15,6 +15,7 @@ use super::{
     inventory::{Edge, Inventory, Objects, Port, Workload, inventory},
     judge::{self, Asked, Attempt, Control, Look, Seen},
     model::{DeclaredBy, Matrix, Name, PodView, PortView, VERSION, WorkloadView},
+    rotation::{Memory, Programs},
 };
 use crate::{
     capture::observer::{self, Observer},
@@ -47,6 +48,8 @@ pub struct Scope {
     pub listen: Duration,
     /// How long to watch SVIDs until they rotate, at most; nothing is watched where this is zero.
     pub rotation: Duration,
+    /// Watch them only where it decides the level: the levels below that of rotation are reached.
+    pub if_it_decides: bool,
 }
 
 impl Scope {
@@ -62,6 +65,7 @@ impl Scope {
             edges: None,
             listen: Self::LISTEN,
             rotation: Duration::ZERO,
+            if_it_decides: false,
         }
     }
 
@@ -84,17 +88,22 @@ impl Scope {
         Self::of([&lab.namespace]).with_edges(lab.edges.iter().map(Edge::from).collect())
     }
 
-    /// What a lab's checks are judged by: as [`of_lab`](Self::of_lab), and where a check asks for level 3, SVIDs are watched.
-    pub fn of_checks(lab: &crate::lab::Lab) -> Self {
-        let rotates = |check: &crate::lab::Check| matches!(check.kind, CheckKind::Posture(PostureCheck::Level(level)) if level >= ROTATES);
-        let mut checks = lab.steps.iter().flat_map(|step| &step.checks);
-        let longest = if checks.any(rotates) {
-            Self::ROTATION
-        } else {
-            Duration::ZERO
-        };
-        Self::of_lab(lab).watching(longest)
+    /// What a check is judged by: where it asks for level 3, SVIDs are watched, if nothing else is in the way of that level.
+    #[must_use]
+    pub fn for_check(mut self, check: &crate::lab::Check) -> Self {
+        if let CheckKind::Posture(check) = &check.kind
+            && watches(check)
+        {
+            self.rotation = Self::ROTATION;
+            self.if_it_decides = true;
+        }
+        self
     }
+}
+
+/// Whether SVIDs must be watched until they rotate to judge a check.
+pub const fn watches(check: &PostureCheck) -> bool {
+    matches!(check, PostureCheck::Level(level) if *level >= ROTATES)
 }
 
 /// Why nothing could be measured.
@@ -139,6 +148,19 @@ impl PostureError {
 /// When the API does not let it look, or there is nothing, or too much, to look at. What goes wrong with single pods
 /// leaves their cells undetermined.
 pub async fn measure(client: &kube::Client, scope: &Scope, progress: &Progress) -> Result<Matrix, PostureError> {
+    measure_again(client, scope, &Memory::default(), progress).await
+}
+
+/// The same by one who has measured before: a rotation that the memory has seen is not waited for again.
+///
+/// # Errors
+/// As [`measure`].
+pub async fn measure_again(
+    client: &kube::Client,
+    scope: &Scope,
+    memory: &Memory,
+    progress: &Progress,
+) -> Result<Matrix, PostureError> {
     let (began, began_ns) = (Instant::now(), now_ns());
     tell(progress, "look around", 0, 0, &scope.namespaces.join(", "));
     let objects = objects(client, &scope.namespaces).await?;
@@ -160,21 +182,27 @@ pub async fn measure(client: &kube::Client, scope: &Scope, progress: &Progress) 
     field.probe(&mut seen, progress).await;
     seen.heard = ears.heard(scope.listen, &field, &seen).await;
     field.callers(client, &mut seen).await;
-    field.watch(&mut seen, scope.rotation, progress).await;
-    let mut notes = inventory.notes.clone();
-    notes.extend(field.notes(&seen));
-    Ok(Matrix {
-        version: VERSION,
-        namespaces: scope.namespaces.clone(),
-        began_ns,
-        took_ms: began.elapsed().as_millis() as u64,
-        declared_by,
-        trust_domain: None,
-        workloads: inventory.workloads.iter().map(|one| view(one, &seen)).collect(),
-        cells: judge::cells(&inventory, &seen, declared_by != DeclaredBy::Nobody),
-        missing: inventory.missing.clone(),
-        notes,
-    })
+    let programs = Programs::of_pods(&objects.pods);
+    let matrix = |seen: &Seen| {
+        let mut notes = inventory.notes.clone();
+        notes.extend(field.notes(seen));
+        Matrix {
+            version: VERSION,
+            namespaces: scope.namespaces.clone(),
+            began_ns,
+            took_ms: began.elapsed().as_millis() as u64,
+            declared_by,
+            trust_domain: None,
+            workloads: inventory.workloads.iter().map(|one| view(one, seen)).collect(),
+            cells: judge::cells(&inventory, seen, declared_by != DeclaredBy::Nobody),
+            missing: inventory.missing.clone(),
+            notes,
+        }
+    };
+    let decides = !scope.if_it_decides || matrix(&seen).level().level.reaches(ROTATES - 1);
+    let longest = if decides { scope.rotation } else { Duration::ZERO };
+    field.watch(&mut seen, longest, (memory, programs), progress).await;
+    Ok(matrix(&seen))
 }
 
 pub(super) fn tell(progress: &Progress, phase: &str, done: usize, total: usize, detail: &str) {

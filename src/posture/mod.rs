@@ -29,9 +29,10 @@ pub mod words;
 pub use diff::{Change, diff};
 pub use inventory::{CALLERS, Edge};
 pub use level::{Breaks, Level, LevelReport, Rule};
-pub use measure::{PostureError, Scope, measure};
+pub use measure::{PostureError, Scope, measure, measure_again, watches};
 pub use model::{
     Answer, Cell, Credential, CredentialKind, Credentials, DeclaredBy, Evidence, EvidenceKind, Finding, Mark, Matrix,
     Missing, Name, PodView, PortView, Property, Purpose, Reach, VERSION, WorkloadView,
 };
 pub use predict::{Compared, Comparison, Outcome, Predicted, compare};
+pub use rotation::Memory;

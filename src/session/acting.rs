@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    checking::Lane,
     command::Refusal,
     driver::{Session, refuse},
     snapshot::{Phase, StepState},
@@ -130,8 +131,8 @@ impl Session {
             }
         };
         self.kept().await;
-        // No round of checks may straddle the reset: its evidence would be of neither side.
-        let round = self.checking.lock().await;
+        // No round of checks may straddle the reset: its evidence would be of neither side. One that watches ends by itself.
+        let round = self.rounds(Lane::Quick).one.lock().await;
         self.feed(&event);
         drop(round);
         if let Phase::Failed(why) = self.settle().await {
@@ -153,7 +154,7 @@ impl Session {
         let _work = self.work()?;
         self.ready()?;
         self.kept().await;
-        let round = self.checking.lock().await;
+        let round = self.rounds(Lane::Quick).one.lock().await;
         self.feed(&Event::Paused);
         drop(round);
         self.unwatch(CancellationToken::new());

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 mod acting;
 mod captures;
 mod changes;
+mod asking;
 mod checking;
 pub mod client;
 mod clock;

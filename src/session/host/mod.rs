@@ -27,6 +27,7 @@ use begin::Wish;
 
 use super::{
     GroundWorld,
+    checking::Lane,
     command::{Command, Refusal, Reply},
     driver::{Session, refuse},
     edited::edited,
@@ -170,7 +171,13 @@ impl Host {
                 self.stop.cancel();
                 Ok("the session host stops; what runs in the cluster goes on".to_owned())
             }
-            Command::Status => Ok("this is the state".to_owned()),
+            Command::Status => {
+                if let Some(session) = self.session.borrow().as_ref() {
+                    // Whoever asks waits for something to be noticed.
+                    session.sign();
+                }
+                Ok("this is the state".to_owned())
+            }
             Command::Stop { delete } => self.stop_session(delete).await,
             command => self.in_session(command).await,
         };
@@ -281,6 +288,11 @@ impl Host {
         let (begin, site, resumed) = self.begin(cwd.as_deref(), wish)?;
         let world = (self.worlds)(&site);
         let session = Session::begin(begin, world);
+        for lane in Lane::ALL {
+            let host = Arc::downgrade(self);
+            let shown = move || host.upgrade().is_some_and(|host| host.snapshots.receiver_count() > 0);
+            session.spawn(Session::keep_asking(session.clone(), lane, shown));
+        }
         *slot = Some(session.clone());
         self.session.send_replace(Some(session.clone()));
         let active = Active {
