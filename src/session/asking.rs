@@ -108,7 +108,7 @@ impl Session {
             }
             let rest = match lane {
                 Lane::Quick => began.elapsed() * SHARE,
-                Lane::Watching => MEASURED,
+                Lane::Posture | Lane::Passed => MEASURED,
             };
             turns.looked(Instant::now(), rest);
         }

@@ -19,7 +19,6 @@ use super::{
 use crate::{
     check,
     lab::{Check, CheckKind, Lab},
-    posture,
 };
 
 /// How long changes are collected before the checks run again.
@@ -53,16 +52,21 @@ impl Pace {
 pub(super) enum Lane {
     /// Those that take a moment.
     Quick,
-    /// Those that watch SVIDs until they rotate, which takes up to a minute: nothing else waits for them.
-    Watching,
+    /// Those that measure the posture, which takes seconds, and up to a minute where SVIDs are watched until they rotate.
+    Posture,
+    /// Those that have passed: how things are now is shown, and changes nothing more.
+    Passed,
 }
 
 impl Lane {
-    pub(super) const ALL: [Self; 2] = [Self::Quick, Self::Watching];
+    pub(super) const ALL: [Self; 3] = [Self::Quick, Self::Posture, Self::Passed];
+    /// Those that points depend on.
+    pub(super) const OPEN: [Self; 2] = [Self::Quick, Self::Posture];
 
-    fn of(check: &Check) -> Self {
+    fn of(check: &Check, progress: &CheckProgress) -> Self {
         match &check.kind {
-            CheckKind::Posture(check) if posture::watches(check) => Self::Watching,
+            _ if progress.latched.is_some() => Self::Passed,
+            CheckKind::Posture(_) => Self::Posture,
             _ => Self::Quick,
         }
     }
@@ -86,6 +90,9 @@ impl Session {
             self.rounds(lane).recheck.notified().await;
             let quiet = ended.map_or(LONGEST, |ended| ended.elapsed());
             tokio::time::sleep(pace.next(quiet)).await;
+            // What somebody is still doing on purpose is measured when it is done.
+            let doing = || lane == Lane::Posture && self.core().doing;
+            self.until(|| !doing()).await;
             if self.phase() == Phase::Ready {
                 self.check_changed(lane).await;
                 ended = Some(Instant::now());
@@ -121,11 +128,20 @@ impl Session {
 
     /// Runs the checks of one step, or of every step that is not locked, and of those that open because of it.
     pub async fn check(self: &Arc<Self>, only: Option<usize>) {
+        self.check_in(&Lane::ALL, only).await;
+    }
+
+    /// The same without those that have passed already.
+    pub(super) async fn check_open(self: &Arc<Self>, step: usize) {
+        self.check_in(&Lane::OPEN, Some(step)).await;
+    }
+
+    async fn check_in(self: &Arc<Self>, lanes: &[Lane], only: Option<usize>) {
         let mut done = BTreeSet::new();
         loop {
             let before = done.len();
-            for lane in Lane::ALL {
-                self.check_lane(lane, only, &mut done).await;
+            for lane in lanes {
+                self.check_lane(*lane, only, &mut done).await;
             }
             if done.len() == before {
                 return;
@@ -189,7 +205,7 @@ impl Session {
                 let progress = state.steps()[step].checks.iter();
                 let checks = lab.steps[step].checks.iter().zip(progress).enumerate();
                 checks
-                    .filter(|(_, (check, progress))| Lane::of(check) == lane && wanted(step, check, progress))
+                    .filter(|(_, (check, progress))| Lane::of(check, progress) == lane && wanted(step, check, progress))
                     .map(|(at, (_, progress))| (step, at, progress.answer.clone()))
                     .collect::<Vec<_>>()
             })

@@ -68,7 +68,7 @@ pub struct Session {
     core: Mutex<Core>,
     changed: watch::Sender<u64>,
     /// By [`Lane`].
-    pub(super) lanes: [Rounds; 2],
+    pub(super) lanes: [Rounds; 3],
     /// Counts what may be the doing of somebody.
     pub(super) signs: AtomicU64,
     working: tokio::sync::Mutex<()>,
@@ -86,7 +86,9 @@ pub(super) struct Core {
     pub(super) progress: Option<ProgressView>,
     pub(super) lab_changed: bool,
     /// What has changed since the checks of each lane ran.
-    pub(super) dirty: [BTreeSet<Topic>; 2],
+    pub(super) dirty: [BTreeSet<Topic>; 3],
+    /// Whether a solution or an attempt is being carried out.
+    pub(super) doing: bool,
     /// Moments that are being put aside.
     putting: usize,
     /// What was to be told of the last start or reset.
@@ -131,6 +133,7 @@ impl Session {
                 progress: None,
                 lab_changed: begin.pinned.changed,
                 dirty: Default::default(),
+                doing: false,
                 putting: 0,
                 notes: Vec::new(),
             }),

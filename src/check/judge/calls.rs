@@ -85,7 +85,11 @@ fn judge_refused(check: &HttpCheck, calls: &Calls) -> Judgement {
         let found = format!("{to} refused {from}, but for another reason: {}", refused.reason);
         return say(Verdict::Failed, Finding::OtherText, found).with_evidence([refused.describe()]);
     }
+    let itself = check.control.as_ref().and_then(|control| control.from.as_ref()) == Some(from);
     match own(calls).last() {
+        // It is to be let in at one time and refused at another.
+        Some(call) if itself => say(Verdict::Undetermined, Finding::NoCall, format!("{to} lets {from} in so far"))
+            .with_evidence([call.describe()]),
         Some(call) => say(Verdict::Failed, Finding::Allowed, format!("{to} let {from} in"))
             .with_evidence([call.describe()]),
         None => say(

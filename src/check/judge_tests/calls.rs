@@ -169,6 +169,20 @@ fn a_refused_handshake_is_the_students_own_and_needs_somebody_who_was_let_in() {
         });
         assert_eq!(says("shut-out", &evidence), expected, "{told}");
     }
+    // Somebody who is let in at first, and refused later.
+    for (tried, expected) in [
+        (vec![], unclear(Finding::NoCall)),
+        (vec![refused(student, 40_000, "the certificate expired")], PASSED),
+    ] {
+        let evidence = Evidence::Calls(Calls {
+            from: vec![student.to_owned()],
+            callees: 1,
+            calls: vec![call("2026-01-01T10:00:00.000Z", student)],
+            refused: tried,
+            control: vec![student.to_owned()],
+        });
+        assert_eq!(says("shut-out-later", &evidence), expected);
+    }
 }
 
 #[test]

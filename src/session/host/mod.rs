@@ -288,7 +288,7 @@ impl Host {
         let (begin, site, resumed) = self.begin(cwd.as_deref(), wish)?;
         let world = (self.worlds)(&site);
         let session = Session::begin(begin, world);
-        for lane in Lane::ALL {
+        for lane in Lane::OPEN {
             let host = Arc::downgrade(self);
             let shown = move || host.upgrade().is_some_and(|host| host.snapshots.receiver_count() > 0);
             session.spawn(Session::keep_asking(session.clone(), lane, shown));
