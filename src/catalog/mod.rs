@@ -47,6 +47,10 @@ const BUILT_IN: &[BuiltIn] = &[
                 include_str!("../../labs/manual-mtls/solution/payments-api.yaml"),
             ),
             (
+                "solution/spoof.yaml",
+                include_str!("../../labs/manual-mtls/solution/spoof.yaml"),
+            ),
+            (
                 "solution/thief.yaml",
                 include_str!("../../labs/manual-mtls/solution/thief.yaml"),
             ),
@@ -91,6 +95,10 @@ const BUILT_IN: &[BuiltIn] = &[
         id: "spiffe-mtls",
         text: include_str!("../../labs/spiffe-mtls/lab.yaml"),
         files: &[
+            (
+                "solution/foreigner.yaml",
+                include_str!("../../labs/spiffe-mtls/solution/foreigner.yaml"),
+            ),
             (
                 "solution/intruder.yaml",
                 include_str!("../../labs/spiffe-mtls/solution/intruder.yaml"),

@@ -90,7 +90,7 @@ impl Session {
             self.rounds(lane).recheck.notified().await;
             let quiet = ended.map_or(LONGEST, |ended| ended.elapsed());
             tokio::time::sleep(pace.next(quiet)).await;
-            // What somebody is still doing on purpose is measured when it is done.
+            // Whoever carries out a solution measures by themselves, when it is done.
             let doing = || lane == Lane::Posture && self.core().doing;
             self.until(|| !doing()).await;
             if self.phase() == Phase::Ready {

@@ -87,7 +87,7 @@ pub(super) struct Core {
     pub(super) lab_changed: bool,
     /// What has changed since the checks of each lane ran.
     pub(super) dirty: [BTreeSet<Topic>; 3],
-    /// Whether a solution or an attempt is being carried out.
+    /// Whether a solution or an attempt is being carried out and looked at.
     pub(super) doing: bool,
     /// Moments that are being put aside.
     putting: usize,
@@ -151,7 +151,7 @@ impl Session {
         if !rests {
             session.spawn(Self::deploy(session.clone()));
         }
-        for lane in Lane::ALL {
+        for lane in Lane::OPEN {
             session.spawn(Self::keep_checking(session.clone(), lane));
         }
         session.spawn(Self::keep_comparing(session.clone()));

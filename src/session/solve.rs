@@ -29,7 +29,7 @@ const ROUNDS: u32 = 3;
 /// Between two rounds; what changes meanwhile is noticed at once.
 const BETWEEN: Duration = Duration::from_millis(500);
 
-/// As long as this is there, something is being done on purpose.
+/// As long as this is there, something is being done on purpose, and looked at by whoever does it.
 struct Doing<'a>(&'a Session);
 
 impl<'a> Doing<'a> {
@@ -82,13 +82,12 @@ impl Session {
                 "its checks say what they expect",
             ));
         }
-        let doing = Doing::begin(self);
+        let _doing = Doing::begin(self);
         for action in &plan.solution {
             self.act(at, action, true).await?;
             // From here on the step is not the student's own work alone.
             self.feed(&Event::Solved { step: at });
         }
-        drop(doing);
         if self.comes_true(at, || self.core().state.passed(at)).await {
             return Ok(());
         }
@@ -125,11 +124,10 @@ impl Session {
             ));
         };
         self.kept().await;
-        let doing = Doing::begin(self);
+        let _doing = Doing::begin(self);
         for action in &plan.actions {
             self.act(at, action, false).await?;
         }
-        drop(doing);
         let foretold = || {
             let core = self.core();
             let checks = core.state.steps()[at].checks.iter().enumerate();
