@@ -142,14 +142,44 @@ fn a_refused_handshake_of_the_students_is_looked_for_in_a_log() {
     assert!(http.expect.reason.as_ref().unwrap().meets("unknown issuer"));
     for (to, expect, rest, words) in [
         (to, expect, "", "nothing shows that the callee is alive"),
-        ("http://payments-api/", expect, control, "a call in clear is refused in no handshake"),
+        (
+            "http://payments-api/",
+            expect,
+            control,
+            "a call in clear is refused in no handshake",
+        ),
         (to, expect, "method: POST, control: orders-api, ", "asks for nothing"),
         (to, expect, "control: { client: self-made }, ", "not what was shown"),
-        (to, expect, "tls: { client: self-made }, control: orders-api, ", "the student makes this call"),
-        (to, "outcome: tls-refused, caller: { contains: a }", control, "has proved nothing"),
-        (to, "outcome: tls-refused, status: 200", control, "a call that is not answered has no status"),
-        (to, "outcome: refused", control, "answers, and of handshakes that were refused"),
-        (to, "status: 200, reason: { contains: a }", "", "why a handshake was refused"),
+        (
+            to,
+            expect,
+            "tls: { client: self-made }, control: orders-api, ",
+            "the student makes this call",
+        ),
+        (
+            to,
+            "outcome: tls-refused, caller: { contains: a }",
+            control,
+            "has proved nothing",
+        ),
+        (
+            to,
+            "outcome: tls-refused, status: 200",
+            control,
+            "a call that is not answered has no status",
+        ),
+        (
+            to,
+            "outcome: refused",
+            control,
+            "answers, and of handshakes that were refused",
+        ),
+        (
+            to,
+            "status: 200, reason: { contains: a }",
+            "",
+            "why a handshake was refused",
+        ),
         (to, "status: 200", control, "the student makes this call"),
     ] {
         let error = refused(to, expect, rest).unwrap_err().to_string();

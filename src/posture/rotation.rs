@@ -198,7 +198,11 @@ fn program(pod: &Pod) -> Program {
 impl Programs {
     pub(super) fn of_pods(pods: &[Pod]) -> Self {
         let place = |pod: &Pod| Some((pod.metadata.namespace.clone()?, pod.metadata.name.clone()?));
-        Self(pods.iter().filter_map(|pod| Some((place(pod)?, program(pod)))).collect())
+        Self(
+            pods.iter()
+                .filter_map(|pod| Some((place(pod)?, program(pod))))
+                .collect(),
+        )
     }
 
     /// Those in the pods of these observers, now. One that is not known is left out: it is not the same as before.
@@ -459,12 +463,24 @@ mod tests {
         assert_eq!(look(&memory, 1, 90, facts("4", ID, 85, 145)), None);
         assert_eq!(look(&memory, 1, 120, facts("5", ID, 115, 175)), Some(()));
         // One of another id, or that ends sooner, as after a change of the lifetime.
-        assert_eq!(look(&memory, 1, 130, facts("6", "spiffe://shop.example/b", 125, 185)), None);
-        assert_eq!(look(&memory, 1, 140, facts("7", "spiffe://shop.example/b", 135, 195)), Some(()));
-        assert_eq!(look(&memory, 1, 141, facts("8", "spiffe://shop.example/b", 140, 160)), None);
+        assert_eq!(
+            look(&memory, 1, 130, facts("6", "spiffe://shop.example/b", 125, 185)),
+            None
+        );
+        assert_eq!(
+            look(&memory, 1, 140, facts("7", "spiffe://shop.example/b", 135, 195)),
+            Some(())
+        );
+        assert_eq!(
+            look(&memory, 1, 141, facts("8", "spiffe://shop.example/b", 140, 160)),
+            None
+        );
         assert!(memory.look(&server, program(1), &probe(142, None)).is_none());
         memory.keep(&BTreeSet::new());
-        assert_eq!(look(&memory, 1, 151, facts("9", "spiffe://shop.example/b", 150, 170)), None);
+        assert_eq!(
+            look(&memory, 1, 151, facts("9", "spiffe://shop.example/b", 150, 170)),
+            None
+        );
     }
 
     #[test]

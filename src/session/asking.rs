@@ -100,9 +100,8 @@ impl Session {
             }
             known = signs;
             let began = Instant::now();
-            let wanted = |_: usize, check: &Check, progress: &CheckProgress| {
-                progress.latched.is_none() && is_silent(check)
-            };
+            let wanted =
+                |_: usize, check: &Check, progress: &CheckProgress| progress.latched.is_none() && is_silent(check);
             if self.check_those(lane, wanted).await == 0 {
                 continue;
             }

@@ -191,11 +191,7 @@ impl Session {
     }
 
     /// The checks of a lane to run, and what they are run on.
-    fn jobs(
-        &self,
-        lane: Lane,
-        wanted: impl Fn(usize, &Check, &CheckProgress) -> bool,
-    ) -> (u64, Sight, Vec<Job>) {
+    fn jobs(&self, lane: Lane, wanted: impl Fn(usize, &Check, &CheckProgress) -> bool) -> (u64, Sight, Vec<Job>) {
         let core = self.core();
         let state = &core.state;
         let lab: &Lab = self.lab();

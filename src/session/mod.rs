@@ -9,9 +9,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 mod acting;
+mod asking;
 mod captures;
 mod changes;
-mod asking;
 mod checking;
 pub mod client;
 mod clock;

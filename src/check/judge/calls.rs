@@ -16,7 +16,10 @@ pub(super) fn expected_http(check: &HttpCheck) -> String {
     if wants_refusal(check) {
         let reason = check.expect.reason.as_ref();
         let reason = reason.map_or_else(String::new, |rule| format!(", for a reason that {rule}"));
-        return format!("the log of {}: {} is refused in the TLS handshake{reason}", check.to, check.from);
+        return format!(
+            "the log of {}: {} is refused in the TLS handshake{reason}",
+            check.to, check.from
+        );
     }
     let (method, path) = (&check.method, &check.path);
     let caller = check.expect.caller.as_ref();
@@ -62,7 +65,11 @@ fn judge_refused(check: &HttpCheck, calls: &Calls) -> Judgement {
         rule.is_none_or(|rule| rule.meets(&refused.reason))
     };
     let let_in = |refused: &Refused| {
-        let mut calls = calls.calls.iter().filter(|call| calls.control.contains(&call.caller_ip));
+        let mut calls = calls
+            .calls
+            .iter()
+            .rev()
+            .filter(|call| calls.control.contains(&call.caller_ip));
         calls.find(|call| refused.near(call, MOMENT))
     };
     let (from, to) = (&check.from, &check.to);
@@ -81,17 +88,22 @@ fn judge_refused(check: &HttpCheck, calls: &Calls) -> Judgement {
         let found = format!("{to} refused {from}, but let in {control} in the same minute: does it let in anybody?");
         return say(Verdict::Undetermined, Finding::NoControl, found).with_evidence([refused.describe()]);
     }
-    if let Some(refused) = tried.last() {
+    if let Some(refused) = tried.clone().next_back() {
         let found = format!("{to} refused {from}, but for another reason: {}", refused.reason);
         return say(Verdict::Failed, Finding::OtherText, found).with_evidence([refused.describe()]);
     }
     let itself = check.control.as_ref().and_then(|control| control.from.as_ref()) == Some(from);
     match own(calls).last() {
         // It is to be let in at one time and refused at another.
-        Some(call) if itself => say(Verdict::Undetermined, Finding::NoCall, format!("{to} lets {from} in so far"))
-            .with_evidence([call.describe()]),
-        Some(call) => say(Verdict::Failed, Finding::Allowed, format!("{to} let {from} in"))
-            .with_evidence([call.describe()]),
+        Some(call) if itself => say(
+            Verdict::Undetermined,
+            Finding::NoCall,
+            format!("{to} lets {from} in so far"),
+        )
+        .with_evidence([call.describe()]),
+        Some(call) => {
+            say(Verdict::Failed, Finding::Allowed, format!("{to} let {from} in")).with_evidence([call.describe()])
+        }
         None => say(
             Verdict::Undetermined,
             Finding::NoCall,

@@ -138,10 +138,22 @@ fn a_refused_handshake_is_the_students_own_and_needs_somebody_who_was_let_in() {
             failed(Finding::OtherText),
         ),
         // A probe of ztlab from the same pod.
-        (vec![refused(student, 65_000, unknown)], beside(), unclear(Finding::NoCall)),
-        (vec![refused("10.0.0.7", 40_000, unknown)], beside(), unclear(Finding::NoCall)),
+        (
+            vec![refused(student, 65_000, unknown)],
+            beside(),
+            unclear(Finding::NoCall),
+        ),
+        (
+            vec![refused("10.0.0.7", 40_000, unknown)],
+            beside(),
+            unclear(Finding::NoCall),
+        ),
         // It refuses everybody, or did then.
-        (vec![refused(student, 40_000, unknown)], vec![], unclear(Finding::NoControl)),
+        (
+            vec![refused(student, 40_000, unknown)],
+            vec![],
+            unclear(Finding::NoControl),
+        ),
         (
             vec![refused(student, 40_000, unknown)],
             vec![call("2026-01-01T10:02:00.000Z", application)],

@@ -121,7 +121,10 @@ async fn a_watch_for_rotations_holds_up_no_other_check_and_no_reset() {
     until(&host, |view| view.steps[step].state == snapshot::StepState::Open).await;
     let view = answer(&host, "rotation", question, "60").await;
     until(&host, |view| {
-        view.steps[step].checks.iter().any(|check| check.name == question && check.latched)
+        view.steps[step]
+            .checks
+            .iter()
+            .any(|check| check.name == question && check.latched)
     })
     .await;
     let reset = Command::Reset { step: None };
