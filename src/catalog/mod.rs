@@ -141,6 +141,10 @@ const BUILT_IN: &[BuiltIn] = &[
                 "solution/thief.yaml",
                 include_str!("../../labs/spire/solution/thief.yaml"),
             ),
+            (
+                "solution/walled.yaml",
+                include_str!("../../labs/spire/solution/walled.yaml"),
+            ),
         ],
     },
     BuiltIn {

@@ -1,7 +1,7 @@
-//! Looks that nothing calls for: what a program in a pod prints, and which certificate a service shows, can change while no
-//! object and no file does. As long as a face shows the session, the checks of open steps that look at such a thing, and
-//! are not passed, run again by themselves: soon after something happened, then less and less often, and never for more
-//! than a small part of the time.
+//! Looks that nothing calls for: what a program in a pod prints, and whether SVIDs rotate, can change while no object and no
+//! file does. As long as a face shows the session, the checks of open steps that look at such a thing, and are not passed,
+//! run again by themselves: soon after something happened, then less and less often, and never for more than a small part of
+//! the time.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -43,7 +43,7 @@ pub(super) fn is_sign(event: &Event) -> bool {
 fn is_silent(check: &Check) -> bool {
     matches!(
         check.kind,
-        CheckKind::Exec(_) | CheckKind::Tls(_) | CheckKind::Posture(PostureCheck::Level(_))
+        CheckKind::Exec(_) | CheckKind::Posture(PostureCheck::Level(_))
     )
 }
 
