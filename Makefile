@@ -23,7 +23,7 @@ lint: setup     ## formatting and clippy
 	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
 
 bench: build    ## what the project claims about speed, measured here and now
-	@$(CARGO) bench --locked --bench lab --bench cluster --bench packets --bench capture --bench identity
+	@$(CARGO) bench --locked --bench lab --bench cluster --bench packets --bench capture --bench identity --bench spire
 
 conformance: build ## the community's tests of NetworkPolicy against a cluster of ours (needs Go); TAGS=all for every case
 	@sh scripts/conformance.sh target/release/ztlab $(TAGS)

@@ -323,15 +323,15 @@ fn show_check(check: &CheckView, full: bool, out: &Output) -> Result<(), CliErro
             ))?;
         }
     }
-    if matches!(check.verdict, CheckState::Failed | CheckState::Undetermined) {
-        for (label, text) in [
-            ("expected", &check.expected),
-            ("found", &check.found),
-            ("why", &check.why),
-        ] {
-            if !text.is_empty() {
-                out.line(format!("{indent}{label:<9} {}", crate::text::one_line(text)))?;
-            }
+    let open = matches!(check.verdict, CheckState::Failed | CheckState::Undetermined);
+    let answered = full && check.question.is_some() && check.verdict == CheckState::Passed;
+    for (label, text, shown) in [
+        ("expected", &check.expected, open),
+        ("found", &check.found, open),
+        ("why", &check.why, open || answered),
+    ] {
+        if shown && !text.is_empty() {
+            out.line(format!("{indent}{label:<9} {}", crate::text::one_line(text)))?;
         }
     }
     if full {

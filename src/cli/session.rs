@@ -98,7 +98,7 @@ pub fn progress(session: &SessionView) -> Option<String> {
 pub async fn labs(client: &Client) -> Result<Vec<LabSummary>, CliError> {
     match client.send(Command::Labs).await? {
         Reply::Labs { labs } => Ok(labs),
-        Reply::Done { snapshot, .. } => Ok(snapshot.labs),
+        Reply::Done { .. } => Err(CliError::new("the session host answered another question")),
         Reply::Refused(refusal) => Err(refusal.into()),
     }
 }

@@ -1,5 +1,7 @@
 //! The student's own shell, with the lab's cluster in reach: KUBECONFIG set, ztlab in PATH, a mark in the prompt.
 
+mod lines;
+
 use std::{
     env,
     ffi::{OsStr, OsString},
@@ -7,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
+
+pub use lines::Lines;
 
 use super::{
     args::Shell,
@@ -148,13 +152,6 @@ fn program(place: &Place) -> Command {
     if let Some(work) = place.work.as_ref().filter(|work| work.is_dir()) {
         command.current_dir(work);
     }
-    command
-}
-
-/// The student's shell, with a line to run.
-pub fn line(place: &Place, line: &str) -> Command {
-    let mut command = program(place);
-    command.arg("-c").arg(line);
     command
 }
 

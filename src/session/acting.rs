@@ -8,11 +8,11 @@ use super::{
     checking::Lane,
     command::Refusal,
     driver::{Session, refuse},
-    snapshot::{Phase, StepState},
-    state::Event,
+    snapshot::{CheckState, Phase, StepState},
+    state::{CheckProgress, Event},
     view,
 };
-use crate::lab::CheckKind;
+use crate::lab::{Check, CheckKind};
 
 impl Session {
     /// Refuses while the student cannot work.
@@ -58,8 +58,8 @@ impl Session {
         ))
     }
 
-    /// Answers a question.
-    pub async fn answer(self: &Arc<Self>, step: &str, check: &str, value: &str) -> Result<(), Refusal> {
+    /// Answers a question, and says whether that was right.
+    pub async fn answer(self: &Arc<Self>, step: &str, check: &str, value: &str) -> Result<String, Refusal> {
         let at = self.open_step(step)?;
         let plan = &self.lab().steps[at];
         let questions = || {
@@ -79,8 +79,18 @@ impl Session {
                     check: index,
                     value: value.chars().take(1000).collect(),
                 });
-                self.check(Some(at)).await;
-                Ok(())
+                // Nothing else waits for an answer, and an answer for nothing else.
+                let this = |step: usize, check: &Check, _: &CheckProgress| step == at && check.name == found.name;
+                if self.check_those(Lane::Quick, this).await == 0 {
+                    self.check_those(Lane::Passed, this).await;
+                }
+                // What is live: an answer that was right once keeps its points, whatever is answered after it.
+                let told = match self.view().steps[at].checks[index].live {
+                    CheckState::Passed => "your answer is right",
+                    CheckState::Failed => "your answer is not right; the check says why, and you may answer again",
+                    CheckState::NotRun | CheckState::Undetermined => "your answer is kept, and not judged yet",
+                };
+                Ok(told.to_owned())
             }
             _ => Err(refuse(
                 format!("`{}` is no question of the step `{step}`", crate::text::one_line(check)),

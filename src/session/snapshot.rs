@@ -17,8 +17,6 @@ pub struct Snapshot {
     pub revision: u64,
     /// The student's session, if one is running.
     pub session: Option<SessionView>,
-    /// The labs that can be started, in the order in which to take them.
-    pub labs: Vec<LabSummary>,
 }
 
 /// A lab in a list.

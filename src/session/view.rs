@@ -118,12 +118,21 @@ fn check(plan: &Check, progress: &CheckProgress) -> CheckView {
         finding: shown.map(|judgement| judgement.finding),
         expected: shown.map_or_else(|| check::expected(plan), |judgement| judgement.expected.clone()),
         found: shown.map(|judgement| judgement.found.clone()).unwrap_or_default(),
-        why: plan.why.clone(),
+        why: why(plan, shown),
         evidence: shown.map(|judgement| judgement.evidence.clone()).unwrap_or_default(),
         question: question(plan, progress),
         latched: progress.latched.is_some(),
         live: state_of(progress.live.as_ref()),
     }
+}
+
+/// Why it matters: of a question only once it is answered rightly, since it tends to hold the answer.
+fn why(plan: &Check, shown: Option<&Judgement>) -> String {
+    let asked = matches!(plan.kind, CheckKind::Question(_));
+    if asked && state_of(shown) != CheckState::Passed {
+        return String::new();
+    }
+    plan.why.clone()
 }
 
 fn question(plan: &Check, progress: &CheckProgress) -> Option<QuestionView> {

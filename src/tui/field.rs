@@ -62,9 +62,32 @@ impl Field {
             Action::Right => self.cursor = (self.cursor + 1).min(self.text.len()),
             Action::LineStart => self.cursor = 0,
             Action::LineEnd => self.cursor = self.text.len(),
+            Action::WordLeft => self.cursor = self.word_before(),
+            Action::WordRight => self.cursor = self.word_behind(),
             _ => {}
         }
     }
+
+    /// Where the word at or before the cursor begins: letters, digits and `_`, as readline moves.
+    fn word_before(&self) -> usize {
+        let before = &self.text[..self.cursor];
+        let end = before.iter().rposition(|c| in_word(*c)).map_or(0, |last| last + 1);
+        before[..end]
+            .iter()
+            .rposition(|c| !in_word(*c))
+            .map_or(0, |other| other + 1)
+    }
+
+    /// Where the word at or behind the cursor ends.
+    fn word_behind(&self) -> usize {
+        let rest = self.text.iter().skip(self.cursor);
+        let other = rest.clone().take_while(|c| !in_word(**c)).count();
+        self.cursor + other + rest.skip(other).take_while(|c| in_word(**c)).count()
+    }
+}
+
+fn in_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_'
 }
 
 #[cfg(test)]
@@ -89,5 +112,21 @@ mod tests {
         field.edit(Action::Delete);
         field.insert("xyz".chars(), 8);
         assert_eq!(field.text(), "url -H x", "no more than may be");
+    }
+    #[test]
+    fn a_word_to_replace_is_found_among_quotes() {
+        let mut field = Field::new("curl -H 'X-Key: KEY' url");
+        let mut stops = Vec::new();
+        for _ in 0..7 {
+            field.edit(Action::WordLeft);
+            stops.push(field.cursor);
+        }
+        assert_eq!(stops, [21, 16, 11, 9, 6, 0, 0]);
+        let mut stops = Vec::new();
+        for _ in 0..7 {
+            field.edit(Action::WordRight);
+            stops.push(field.cursor);
+        }
+        assert_eq!(stops, [4, 7, 10, 14, 19, 24, 24]);
     }
 }

@@ -236,7 +236,7 @@ pub fn model(columns: u16, rows: u16) -> Model {
     model.snapshot = Snapshot {
         revision: 5,
         session: Some(session()),
-        labs: labs(),
     };
+    model.labs = labs();
     model
 }

@@ -120,6 +120,8 @@ pub enum Action {
     Right,
     LineStart,
     LineEnd,
+    WordLeft,
+    WordRight,
 }
 
 /// A key on the keyboard.
@@ -129,6 +131,10 @@ pub enum Key {
     Char(char),
     /// A letter with control.
     Ctrl(char),
+    /// A character with alt.
+    Alt(char),
+    /// An arrow with control or alt: terminals differ in which one they pass on.
+    Far(KeyCode),
     /// A key that is no character.
     Code(KeyCode),
 }
@@ -138,7 +144,13 @@ impl Key {
     pub fn of(event: KeyEvent) -> Key {
         match event.code {
             KeyCode::Char(c) if event.modifiers.contains(KeyModifiers::CONTROL) => Key::Ctrl(c.to_ascii_lowercase()),
+            KeyCode::Char(c) if event.modifiers.contains(KeyModifiers::ALT) => Key::Alt(c),
             KeyCode::Char(c) => Key::Char(c),
+            code @ (KeyCode::Left | KeyCode::Right)
+                if event.modifiers.intersects(KeyModifiers::CONTROL | KeyModifiers::ALT) =>
+            {
+                Key::Far(code)
+            }
             code => Key::Code(code),
         }
     }
@@ -149,6 +161,8 @@ impl Key {
             Key::Char(' ') => "space".to_owned(),
             Key::Char(c) => c.to_string(),
             Key::Ctrl(c) => format!("ctrl-{c}"),
+            Key::Alt(c) => format!("alt-{c}"),
+            Key::Far(code) => format!("ctrl-{}", Key::Code(code).name()),
             Key::Code(code) => match code {
                 KeyCode::Up => "↑".to_owned(),
                 KeyCode::Down => "↓".to_owned(),
@@ -195,7 +209,7 @@ const fn row(
     }
 }
 
-use Key::{Char, Code, Ctrl};
+use Key::{Alt, Char, Code, Ctrl, Far};
 
 const ENTER: Key = Code(KeyCode::Enter);
 const ESC: Key = Code(KeyCode::Esc);
@@ -473,6 +487,20 @@ pub const TABLE: &[Binding] = &[
     row(Context::Editing, &[Ctrl('u')], Action::EraseAll, "", "erase everything"),
     row(Context::Editing, &[LEFT, Ctrl('b')], Action::Left, "", "left"),
     row(Context::Editing, &[RIGHT, Ctrl('f')], Action::Right, "", "right"),
+    row(
+        Context::Editing,
+        &[Far(KeyCode::Left), Alt('b')],
+        Action::WordLeft,
+        "",
+        "a word left",
+    ),
+    row(
+        Context::Editing,
+        &[Far(KeyCode::Right), Alt('f')],
+        Action::WordRight,
+        "",
+        "a word right",
+    ),
     row(
         Context::Editing,
         &[Code(KeyCode::Home), Ctrl('a')],

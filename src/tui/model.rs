@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{field::Field, keys::Context, theme::Theme, update::Ran};
 use crate::session::{
     command::Command,
-    snapshot::{CheckState, MessageView, NoticeLevel, Phase, SessionView, Snapshot, StepState, StepView},
+    snapshot::{CheckState, LabSummary, MessageView, NoticeLevel, Phase, SessionView, Snapshot, StepState, StepView},
 };
 
 /// The whole state of the interface.
@@ -19,6 +19,8 @@ pub struct Model {
     pub link: Link,
     /// The session's state, as it last told it.
     pub snapshot: Snapshot,
+    /// The labs that can be started, in the order in which to take them, as they were when they were asked for last.
+    pub labs: Vec<LabSummary>,
     /// What is shown.
     pub screen: Screen,
     /// The chosen row of the list of labs.
@@ -197,6 +199,7 @@ impl Model {
             theme,
             link: Link::Connecting,
             snapshot: Snapshot::default(),
+            labs: Vec::new(),
             screen: Screen::Labs,
             lab_row: 0,
             step: None,

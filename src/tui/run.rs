@@ -71,6 +71,7 @@ async fn interface() -> io::Result<Ended> {
     let size = screen.terminal().size()?;
     let mut model = Model::new((size.width, size.height), Theme::from_environment());
     let mut keyboard = Keyboard::open();
+    let lines = shell::Lines::new();
     let mut next_frame = Instant::now();
     let mut dirty = true;
     loop {
@@ -119,7 +120,7 @@ async fn interface() -> io::Result<Ended> {
                     };
                     let ended = match command {
                         None => open_shell(&place, &mut signals).await?,
-                        Some(line) => run_line(&place, &line, &mut signals).await?,
+                        Some(line) => run_line(lines.command(&place, &line), &place, &line, &mut signals).await?,
                     };
                     screen.resume()?;
                     keyboard = Keyboard::open();
@@ -196,7 +197,12 @@ async fn open_shell(place: &Place, signals: &mut Signals) -> io::Result<Result<(
 
 /// Runs a line in the student's shell, on the terminal as it was before the interface took it, and keeps what it prints
 /// in sight until the student goes back. An interrupt is for the line: this program takes none while it runs.
-async fn run_line(place: &Place, line: &str, signals: &mut Signals) -> io::Result<Result<(), String>> {
+async fn run_line(
+    command: std::process::Command,
+    place: &Place,
+    line: &str,
+    signals: &mut Signals,
+) -> io::Result<Result<(), String>> {
     use io::Write;
     writeln!(
         io::stdout(),
@@ -204,7 +210,7 @@ async fn run_line(place: &Place, line: &str, signals: &mut Signals) -> io::Resul
         text::one_line(&place.label),
         text::clean(line)
     )?;
-    let status = match to_its_end(shell::line(place, line), signals).await? {
+    let status = match to_its_end(command, signals).await? {
         Ok(status) => status,
         Err(error) => return Ok(Err(error)),
     };

@@ -6,7 +6,9 @@
 //! breaks no connection; and since sessions are never resumed, every connection has such a handshake: a resumed one would
 //! show no certificate, and outlive the SVID and the bundle that it began with.
 //!
-//! There is no way to make either side take a peer without a certificate, without a bundle, or without a rule.
+//! There is no way to make either side of [`MutualTls`] take a peer without a certificate, without a bundle, or without a
+//! rule. What believes by other rules (SPIRE's server takes agents that have no certificate yet) has a [`PeerJudge`] of its
+//! own.
 
 mod refusal;
 mod verifier;
@@ -24,8 +26,9 @@ use rustls::{
 use rustls_pki_types::CertificateDer;
 
 pub use refusal::Refusal;
+pub use verifier::{PeerJudge, PeerVerifier};
 
-use self::verifier::{Tell, Verifier};
+use self::verifier::{Authorized, Tell};
 use crate::{Authorizer, Source, SpiffeId, x509::Leaf};
 
 /// Makes the configurations of a workload that speaks mutual TLS with its SVID.
@@ -101,12 +104,12 @@ impl MutualTls {
         Ok(config)
     }
 
-    fn verifier(&self) -> Verifier {
-        Verifier::new(
-            Arc::clone(&self.source),
-            Arc::clone(&self.authorizer),
-            self.tell.clone(),
-        )
+    fn verifier(&self) -> PeerVerifier<Authorized> {
+        PeerVerifier::new(Authorized {
+            source: Arc::clone(&self.source),
+            authorizer: Arc::clone(&self.authorizer),
+            tell: self.tell.clone(),
+        })
     }
 }
 

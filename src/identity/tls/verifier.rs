@@ -13,6 +13,21 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use super::Refusal;
 use crate::{Authorizer, Decision, Source, x509};
 
+/// Decides in each handshake whether the peer is believed. No name of a host is looked at: the SPIFFE ID is who it is.
+pub trait PeerJudge: fmt::Debug + Send + Sync {
+    /// Whether the peer that shows this chain, leaf first, is believed at this moment. That it holds the leaf's key is
+    /// verified beside this.
+    ///
+    /// # Errors
+    /// What TLS is to say of why it is not.
+    fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error>;
+
+    /// Whether a caller must show a certificate at all.
+    fn demands_certificate(&self) -> bool {
+        true
+    }
+}
+
 /// Who is told of refusals.
 #[derive(Clone)]
 pub(super) struct Tell(pub(super) Arc<dyn Fn(&Refusal) + Send + Sync>);
@@ -23,46 +38,19 @@ impl fmt::Debug for Tell {
     }
 }
 
+/// Believes whom the bundles and the authorizer do.
 #[derive(Debug)]
-pub(super) struct Verifier {
-    source: Arc<dyn Source>,
-    authorizer: Arc<Authorizer>,
-    tell: Tell,
-    algorithms: WebPkiSupportedAlgorithms,
+pub(super) struct Authorized {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) authorizer: Arc<Authorizer>,
+    pub(super) tell: Tell,
 }
 
-impl Verifier {
-    pub(super) fn new(source: Arc<dyn Source>, authorizer: Arc<Authorizer>, tell: Tell) -> Verifier {
-        Verifier {
-            source,
-            authorizer,
-            tell,
-            algorithms: ring::default_provider().signature_verification_algorithms,
-        }
-    }
-
-    fn verify(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        self.judge(end_entity, intermediates, now).map_err(|refusal| {
-            (self.tell.0)(&refusal);
-            refusal.as_tls(now)
-        })
-    }
-
+impl Authorized {
     /// First whether the peer is who it says, then whether that one may.
-    fn judge(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Refusal> {
+    fn decide(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Refusal> {
         let context = self.source.current().ok_or(Refusal::NoContext)?;
-        let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
-        let leaf = x509::verify(&chain, context.bundles(), now)?;
+        let leaf = x509::verify(chain, context.bundles(), now)?;
         match self.authorizer.decide(leaf.id()) {
             Decision::Allowed { .. } => Ok(()),
             Decision::Denied { why } => Err(Refusal::Unauthorized {
@@ -73,7 +61,43 @@ impl Verifier {
     }
 }
 
-impl ServerCertVerifier for Verifier {
+impl PeerJudge for Authorized {
+    fn judge(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
+        self.decide(chain, now).map_err(|refusal| {
+            (self.tell.0)(&refusal);
+            refusal.as_tls(now)
+        })
+    }
+}
+
+/// A verifier of rustls, for either side, that believes whom a [`PeerJudge`] does.
+#[derive(Debug)]
+pub struct PeerVerifier<J> {
+    judge: J,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl<J: PeerJudge> PeerVerifier<J> {
+    /// With the signatures that ring verifies.
+    pub fn new(judge: J) -> PeerVerifier<J> {
+        PeerVerifier {
+            judge,
+            algorithms: ring::default_provider().signature_verification_algorithms,
+        }
+    }
+
+    fn verify(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let chain: Vec<_> = std::iter::once(end_entity).chain(intermediates).cloned().collect();
+        self.judge.judge(&chain, now)
+    }
+}
+
+impl<J: PeerJudge> ServerCertVerifier for PeerVerifier<J> {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -109,10 +133,14 @@ impl ServerCertVerifier for Verifier {
     }
 }
 
-impl ClientCertVerifier for Verifier {
+impl<J: PeerJudge> ClientCertVerifier for PeerVerifier<J> {
     /// No names of authorities: they change while connections go on, and a client of one SVID has no choice to make.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        self.judge.demands_certificate()
     }
 
     fn verify_client_cert(

@@ -22,7 +22,7 @@ pub struct RawCheck {
     /// Its share of the step's points beside the other checks. 1 where nothing is said.
     #[schemars(range(min = 1, max = 100))]
     pub weight: Option<Spanned<u32>>,
-    /// Why it matters. Shown when the check fails.
+    /// Why it matters. Shown when the check fails; of a question, once it is answered rightly.
     pub why: Text,
     /// What the student's own captures show.
     pub capture: Option<Spanned<RawCaptureCheck>>,

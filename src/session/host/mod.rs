@@ -118,7 +118,6 @@ impl Host {
         Snapshot {
             revision: self.revision.fetch_add(1, Ordering::Relaxed) + 1,
             session: session.map(|session| session.view()),
-            labs: Vec::new(),
         }
     }
 
@@ -192,10 +191,7 @@ impl Host {
         match done {
             Ok(message) => Reply::Done {
                 message,
-                snapshot: Box::new(Snapshot {
-                    labs: labs::summaries(&self.dir, cwd.as_deref()),
-                    ..self.snapshot()
-                }),
+                snapshot: Box::new(self.snapshot()),
             },
             Err(refusal) => Reply::Refused(refusal),
         }
@@ -218,10 +214,7 @@ impl Host {
                 session.check(at).await;
                 Ok("checked".to_owned())
             }
-            Command::Answer { step, check, value } => {
-                session.answer(&step, &check, &value).await?;
-                Ok("answered".to_owned())
-            }
+            Command::Answer { step, check, value } => session.answer(&step, &check, &value).await,
             Command::Hint { step } => session.hint(&step),
             Command::Solve { step } => session.solve(step.as_deref()).await,
             Command::Attempt { step, attempt } => session.attempt(&step, attempt).await,

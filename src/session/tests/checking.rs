@@ -156,6 +156,35 @@ async fn an_answer_waits_for_the_capture_that_it_is_compared_with() {
 }
 
 #[tokio::test]
+async fn an_answer_is_told_to_be_right_or_not_and_why_only_when_it_is() {
+    let temp = tempfile::tempdir().unwrap();
+    let world = Arc::new(Scripted::default());
+    world.passes_questions.store(true, Ordering::SeqCst);
+    let host = host_in(temp.path(), &world);
+    done(&host, start(false)).await;
+    let cases = [
+        ("5555555555554444", "your answer is not right", CheckState::Failed),
+        ("4111111111111111", "your answer is right", CheckState::Passed),
+        // Points are kept, and still this one is not right.
+        ("5555555555554444", "your answer is not right", CheckState::Passed),
+    ];
+    for (value, expected, verdict) in cases {
+        let answer = Command::Answer {
+            step: "listen".to_owned(),
+            check: "you found the card number".to_owned(),
+            value: value.to_owned(),
+        };
+        let Reply::Done { message, snapshot } = host.run(None, answer).await else {
+            panic!("refused");
+        };
+        assert!(message.starts_with(expected), "{value}: {message}");
+        let check = &snapshot.session.unwrap().steps[0].checks[1];
+        assert_eq!(check.verdict, verdict, "{value}");
+        assert_eq!(check.why.is_empty(), verdict != CheckState::Passed, "{value}");
+    }
+}
+
+#[tokio::test]
 async fn a_storm_of_changes_costs_two_rounds_and_only_what_is_concerned_runs() {
     let temp = tempfile::tempdir().unwrap();
     let world = Arc::new(Scripted::default());

@@ -133,10 +133,7 @@ fn snapshot_came(model: &mut Model, snapshot: Snapshot) {
     }
     let first = model.snapshot.revision == 0;
     let shown = model.current_step().map(|step| step.id.clone());
-    let mut before = std::mem::replace(&mut model.snapshot, snapshot);
-    if model.snapshot.labs.is_empty() {
-        model.snapshot.labs = std::mem::take(&mut before.labs);
-    }
+    let before = std::mem::replace(&mut model.snapshot, snapshot);
     let (old, new) = (before.session.as_ref(), model.snapshot.session.as_ref());
     if old.map(|session| &session.id) != new.map(|session| &session.id) {
         model.step = None;
@@ -199,7 +196,7 @@ fn replied(model: &mut Model, id: u64, reply: Result<Reply, Refusal>) -> Vec<Eff
             }
         }
         Ok(Reply::Labs { labs }) => {
-            model.snapshot.labs = labs;
+            model.labs = labs;
             clamp(model);
         }
         Ok(Reply::Refused(refusal)) | Err(refusal) => {
@@ -305,7 +302,9 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         | Action::Left
         | Action::Right
         | Action::LineStart
-        | Action::LineEnd => edit(model, action),
+        | Action::LineEnd
+        | Action::WordLeft
+        | Action::WordRight => edit(model, action),
     }
     clamp(model);
     Vec::new()
@@ -315,7 +314,7 @@ fn back(model: &mut Model) -> Vec<Effect> {
     if model.overlay.take().is_none() {
         model.screen = Screen::Labs;
         let lab = model.session().map(|session| session.lab.id.clone());
-        if let Some(row) = model.snapshot.labs.iter().position(|row| Some(&row.id) == lab.as_ref()) {
+        if let Some(row) = model.labs.iter().position(|row| Some(&row.id) == lab.as_ref()) {
             model.lab_row = row;
         }
         return labs(model);

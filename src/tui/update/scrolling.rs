@@ -47,7 +47,7 @@ pub(super) fn scroll(model: &mut Model, by: Scroll) {
     }
     match (model.screen, model.pane) {
         (Screen::Labs, _) => {
-            let max = model.snapshot.labs.len().saturating_sub(1);
+            let max = model.labs.len().saturating_sub(1);
             model.lab_row = moved(model.lab_row, max, page, &by);
         }
         (Screen::Lab, Pane::Instructions) => {
@@ -80,7 +80,7 @@ pub(super) fn clamp(model: &mut Model) {
         Some(Overlay::Captures { row }) => *row = (*row).min(max),
         _ => {}
     }
-    model.lab_row = model.lab_row.min(model.snapshot.labs.len().saturating_sub(1));
+    model.lab_row = model.lab_row.min(model.labs.len().saturating_sub(1));
     model.instructions_scroll = model.instructions_scroll.min(views::lab::instructions_max(model));
     let checks = model.current_step().map_or(0, |step| step.checks.len());
     model.check_row = model.check_row.min(checks.saturating_sub(1));

@@ -324,7 +324,6 @@ fn an_older_snapshot_changes_nothing_unless_the_host_is_new() {
     let old = Snapshot {
         revision: 3,
         session: None,
-        labs: Vec::new(),
     };
     update(&mut m, Msg::Snapshot(Box::new(old.clone())));
     assert!(m.session().is_some());
@@ -336,9 +335,9 @@ fn an_older_snapshot_changes_nothing_unless_the_host_is_new() {
 }
 
 #[test]
-fn the_labs_are_asked_for_and_outlive_snapshots_without_them() {
+fn the_labs_are_asked_for_and_outlive_snapshots() {
     let mut m = model(80, 24);
-    m.snapshot.labs.clear();
+    m.labs.clear();
     m.link = Link::Connecting;
     assert_eq!(sent(&update(&mut m, Msg::Link(Link::Up))), [Command::Labs]);
     let labs = crate::tui::fixture::labs();
@@ -346,9 +345,8 @@ fn the_labs_are_asked_for_and_outlive_snapshots_without_them() {
     update(&mut m, Msg::Replied { id, reply });
     let mut next = m.snapshot.clone();
     next.revision += 1;
-    next.labs.clear();
     update(&mut m, Msg::Snapshot(Box::new(next)));
-    assert_eq!(m.snapshot.labs, labs);
+    assert_eq!(m.labs, labs);
     assert_eq!(sent(&press(&mut m, "esc")), [Command::Labs], "scores may have changed");
 }
 

@@ -32,7 +32,7 @@ pub(super) fn workable(model: &mut Model) -> Option<String> {
 }
 
 pub(super) fn start(model: &mut Model, fresh: bool) -> Vec<Effect> {
-    let Some(lab) = model.snapshot.labs.get(model.lab_row).cloned() else {
+    let Some(lab) = model.labs.get(model.lab_row).cloned() else {
         return Vec::new();
     };
     if lab.broken.is_some() {

@@ -102,6 +102,9 @@ fn check_lines(check: &CheckView, chosen: bool, width: usize, model: &Model) -> 
         if let Some(answer) = &question.answer {
             fact("answered", answer);
         }
+        if check.verdict == CheckState::Passed {
+            fact("why", &check.why);
+        }
         if check.verdict != CheckState::Passed {
             lines.push(Line::from(vec![
                 Span::raw("    "),

@@ -28,7 +28,7 @@ use crate::{
 
 /// Draws the list and the chosen lab below it.
 pub fn draw(frame: &mut Frame<'_>, area: Rect, model: &Model) {
-    let labs = &model.snapshot.labs;
+    let labs = &model.labs;
     if labs.is_empty() {
         let words = match &model.link {
             Link::Up => "No labs were found.".to_owned(),

@@ -222,9 +222,9 @@ fn nothing_hostile_reaches_the_terminal() {
         message.leaks[0].value = evil.to_owned();
         message.leaks[0].start = 1;
         message.leaks[0].end = 5000;
-        model.snapshot.labs[0].id = evil.to_owned();
-        model.snapshot.labs[0].title = evil.to_owned();
-        model.snapshot.labs[2].broken = Some(evil.to_owned());
+        model.labs[0].id = evil.to_owned();
+        model.labs[0].title = evil.to_owned();
+        model.labs[2].broken = Some(evil.to_owned());
     };
     for columns in [80, 120] {
         for pane in Pane::ALL {

@@ -147,3 +147,61 @@ fn receive(stream: &UnixStream) -> io::Result<OwnedFd> {
     });
     rights.ok_or_else(wrong)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::IoSlice, mem::MaybeUninit, os::fd::AsFd};
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+    use super::*;
+
+    /// Sends these bytes, with these descriptors beside them.
+    fn say(stream: &UnixStream, bytes: &[u8], beside: &[&OwnedFd]) {
+        let fds: Vec<_> = beside.iter().map(|fd| fd.as_fd()).collect();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+        let mut buffer = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            assert!(buffer.push(SendAncillaryMessage::ScmRights(&fds)));
+        }
+        sendmsg(stream, &[IoSlice::new(bytes)], &mut buffer, SendFlags::empty()).unwrap();
+    }
+
+    fn end() -> OwnedFd {
+        std::os::unix::net::UnixStream::pair().unwrap().0.into()
+    }
+
+    #[tokio::test]
+    async fn a_question_is_a_byte_and_a_connection_and_nothing_else_is_one() {
+        let (ours, node) = UnixStream::pair().unwrap();
+        say(&ours, b"?", &[]);
+        let error = asked_about(&node).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        // The byte alone was the question: what follows is the next.
+        let about = end();
+        say(&ours, b"?", &[&about]);
+        let same = rustix::fs::fstat(asked_about(&node).await.unwrap()).unwrap().st_ino;
+        assert_eq!(same, rustix::fs::fstat(&about).unwrap().st_ino);
+        drop(ours);
+        assert!(asked_about(&node).await.is_err(), "nobody asks");
+    }
+
+    #[tokio::test]
+    async fn more_connections_than_one_leave_none_open() {
+        let (ours, node) = UnixStream::pair().unwrap();
+        let (mut others, many): (Vec<_>, Vec<OwnedFd>) = (0..3)
+            .map(|_| {
+                let (one, other) = std::os::unix::net::UnixStream::pair().unwrap();
+                (other, OwnedFd::from(one))
+            })
+            .unzip();
+        say(&ours, b"?", &many.iter().collect::<Vec<_>>());
+        // There is room for one: the kernel lets the rest go (unix(7), MSG_CTRUNC).
+        drop(asked_about(&node).await);
+        drop(many);
+        for other in &mut others {
+            use std::io::Read;
+            assert_eq!(other.read(&mut [0]).unwrap(), 0, "no copy of it is left in the node");
+        }
+    }
+}

@@ -8,20 +8,18 @@ use std::{
 };
 
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
-    client::{
-        ResolvesClientCert,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
-    server::{
-        ClientHello, NoServerSessionStorage, ResolvesServerCert,
-        danger::{ClientCertVerified, ClientCertVerifier},
-    },
+    Error, SignatureScheme,
+    client::ResolvesClientCert,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateDer, UnixTime},
+    server::{ClientHello, NoServerSessionStorage, ResolvesServerCert},
     sign::CertifiedKey,
 };
-use ztlab_identity::{SpiffeId, X509BundleSet, x509};
+use ztlab_identity::{
+    SpiffeId, X509BundleSet,
+    tls::{PeerJudge, PeerVerifier},
+    x509,
+};
 
 use crate::clock::SharedClock;
 
@@ -99,17 +97,14 @@ impl fmt::Debug for Trust {
     }
 }
 
-impl Trust {
-    fn verify(&self, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Result<(), Error> {
-        let mut chain = vec![end_entity.clone()];
-        chain.extend(intermediates.iter().cloned());
+impl PeerJudge for Trust {
+    fn judge(&self, chain: &[CertificateDer<'_>], _: UnixTime) -> Result<(), Error> {
         let now = u64::try_from(self.clock.now()).unwrap_or(0);
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now));
         let bundles = (self.bundles)();
-        let leaf = if bundles.is_empty() && self.on_first_use {
-            x509::Leaf::read(end_entity)
-        } else {
-            x509::verify(&chain, &bundles, now)
+        let leaf = match chain {
+            [leaf, ..] if bundles.is_empty() && self.on_first_use => x509::Leaf::read(leaf),
+            chain => x509::verify(chain, &bundles, now),
         };
         let leaf = leaf.map_err(|error| Error::General(error.to_string()))?;
         match &self.only {
@@ -117,101 +112,10 @@ impl Trust {
             _ => Ok(()),
         }
     }
-}
-
-#[derive(Debug)]
-struct Verifier {
-    trust: Trust,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl Verifier {
-    fn new(trust: Trust) -> Arc<Self> {
-        Arc::new(Self {
-            trust,
-            algorithms: ring::default_provider().signature_verification_algorithms,
-        })
-    }
-}
-
-impl ServerCertVerifier for Verifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        self.trust
-            .verify(end_entity, intermediates)
-            .map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-impl ClientCertVerifier for Verifier {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
 
     /// An agent that attests has no certificate yet; what it may call then is the authorization's question.
-    fn client_auth_mandatory(&self) -> bool {
+    fn demands_certificate(&self) -> bool {
         false
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        self.trust
-            .verify(end_entity, intermediates)
-            .map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
     }
 }
 
@@ -223,7 +127,7 @@ fn provider() -> Arc<CryptoProvider> {
 pub fn server_config(identity: Arc<Identity>, trust: Trust) -> Result<rustls::ServerConfig, Error> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(Verifier::new(trust))
+        .with_client_cert_verifier(Arc::new(PeerVerifier::new(trust)))
         .with_cert_resolver(identity);
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -236,7 +140,7 @@ pub fn client_config(identity: Arc<Identity>, trust: Trust) -> Result<rustls::Cl
     let mut config = rustls::ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Verifier::new(trust))
+        .with_custom_certificate_verifier(Arc::new(PeerVerifier::new(trust)))
         .with_client_cert_resolver(identity);
     config.alpn_protocols = vec![b"h2".to_vec()];
     config.resumption = rustls::client::Resumption::disabled();

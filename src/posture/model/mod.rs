@@ -1,9 +1,15 @@
 //! The matrix: what was measured from every workload to every port of every other. Plain values, and questions put to
 //! them.
 
-use std::{fmt, str::FromStr, time::Duration};
+mod credential;
+mod finding;
+
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+
+pub use credential::{Credential, CredentialKind, Credentials};
+pub use finding::{Answer, Evidence, EvidenceKind, Finding};
 
 /// The version of the JSON that a [`Matrix`] becomes; raised when a field changes its meaning.
 pub const VERSION: u32 = 1;
@@ -38,123 +44,6 @@ impl Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-/// What the evidence says of a question.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    /// It shows that it is so.
-    Yes,
-    /// It shows that it is not so.
-    No,
-    /// It shows neither.
-    Undetermined,
-}
-
-impl Answer {
-    /// `yes`, `no`, `undetermined`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Yes => "yes",
-            Self::No => "no",
-            Self::Undetermined => "undetermined",
-        }
-    }
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// What kind of thing stands behind a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EvidenceKind {
-    /// A probe that ran in the caller's pod.
-    Probe,
-    /// A probe that shows the callee alive in the same window.
-    Control,
-    /// A packet that was captured.
-    Packet,
-    /// A line of the callee's access log.
-    Log,
-}
-
-impl EvidenceKind {
-    /// `probe`, `control`, `packet`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Probe => "probe",
-            Self::Control => "control",
-            Self::Packet => "packet",
-            Self::Log => "log",
-        }
-    }
-}
-
-/// One thing that was seen, and where to find it again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// What it is.
-    pub kind: EvidenceKind,
-    /// The probe's id, which access logs have too; or the packet's number in its capture; empty for several packets.
-    pub id: String,
-    /// The namespace of the pod it was taken in.
-    pub namespace: String,
-    /// The pod it was taken in.
-    pub pod: String,
-    /// When, in nanoseconds since the Unix epoch.
-    pub at_ns: u64,
-    /// What it shows.
-    pub says: String,
-}
-
-impl fmt::Display for Evidence {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.kind.as_str())?;
-        if !self.id.is_empty() {
-            write!(f, "{} ", self.id)?;
-        }
-        write!(f, "in {}: {}", self.pod, self.says)
-    }
-}
-
-/// An answer with its reason and what stands behind it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finding {
-    /// The answer.
-    pub answer: Answer,
-    /// Why, in a sentence without a period.
-    pub because: String,
-    /// What was seen.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub evidence: Vec<Evidence>,
-}
-
-impl Finding {
-    /// An answer without evidence lines.
-    pub fn new(answer: Answer, because: impl Into<String>) -> Self {
-        Self {
-            answer,
-            because: because.into(),
-            evidence: Vec::new(),
-        }
-    }
-
-    /// Neither yes nor no.
-    pub fn undetermined(because: impl Into<String>) -> Self {
-        Self::new(Answer::Undetermined, because)
-    }
-
-    /// The same with this evidence.
-    #[must_use]
-    pub fn with(mut self, evidence: impl IntoIterator<Item = Evidence>) -> Self {
-        self.evidence.extend(evidence);
-        self
     }
 }
 
@@ -249,117 +138,6 @@ impl FromStr for Property {
                 format!("`{text}` is no property: expected one of {}", known.join(", "))
             })
     }
-}
-
-/// What proves an identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CredentialKind {
-    /// A secret that whoever reads it can show too: a password, a bearer token.
-    SharedSecret,
-    /// An X.509 certificate (RFC 5280).
-    X509,
-    /// An X.509 certificate whose only URI is a SPIFFE ID (X509-SVID §2).
-    X509Svid,
-    /// A JWT whose subject is a SPIFFE ID (JWT-SVID §3).
-    JwtSvid,
-}
-
-impl CredentialKind {
-    /// As people call it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::SharedSecret => "shared secret",
-            Self::X509 => "X.509 certificate",
-            Self::X509Svid => "X.509-SVID",
-            Self::JwtSvid => "JWT-SVID",
-        }
-    }
-}
-
-impl CredentialKind {
-    /// The same with its article.
-    pub const fn one(self) -> &'static str {
-        match self {
-            Self::SharedSecret => "a shared secret",
-            Self::X509 => "an X.509 certificate",
-            Self::X509Svid => "an X.509-SVID",
-            Self::JwtSvid => "a JWT-SVID",
-        }
-    }
-}
-
-/// What one side of a connection showed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Credential {
-    /// Its kind.
-    pub kind: CredentialKind,
-    /// Whom it names: a SPIFFE ID, else the certificate's subject or names; of a secret, which kind.
-    pub identity: String,
-    /// Who issued it; empty for a secret.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub issuer: String,
-    /// Valid from, in seconds since the Unix epoch, where it says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_before: Option<i64>,
-    /// Valid until, in seconds since the Unix epoch, where it says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_after: Option<i64>,
-    /// Whether another one took its place while it was looked at.
-    pub rotated: Answer,
-    /// Why that is so.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub because: String,
-    /// What shows it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub evidence: Vec<Evidence>,
-}
-
-impl Credential {
-    /// One of which no more is known than that there is one.
-    pub(super) fn of(kind: CredentialKind, identity: impl Into<String>) -> Self {
-        Self {
-            kind,
-            identity: identity.into(),
-            issuer: String::new(),
-            not_before: None,
-            not_after: None,
-            rotated: Answer::Undetermined,
-            because: String::new(),
-            evidence: Vec::new(),
-        }
-    }
-
-    /// An X509-SVID of which the id alone is known.
-    pub(super) fn svid(id: &str) -> Self {
-        Self::of(CredentialKind::X509Svid, id)
-    }
-
-    /// How long it is valid altogether.
-    pub fn lifetime(&self) -> Option<Duration> {
-        let seconds = self.not_after?.checked_sub(self.not_before?)?;
-        u64::try_from(seconds).ok().map(Duration::from_secs)
-    }
-
-    /// The trust domain of its SPIFFE ID.
-    pub fn trust_domain(&self) -> Option<&str> {
-        let rest = self.identity.strip_prefix("spiffe://")?;
-        rest.split('/').next().filter(|domain| !domain.is_empty())
-    }
-
-    /// Whether it is a SPIFFE Verifiable Identity Document.
-    pub fn is_svid(&self) -> bool {
-        matches!(self.kind, CredentialKind::X509Svid | CredentialKind::JwtSvid)
-    }
-}
-
-/// What both sides of an edge showed; `None` where it was not seen.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Credentials {
-    /// The server's.
-    pub server: Option<Credential>,
-    /// The client's.
-    pub client: Option<Credential>,
 }
 
 /// What a port is for.
