@@ -93,6 +93,7 @@ pub async fn verify(
         })
     });
     let host = Host::in_worlds(dir.clone(), "verify-", worlds);
+    host.leave_unattended();
     let mut trial = Trial {
         host,
         cwd: cwd.map(Path::to_owned),

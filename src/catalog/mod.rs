@@ -47,6 +47,10 @@ const BUILT_IN: &[BuiltIn] = &[
                 include_str!("../../labs/manual-mtls/solution/payments-api.yaml"),
             ),
             (
+                "solution/spoof.yaml",
+                include_str!("../../labs/manual-mtls/solution/spoof.yaml"),
+            ),
+            (
                 "solution/thief.yaml",
                 include_str!("../../labs/manual-mtls/solution/thief.yaml"),
             ),
@@ -92,6 +96,10 @@ const BUILT_IN: &[BuiltIn] = &[
         text: include_str!("../../labs/spiffe-mtls/lab.yaml"),
         files: &[
             (
+                "solution/foreigner.yaml",
+                include_str!("../../labs/spiffe-mtls/solution/foreigner.yaml"),
+            ),
+            (
                 "solution/intruder.yaml",
                 include_str!("../../labs/spiffe-mtls/solution/intruder.yaml"),
             ),
@@ -132,6 +140,10 @@ const BUILT_IN: &[BuiltIn] = &[
             (
                 "solution/thief.yaml",
                 include_str!("../../labs/spire/solution/thief.yaml"),
+            ),
+            (
+                "solution/walled.yaml",
+                include_str!("../../labs/spire/solution/walled.yaml"),
             ),
         ],
     },

@@ -1,13 +1,13 @@
 //! What a check is judged by.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     evidence::{CaptureEvidence, CertificateFacts, ProbeResult},
     lab::{Captured, Part, Pattern, Workload},
-    packet::{Leak, LeakKind, Message, Protocol},
+    packet::{Leak, LeakKind, Message, PROBE_PORTS, Protocol},
     posture::Matrix,
 };
 
@@ -132,6 +132,10 @@ pub struct Calls {
     pub callees: usize,
     /// The accesses, oldest first.
     pub calls: Vec<Call>,
+    /// The handshakes that were refused, oldest first.
+    pub refused: Vec<Refused>,
+    /// The addresses of who must be let in, where an absence is wanted.
+    pub control: Vec<String>,
 }
 
 /// A probe and, where an absence is wanted, its positive control.
@@ -179,6 +183,49 @@ impl Call {
     /// One line for a person.
     pub fn describe(&self) -> String {
         crate::text::one_line(&format!("{} {} {} → {}", self.ts, self.method, self.path, self.status))
+    }
+}
+
+/// One line of an access log about a caller whose TLS handshake failed. As untrusted as any other.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Refused {
+    /// When, RFC 3339.
+    #[serde(default)]
+    pub ts: String,
+    /// `refused`.
+    pub level: String,
+    /// The caller's address.
+    pub caller_ip: String,
+    /// The caller's port.
+    pub caller_port: u16,
+    /// Why, in the callee's words.
+    pub reason: String,
+}
+
+impl Refused {
+    /// Reads a log line; `None` for one that tells of no refused handshake.
+    pub fn read(line: &str) -> Option<Self> {
+        let refused: Self = serde_json::from_str(line).ok()?;
+        (refused.level == "refused").then_some(refused)
+    }
+
+    /// Whether a probe of ztlab tried, by the port it tried from: a handshake that fails carries no id.
+    pub fn by_probe(&self) -> bool {
+        PROBE_PORTS.contains(&self.caller_port)
+    }
+
+    /// Whether this was within so long of a call.
+    pub fn near(&self, call: &Call, within: Duration) -> bool {
+        let at = |text: &str| text.parse::<jiff::Timestamp>().ok();
+        let (Some(one), Some(other)) = (at(&self.ts), at(&call.ts)) else {
+            return false;
+        };
+        one.duration_since(other).unsigned_abs() <= within
+    }
+
+    /// One line for a person.
+    pub fn describe(&self) -> String {
+        crate::text::one_line(&format!("{} refused {}: {}", self.ts, self.caller_ip, self.reason))
     }
 }
 

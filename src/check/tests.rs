@@ -271,6 +271,7 @@ fn calls(calls: Vec<Call>) -> Evidence {
         from: vec!["10.0.0.9".to_owned()],
         callees: 1,
         calls,
+        ..Calls::default()
     })
 }
 
@@ -334,7 +335,7 @@ fn workloads_that_are_not_there_show_nothing() {
         let evidence = Evidence::Calls(Calls {
             from,
             callees,
-            calls: Vec::new(),
+            ..Calls::default()
         });
         assert_eq!(says("http", &evidence), (Verdict::Undetermined, Finding::NoWorkload));
         assert_eq!(says("db", &evidence), (Verdict::Undetermined, Finding::NoWorkload));

@@ -29,11 +29,11 @@ use crate::{
 /// How many labs are proved at the same time at most.
 const AT_ONCE: usize = 3;
 
-/// How many labs this machine proves at the same time: a proof at its busiest takes two cores, and one that has to wait for
-/// them finds no answer where there would be one.
+/// How many labs this machine proves at the same time: a proof mostly waits, for rollouts, for answers that do not come and
+/// for what is to rotate, so that one core is enough for each.
 fn at_once() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    (cores / 2).clamp(1, AT_ONCE)
+    cores.clamp(1, AT_ONCE)
 }
 
 fn exit(passed: bool) -> ExitCode {

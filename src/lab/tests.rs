@@ -117,6 +117,76 @@ fn a_good_lab_is_read() {
     assert_eq!(lab.steps[0].hints[1].opens, Opens::Asked(Points(5)));
 }
 
+#[test]
+fn a_refused_handshake_of_the_students_is_looked_for_in_a_log() {
+    let http = r#"{ from: mallory, to: "http://payments-api/charge", method: POST, expect: { status: 200 }, seen: by-student }"#;
+    let with = |other: &str| {
+        assert!(GOOD.contains(http));
+        read(&GOOD.replace(http, other))
+    };
+    let refused = |to: &str, expect: &str, rest: &str| {
+        with(&format!(
+            "{{ from: mallory, to: \"{to}\", expect: {{ {expect} }}, {rest}seen: by-student }}"
+        ))
+    };
+    let (to, expect, control) = (
+        "https://payments-api:80/",
+        "outcome: tls-refused, reason: { contains: issuer }",
+        "control: orders-api, ",
+    );
+    let lab = refused(to, expect, control).unwrap();
+    let CheckKind::Http(http) = &lab.steps[1].checks[0].kind else {
+        panic!("{:?}", lab.steps[1].checks[0]);
+    };
+    assert_eq!(http.expect.outcome, Some(Reach::TlsRefused));
+    assert!(http.expect.reason.as_ref().unwrap().meets("unknown issuer"));
+    for (to, expect, rest, words) in [
+        (to, expect, "", "nothing shows that the callee is alive"),
+        (
+            "http://payments-api/",
+            expect,
+            control,
+            "a call in clear is refused in no handshake",
+        ),
+        (to, expect, "method: POST, control: orders-api, ", "asks for nothing"),
+        (to, expect, "control: { client: self-made }, ", "not what was shown"),
+        (
+            to,
+            expect,
+            "tls: { client: self-made }, control: orders-api, ",
+            "the student makes this call",
+        ),
+        (
+            to,
+            "outcome: tls-refused, caller: { contains: a }",
+            control,
+            "has proved nothing",
+        ),
+        (
+            to,
+            "outcome: tls-refused, status: 200",
+            control,
+            "a call that is not answered has no status",
+        ),
+        (
+            to,
+            "outcome: refused",
+            control,
+            "answers, and of handshakes that were refused",
+        ),
+        (
+            to,
+            "status: 200, reason: { contains: a }",
+            "",
+            "why a handshake was refused",
+        ),
+        (to, "status: 200", control, "the student makes this call"),
+    ] {
+        let error = refused(to, expect, rest).unwrap_err().to_string();
+        assert!(error.contains(words), "{words}: {error}");
+    }
+}
+
 /// What each mistake must be told as: the text to replace, by what, where, and what the message must hold.
 const MISTAKES: &[(&str, &str, usize, usize, &[&str])] = &[
     (

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures::{StreamExt, stream};
@@ -15,7 +15,8 @@ use super::{
     inventory::{Inventory, Objects, Port, Workload, inventory},
     judge::{self, Asked, Attempt, Control, Look, Seen},
     model::{DeclaredBy, Matrix, Name, PodView, PortView, VERSION, WorkloadView},
-    scope::Scope,
+    rotation::{Memory, Programs},
+    scope::{ROTATES, Scope},
 };
 use crate::{
     capture::observer::{self, Observer},
@@ -75,6 +76,19 @@ impl PostureError {
 /// When the API does not let it look, or there is nothing, or too much, to look at. What goes wrong with single pods
 /// leaves their cells undetermined.
 pub async fn measure(client: &kube::Client, scope: &Scope, progress: &Progress) -> Result<Matrix, PostureError> {
+    measure_again(client, scope, &Memory::default(), progress).await
+}
+
+/// The same by one who has measured before: a rotation that the memory has seen is not waited for again.
+///
+/// # Errors
+/// As [`measure`].
+pub async fn measure_again(
+    client: &kube::Client,
+    scope: &Scope,
+    memory: &Memory,
+    progress: &Progress,
+) -> Result<Matrix, PostureError> {
     let (began, began_ns) = (Instant::now(), now_ns());
     tell(progress, "look around", 0, 0, &scope.namespaces.join(", "));
     let objects = objects(client, &scope.namespaces).await?;
@@ -96,21 +110,27 @@ pub async fn measure(client: &kube::Client, scope: &Scope, progress: &Progress) 
     field.probe(&mut seen, progress).await;
     seen.heard = ears.heard(scope.listen, &field, &seen).await;
     field.callers(client, &mut seen).await;
-    field.watch(&mut seen, scope.rotation, progress).await;
-    let mut notes = inventory.notes.clone();
-    notes.extend(field.notes(&seen));
-    Ok(Matrix {
-        version: VERSION,
-        namespaces: scope.namespaces.clone(),
-        began_ns,
-        took_ms: began.elapsed().as_millis() as u64,
-        declared_by,
-        trust_domain: None,
-        workloads: inventory.workloads.iter().map(|one| view(one, &seen)).collect(),
-        cells: judge::cells(&inventory, &seen, declared_by != DeclaredBy::Nobody),
-        missing: inventory.missing.clone(),
-        notes,
-    })
+    let programs = Programs::of_pods(&objects.pods);
+    let matrix = |seen: &Seen| {
+        let mut notes = inventory.notes.clone();
+        notes.extend(field.notes(seen));
+        Matrix {
+            version: VERSION,
+            namespaces: scope.namespaces.clone(),
+            began_ns,
+            took_ms: began.elapsed().as_millis() as u64,
+            declared_by,
+            trust_domain: None,
+            workloads: inventory.workloads.iter().map(|one| view(one, seen)).collect(),
+            cells: judge::cells(&inventory, seen, declared_by != DeclaredBy::Nobody),
+            missing: inventory.missing.clone(),
+            notes,
+        }
+    };
+    let decides = !scope.if_it_decides || matrix(&seen).level().level.reaches(ROTATES - 1);
+    let longest = if decides { scope.rotation } else { Duration::ZERO };
+    field.watch(&mut seen, longest, (memory, programs), progress).await;
+    Ok(matrix(&seen))
 }
 
 pub(super) fn tell(progress: &Progress, phase: &str, done: usize, total: usize, detail: &str) {

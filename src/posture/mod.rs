@@ -31,10 +31,11 @@ pub mod words;
 pub use diff::{Change, diff};
 pub use inventory::{CALLERS, Edge};
 pub use level::{Breaks, Level, LevelReport, Rule};
-pub use measure::{PostureError, measure};
+pub use measure::{PostureError, measure, measure_again};
 pub use model::{
     Answer, Cell, Credential, CredentialKind, Credentials, DeclaredBy, Evidence, EvidenceKind, Finding, Mark, Matrix,
     Missing, Name, PodView, PortView, Property, Purpose, Reach, VERSION, WorkloadView,
 };
 pub use predict::{Compared, Comparison, Outcome, Predicted, compare};
+pub use rotation::Memory;
 pub use scope::Scope;

@@ -6,7 +6,7 @@ use super::inventory::Edge;
 use crate::lab::{Check, CheckKind, Lab, PostureCheck};
 
 /// The level from which a rotation must be seen.
-const ROTATES: u8 = 3;
+pub(super) const ROTATES: u8 = 3;
 
 /// What to measure.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Scope {
     pub listen: Duration,
     /// How long to watch SVIDs until they rotate, at most; nothing is watched where this is zero.
     pub rotation: Duration,
+    /// Watch them only where it decides the level: the levels below that of rotation are reached.
+    pub if_it_decides: bool,
 }
 
 impl Scope {
@@ -34,6 +36,7 @@ impl Scope {
             edges: None,
             listen: Self::LISTEN,
             rotation: Duration::ZERO,
+            if_it_decides: false,
         }
     }
 
@@ -56,16 +59,20 @@ impl Scope {
         Self::of([&lab.namespace]).with_edges(lab.edges.iter().map(Edge::from).collect())
     }
 
-    /// What a lab's checks are judged by: as [`of_lab`](Self::of_lab), and where a check asks for level 3, SVIDs are watched.
-    pub fn of_checks(lab: &Lab) -> Self {
-        let rotates =
-            |check: &Check| matches!(check.kind, CheckKind::Posture(PostureCheck::Level(level)) if level >= ROTATES);
-        let mut checks = lab.steps.iter().flat_map(|step| &step.checks);
-        let longest = if checks.any(rotates) {
-            Self::ROTATION
-        } else {
-            Duration::ZERO
-        };
-        Self::of_lab(lab).watching(longest)
+    /// What a check is judged by: where it asks for level 3, SVIDs are watched, if nothing else is in the way of that level.
+    #[must_use]
+    pub fn for_check(mut self, check: &Check) -> Self {
+        if let CheckKind::Posture(check) = &check.kind
+            && watches(check)
+        {
+            self.rotation = Self::ROTATION;
+            self.if_it_decides = true;
+        }
+        self
     }
+}
+
+/// Whether SVIDs must be watched until they rotate to judge a check.
+const fn watches(check: &PostureCheck) -> bool {
+    matches!(check, PostureCheck::Level(level) if *level >= ROTATES)
 }

@@ -27,7 +27,7 @@ use super::{
     world::{Change, Changes},
 };
 use crate::{
-    check::Call,
+    check::{Call, Refused},
     lab::{CheckKind, Lab, Seen, Source},
 };
 
@@ -341,12 +341,12 @@ async fn follow(
         if let Ok(stream) = api.log_stream(&pod, &params).await {
             let mut lines = stream.lines();
             while let Some(Ok(line)) = lines.next().await {
-                let Some(call) = Call::read(&line).filter(|call| call.probe.is_none()) else {
+                let Some(caller) = student(&line) else {
                     continue;
                 };
                 let by = {
                     let addresses = addresses.lock().unwrap_or_else(PoisonError::into_inner);
-                    addresses.get(&call.caller_ip).cloned()
+                    addresses.get(&caller).cloned()
                 };
                 if !callers.count(by.as_deref()) {
                     continue;
@@ -361,6 +361,15 @@ async fn follow(
         // What was there before was told already.
         params.tail_lines = Some(1);
     }
+}
+
+/// Whose call, answered or refused in the handshake, a line of a log tells of, by its address; `None` where a probe called.
+fn student(line: &str) -> Option<String> {
+    if let Some(call) = Call::read(line) {
+        return call.probe.is_none().then_some(call.caller_ip);
+    }
+    let refused = Refused::read(line)?;
+    (!refused.by_probe()).then_some(refused.caller_ip)
 }
 
 /// Watches the objects of a kind, in the lab's namespace or, where they are in none, everywhere.

@@ -7,17 +7,18 @@ use std::{
 };
 
 use futures::future::join_all;
+use tokio::sync::Notify;
 
 use super::{
     driver::Session,
     snapshot::{Phase, StepState},
-    state::Event,
+    state::{CheckProgress, Event},
     topics::{Topic, concerned},
     world::Sight,
 };
 use crate::{
     check,
-    lab::{Check, Lab},
+    lab::{Check, CheckKind, Lab},
 };
 
 /// How long changes are collected before the checks run again.
@@ -46,57 +47,139 @@ impl Pace {
     }
 }
 
+/// Which rounds a check is part of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Lane {
+    /// Those that take a moment.
+    Quick,
+    /// Those that measure the posture, which takes seconds, and up to a minute where SVIDs are watched until they rotate.
+    Posture,
+    /// Those that have passed: how things are now is shown, and changes nothing more.
+    Passed,
+}
+
+impl Lane {
+    pub(super) const ALL: [Self; 3] = [Self::Quick, Self::Posture, Self::Passed];
+    /// Those that points depend on.
+    pub(super) const OPEN: [Self; 2] = [Self::Quick, Self::Posture];
+
+    fn of(check: &Check, progress: &CheckProgress) -> Self {
+        match &check.kind {
+            _ if progress.latched.is_some() => Self::Passed,
+            CheckKind::Posture(_) => Self::Posture,
+            _ => Self::Quick,
+        }
+    }
+}
+
+/// The rounds of a lane: one at a time, since an older judgement must not come after a newer one.
+#[derive(Default)]
+pub(super) struct Rounds {
+    pub(super) recheck: Notify,
+    pub(super) one: tokio::sync::Mutex<()>,
+}
+
 /// A check to run: its step's place, its own, and the student's answer.
 type Job = (usize, usize, Option<String>);
 
 impl Session {
-    pub(super) async fn keep_checking(self: Arc<Self>) {
+    pub(super) async fn keep_checking(self: Arc<Self>, lane: Lane) {
         let mut pace = Pace::new();
         let mut ended: Option<Instant> = None;
         loop {
-            self.recheck.notified().await;
+            self.rounds(lane).recheck.notified().await;
             let quiet = ended.map_or(LONGEST, |ended| ended.elapsed());
             tokio::time::sleep(pace.next(quiet)).await;
+            // Whoever carries out a solution measures by themselves, when it is done.
+            let doing = || lane == Lane::Posture && self.core().doing;
+            self.until(|| !doing()).await;
             if self.phase() == Phase::Ready {
-                self.check_changed().await;
+                self.check_changed(lane).await;
                 ended = Some(Instant::now());
             }
         }
     }
 
+    pub(super) fn rounds(&self, lane: Lane) -> &Rounds {
+        &self.lanes[lane as usize]
+    }
+
     /// Runs the checks that look at what has changed since the last round.
-    async fn check_changed(self: &Arc<Self>) {
-        let _round = self.checking.lock().await;
-        let changed = std::mem::take(&mut self.core().dirty);
-        let wanted = |step: usize, check: &Check| concerned(check, step, &changed);
-        let (epoch, sight, jobs) = self.jobs(wanted);
+    async fn check_changed(self: &Arc<Self>, lane: Lane) {
+        let _round = self.rounds(lane).one.lock().await;
+        let changed = std::mem::take(&mut self.core().dirty[lane as usize]);
+        let wanted = |step: usize, check: &Check, _: &CheckProgress| concerned(check, step, &changed);
+        let (epoch, sight, jobs) = self.jobs(lane, wanted);
         self.round(epoch, &sight, jobs).await;
+    }
+
+    /// Runs these checks of open steps now; how many they were.
+    pub(super) async fn check_those(
+        self: &Arc<Self>,
+        lane: Lane,
+        wanted: impl Fn(usize, &Check, &CheckProgress) -> bool,
+    ) -> usize {
+        let _round = self.rounds(lane).one.lock().await;
+        let (epoch, sight, jobs) = self.jobs(lane, wanted);
+        let count = jobs.len();
+        self.round(epoch, &sight, jobs).await;
+        count
     }
 
     /// Runs the checks of one step, or of every step that is not locked, and of those that open because of it.
     pub async fn check(self: &Arc<Self>, only: Option<usize>) {
-        // One round at a time: an older judgement must not come after a newer one.
-        let _round = self.checking.lock().await;
-        let mut done: BTreeSet<usize> = BTreeSet::new();
+        self.check_in(&Lane::ALL, only).await;
+    }
+
+    /// The same without those that have passed already.
+    pub(super) async fn check_open(self: &Arc<Self>, step: usize) {
+        self.check_in(&Lane::OPEN, Some(step)).await;
+    }
+
+    async fn check_in(self: &Arc<Self>, lanes: &[Lane], only: Option<usize>) {
+        let mut done = BTreeSet::new();
         loop {
-            let wanted = |step: usize, _: &Check| only.is_none_or(|only| only == step) && !done.contains(&step);
-            let (epoch, sight, jobs) = self.jobs(wanted);
+            let before = done.len();
+            for lane in lanes {
+                self.check_lane(*lane, only, &mut done).await;
+            }
+            if done.len() == before {
+                return;
+            }
+        }
+    }
+
+    async fn check_lane(self: &Arc<Self>, lane: Lane, only: Option<usize>, done: &mut BTreeSet<(Lane, usize)>) {
+        let _round = self.rounds(lane).one.lock().await;
+        loop {
+            let wanted = |step: usize, _: &Check, _: &CheckProgress| {
+                only.is_none_or(|only| only == step) && !done.contains(&(lane, step))
+            };
+            let (epoch, sight, jobs) = self.jobs(lane, wanted);
             if jobs.is_empty() {
                 return;
             }
-            done.extend(jobs.iter().map(|(step, ..)| *step));
+            done.extend(jobs.iter().map(|(step, ..)| (lane, *step)));
             self.round(epoch, &sight, jobs).await;
         }
     }
 
+    /// Gathers and judges; what a reset or a rest overtakes is dropped.
     async fn round(self: &Arc<Self>, epoch: u64, sight: &Sight, jobs: Vec<Job>) {
         let lab = self.lab();
-        let judged = join_all(jobs.iter().map(async |(step, check, given)| {
+        let judging = join_all(jobs.iter().map(async |(step, check, given)| {
             let plan: &Check = &lab.steps[*step].checks[*check];
             let evidence = self.world().gather(sight, plan, given.clone()).await;
             (*step, *check, check::judge(plan, &evidence))
-        }))
-        .await;
+        }));
+        let overtaken = || {
+            let core = self.core();
+            core.state.epoch() != epoch || *core.state.phase() != Phase::Ready
+        };
+        let judged = tokio::select! {
+            judged = judging => judged,
+            () = self.until(overtaken) => return,
+        };
         for (step, check, judgement) in judged {
             self.feed(&Event::Judged {
                 epoch,
@@ -107,8 +190,8 @@ impl Session {
         }
     }
 
-    /// The checks to run, and what they are run on.
-    fn jobs(&self, wanted: impl Fn(usize, &Check) -> bool) -> (u64, Sight, Vec<Job>) {
+    /// The checks of a lane to run, and what they are run on.
+    fn jobs(&self, lane: Lane, wanted: impl Fn(usize, &Check, &CheckProgress) -> bool) -> (u64, Sight, Vec<Job>) {
         let core = self.core();
         let state = &core.state;
         let lab: &Lab = self.lab();
@@ -118,7 +201,7 @@ impl Session {
                 let progress = state.steps()[step].checks.iter();
                 let checks = lab.steps[step].checks.iter().zip(progress).enumerate();
                 checks
-                    .filter(|(_, (check, _))| wanted(step, check))
+                    .filter(|(_, (check, progress))| Lane::of(check, progress) == lane && wanted(step, check, progress))
                     .map(|(at, (_, progress))| (step, at, progress.answer.clone()))
                     .collect::<Vec<_>>()
             })

@@ -3,16 +3,18 @@
 use std::{
     collections::{BTreeSet, VecDeque},
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
     time::Duration,
 };
 
 use futures::StreamExt;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    asking,
     captures::Captures,
+    checking::{Lane, Rounds},
     clock::Clock,
     command::Refusal,
     edited::Pinned,
@@ -65,8 +67,10 @@ pub struct Session {
     work: WorkDir,
     core: Mutex<Core>,
     changed: watch::Sender<u64>,
-    pub(super) recheck: Notify,
-    pub(super) checking: tokio::sync::Mutex<()>,
+    /// By [`Lane`].
+    pub(super) lanes: [Rounds; 3],
+    /// Counts what may be the doing of somebody.
+    pub(super) signs: AtomicU64,
     working: tokio::sync::Mutex<()>,
     watching: Mutex<CancellationToken>,
     stop: CancellationToken,
@@ -81,8 +85,10 @@ pub(super) struct Core {
     pub(super) notices: VecDeque<Notice>,
     pub(super) progress: Option<ProgressView>,
     pub(super) lab_changed: bool,
-    /// What has changed since the checks ran.
-    pub(super) dirty: BTreeSet<Topic>,
+    /// What has changed since the checks of each lane ran.
+    pub(super) dirty: [BTreeSet<Topic>; 3],
+    /// Whether a solution or an attempt is being carried out and looked at.
+    pub(super) doing: bool,
     /// Moments that are being put aside.
     putting: usize,
     /// What was to be told of the last start or reset.
@@ -126,14 +132,15 @@ impl Session {
                 notices: VecDeque::new(),
                 progress: None,
                 lab_changed: begin.pinned.changed,
-                dirty: BTreeSet::new(),
+                dirty: Default::default(),
+                doing: false,
                 putting: 0,
                 notes: Vec::new(),
             }),
             pinned: begin.pinned,
             changed: watch::Sender::new(0),
-            recheck: Notify::new(),
-            checking: tokio::sync::Mutex::default(),
+            lanes: Default::default(),
+            signs: AtomicU64::new(0),
             working: tokio::sync::Mutex::default(),
             watching: Mutex::default(),
             stop: CancellationToken::new(),
@@ -144,7 +151,9 @@ impl Session {
         if !rests {
             session.spawn(Self::deploy(session.clone()));
         }
-        session.spawn(Self::keep_checking(session.clone()));
+        for lane in Lane::OPEN {
+            session.spawn(Self::keep_checking(session.clone(), lane));
+        }
         session.spawn(Self::keep_comparing(session.clone()));
         session
     }
@@ -212,6 +221,9 @@ impl Session {
 
     /// Takes an event in and runs its effects.
     pub fn feed(self: &Arc<Self>, event: &Event) {
+        if asking::is_sign(event) {
+            self.sign();
+        }
         let mut core = self.core();
         let effects = core.state.apply(event);
         for effect in effects {
@@ -220,8 +232,10 @@ impl Session {
                 Effect::Notify(level, text) => core.notice(level, text),
                 Effect::EndCaptures => core.captures.clear(),
                 Effect::Recheck(topic) => {
-                    core.dirty.insert(topic);
-                    self.recheck.notify_one();
+                    for lane in Lane::ALL {
+                        core.dirty[lane as usize].insert(topic.clone());
+                        self.rounds(lane).recheck.notify_one();
+                    }
                 }
                 Effect::Restore { epoch, to } => self.spawn(Self::restore(self.clone(), epoch, to)),
                 Effect::PutAside { start } => {

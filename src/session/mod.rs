@@ -9,6 +9,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 mod acting;
+mod asking;
 mod captures;
 mod changes;
 mod checking;

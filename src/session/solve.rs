@@ -29,6 +29,23 @@ const ROUNDS: u32 = 3;
 /// Between two rounds; what changes meanwhile is noticed at once.
 const BETWEEN: Duration = Duration::from_millis(500);
 
+/// As long as this is there, something is being done on purpose, and looked at by whoever does it.
+struct Doing<'a>(&'a Session);
+
+impl<'a> Doing<'a> {
+    fn begin(session: &'a Session) -> Self {
+        session.core().doing = true;
+        Self(session)
+    }
+}
+
+impl Drop for Doing<'_> {
+    fn drop(&mut self) {
+        self.0.core().doing = false;
+        self.0.touch();
+    }
+}
+
 impl Session {
     /// Runs a step's solution; every step's, in the order they open, without one.
     pub async fn solve(self: &Arc<Self>, step: Option<&str>) -> Result<String, Refusal> {
@@ -65,6 +82,7 @@ impl Session {
                 "its checks say what they expect",
             ));
         }
+        let _doing = Doing::begin(self);
         for action in &plan.solution {
             self.act(at, action, true).await?;
             // From here on the step is not the student's own work alone.
@@ -106,6 +124,7 @@ impl Session {
             ));
         };
         self.kept().await;
+        let _doing = Doing::begin(self);
         for action in &plan.actions {
             self.act(at, action, false).await?;
         }
@@ -123,7 +142,7 @@ impl Session {
     async fn comes_true(self: &Arc<Self>, step: usize, hoped: impl Fn() -> bool) -> bool {
         let began = Instant::now();
         for round in 1.. {
-            self.check(Some(step)).await;
+            self.check_open(step).await;
             if tokio::time::timeout(BETWEEN, self.until(&hoped)).await.is_ok() {
                 return true;
             }

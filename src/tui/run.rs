@@ -136,6 +136,7 @@ async fn interface() -> io::Result<Ended> {
                     let size = screen.terminal().size()?;
                     update(&mut model, Msg::Resize(size.width, size.height));
                     update(&mut model, Msg::ShellEnded(ended));
+                    host.did_something();
                     dirty = true;
                 }
             }
@@ -364,6 +365,16 @@ impl Host {
         let (snapshot_sender, snapshots) = watch::channel(None);
         tokio::spawn(stay_connected(client_sender, snapshot_sender, replies.clone()));
         (Host { client, replies }, Inbox { messages, snapshots })
+    }
+
+    /// Has the session look soon at what the student may have done in the shell; the answer is in the snapshots.
+    fn did_something(&self) {
+        if let Some(client) = self.client.borrow().clone() {
+            tokio::spawn(async move {
+                // Without a session host there is nobody to look.
+                let _ = client.send(Command::Status).await;
+            });
+        }
     }
 
     fn send(&self, id: u64, commands: Vec<Command>) {

@@ -5,7 +5,7 @@ use kube::{Api, api::LogParams};
 
 use super::{GatherError, Scene, pods};
 use crate::{
-    check::{Call, Calls, Evidence},
+    check::{Call, Calls, Evidence, Refused},
     lab::{DatabaseCheck, HttpCheck, Source, Target},
 };
 
@@ -21,19 +21,25 @@ pub(super) async fn http(scene: &Scene, check: &HttpCheck) -> Result<Evidence, G
             return Err(GatherError::Missing(format!("{} keeps no access log here", check.to)));
         }
     };
-    calls(scene, &check.from, &callee).await
+    let control = check.control.as_ref().and_then(|control| control.from.as_ref());
+    calls(scene, &check.from, &callee, control).await
 }
 
 pub(super) async fn database(scene: &Scene, check: &DatabaseCheck) -> Result<Evidence, GatherError> {
-    calls(scene, &check.from, &Source::Workload(check.to.clone())).await
+    calls(scene, &check.from, &Source::Workload(check.to.clone()), None).await
 }
 
-async fn calls(scene: &Scene, from: &Source, to: &Source) -> Result<Evidence, GatherError> {
+async fn calls(scene: &Scene, from: &Source, to: &Source, control: Option<&Source>) -> Result<Evidence, GatherError> {
+    let text = |pods: &[Pod]| pods::addresses(pods).iter().map(ToString::to_string).collect();
     let callers = pods::pods_of_source(&scene.client, &scene.namespace, from).await?;
     let callees = pods::pods_of_source(&scene.client, &scene.namespace, to).await?;
     let api: Api<Pod> = Api::namespaced(scene.client.clone(), &scene.namespace);
     let mut calls = Calls {
-        from: pods::addresses(&callers).iter().map(ToString::to_string).collect(),
+        from: text(&callers),
+        control: match control {
+            Some(control) => text(&pods::pods_of_source(&scene.client, &scene.namespace, control).await?),
+            None => Vec::new(),
+        },
         ..Calls::default()
     };
     for pod in &callees {
@@ -51,6 +57,7 @@ async fn calls(scene: &Scene, from: &Source, to: &Source) -> Result<Evidence, Ga
             .map_err(GatherError::api(format!("read the log of {name}")))?;
         calls.callees += 1;
         calls.calls.extend(log.lines().filter_map(Call::read));
+        calls.refused.extend(log.lines().filter_map(Refused::read));
     }
     Ok(Evidence::Calls(calls))
 }

@@ -16,7 +16,7 @@ use crate::{
     cluster::no_progress,
     evidence::CaptureEvidence,
     lab::{Answer, Check, CheckKind, ExecCheck, FileCheck, Question, Seen},
-    posture::{self, Matrix, Scope},
+    posture::{self, Matrix, Memory, Scope},
     probe,
 };
 
@@ -42,6 +42,8 @@ pub struct Scene {
     pub loot: Arc<[Loot]>,
     /// What is to be measured of the posture.
     pub scope: Scope,
+    /// What earlier measurements saw of rotations.
+    pub memory: Arc<Memory>,
     /// The measurement, once for all checks of a round.
     pub posture: Posture,
 }
@@ -52,7 +54,7 @@ pub type Posture = Arc<OnceCell<Result<Arc<Matrix>, String>>>;
 impl Scene {
     async fn measured(&self) -> Result<Arc<Matrix>, String> {
         let measure = async || {
-            let measured = posture::measure(&self.client, &self.scope, &no_progress()).await;
+            let measured = posture::measure_again(&self.client, &self.scope, &self.memory, &no_progress()).await;
             measured.map(Arc::new).map_err(|error| error.to_string())
         };
         self.posture.get_or_init(measure).await.clone()

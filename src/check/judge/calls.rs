@@ -1,13 +1,26 @@
 //! The student's own calls, as the callees' access logs tell of them.
 
+use std::time::Duration;
+
 use super::LINES;
 use crate::{
-    check::{Call, Calls},
-    lab::{DatabaseCheck, HttpCheck},
+    check::{Call, Calls, Refused},
+    lab::{DatabaseCheck, HttpCheck, Reach},
     verdict::{Finding, Judgement, Verdict},
 };
 
+/// How long before or after a refusal the control must have been let in: an application calls more often than that.
+const MOMENT: Duration = Duration::from_secs(60);
+
 pub(super) fn expected_http(check: &HttpCheck) -> String {
+    if wants_refusal(check) {
+        let reason = check.expect.reason.as_ref();
+        let reason = reason.map_or_else(String::new, |rule| format!(", for a reason that {rule}"));
+        return format!(
+            "the log of {}: {} is refused in the TLS handshake{reason}",
+            check.to, check.from
+        );
+    }
     let (method, path) = (&check.method, &check.path);
     let caller = check.expect.caller.as_ref();
     let caller = caller.map_or_else(String::new, |rule| format!(", and the log's caller {rule}"));
@@ -33,10 +46,79 @@ fn own(calls: &Calls) -> impl Iterator<Item = &Call> + Clone {
         .filter(|call| call.probe.is_none() && calls.from.contains(&call.caller_ip))
 }
 
+fn wants_refusal(check: &HttpCheck) -> bool {
+    check.expect.outcome == Some(Reach::TlsRefused)
+}
+
+/// A handshake of the student's that failed, in the callee's own words. That it fails proves something only of a callee
+/// that lets in somebody else in the same moment.
+fn judge_refused(check: &HttpCheck, calls: &Calls) -> Judgement {
+    let say = |verdict, finding, found: String| {
+        Judgement::new(verdict, finding, expected_http(check), crate::text::one_line(&found))
+    };
+    let tried = calls
+        .refused
+        .iter()
+        .filter(|refused| !refused.by_probe() && calls.from.contains(&refused.caller_ip));
+    let fits = |refused: &&Refused| {
+        let rule = check.expect.reason.as_ref();
+        rule.is_none_or(|rule| rule.meets(&refused.reason))
+    };
+    let let_in = |refused: &Refused| {
+        let mut calls = calls
+            .calls
+            .iter()
+            .rev()
+            .filter(|call| calls.control.contains(&call.caller_ip));
+        calls.find(|call| refused.near(call, MOMENT))
+    };
+    let (from, to) = (&check.from, &check.to);
+    let right = || tried.clone().filter(fits).rev();
+    if let Some((refused, control)) = right().find_map(|refused| Some((refused, let_in(refused)?))) {
+        return say(
+            Verdict::Passed,
+            Finding::Expected,
+            format!("{to} refused {from}: {}", refused.reason),
+        )
+        .with_evidence([refused.describe(), format!("let in beside it: {}", control.describe())]);
+    }
+    if let Some(refused) = right().next() {
+        let control = check.control.as_ref().and_then(|control| control.from.as_ref());
+        let control = control.map_or_else(|| "nobody".to_owned(), |control| format!("no call of {control}"));
+        let found = format!("{to} refused {from}, but let in {control} in the same minute: does it let in anybody?");
+        return say(Verdict::Undetermined, Finding::NoControl, found).with_evidence([refused.describe()]);
+    }
+    if let Some(refused) = tried.clone().next_back() {
+        let found = format!("{to} refused {from}, but for another reason: {}", refused.reason);
+        return say(Verdict::Failed, Finding::OtherText, found).with_evidence([refused.describe()]);
+    }
+    let itself = check.control.as_ref().and_then(|control| control.from.as_ref()) == Some(from);
+    match own(calls).last() {
+        // It is to be let in at one time and refused at another.
+        Some(call) if itself => say(
+            Verdict::Undetermined,
+            Finding::NoCall,
+            format!("{to} lets {from} in so far"),
+        )
+        .with_evidence([call.describe()]),
+        Some(call) => {
+            say(Verdict::Failed, Finding::Allowed, format!("{to} let {from} in")).with_evidence([call.describe()])
+        }
+        None => say(
+            Verdict::Undetermined,
+            Finding::NoCall,
+            format!("{from} has not tried to call {to} yet"),
+        ),
+    }
+}
+
 pub(super) fn judge_http(check: &HttpCheck, calls: &Calls) -> Judgement {
     let say = |verdict, finding, found: String| Judgement::new(verdict, finding, expected_http(check), found);
     if let Some(missing) = absent(calls, &check.from.to_string(), &check.to.to_string()) {
         return say(Verdict::Undetermined, Finding::NoWorkload, missing);
+    }
+    if wants_refusal(check) {
+        return judge_refused(check, calls);
     }
     let path = |call: &Call| call.path.split('?').next().unwrap_or_default() == check.path;
     let asked = own(calls).filter(|call| path(call) && call.method == check.method);

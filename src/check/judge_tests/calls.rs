@@ -75,6 +75,7 @@ fn a_call_in_a_log_is_told_by_status_and_caller() {
             from: vec!["10.0.0.9".to_owned()],
             callees: 1,
             calls,
+            ..Calls::default()
         })
     };
     let named = "certificate of CN=a";
@@ -95,6 +96,104 @@ fn a_call_in_a_log_is_told_by_status_and_caller() {
         (vec![], unclear(Finding::NoCall)),
     ] {
         assert_eq!(says("turned-away", &log(calls)), expected);
+    }
+}
+
+#[test]
+fn a_refused_handshake_is_the_students_own_and_needs_somebody_who_was_let_in() {
+    let refused = |ip: &str, port: u16, reason: &str| Refused {
+        ts: "2026-01-01T10:00:30.000Z".to_owned(),
+        level: "refused".to_owned(),
+        caller_ip: ip.to_owned(),
+        caller_port: port,
+        reason: reason.to_owned(),
+    };
+    let call = |ts: &str, ip: &str| Call {
+        ts: ts.to_owned(),
+        level: "access".to_owned(),
+        caller_ip: ip.to_owned(),
+        caller: "none".to_owned(),
+        method: "POST".to_owned(),
+        path: "/charge".to_owned(),
+        status: 200,
+        probe: None,
+    };
+    let (student, application) = ("10.0.0.9", "10.0.0.8");
+    let unknown = "invalid peer certificate: UnknownIssuer";
+    let beside = || vec![call("2026-01-01T10:00:00.000Z", application)];
+    for (tried, calls, expected) in [
+        (vec![refused(student, 40_000, unknown)], beside(), PASSED),
+        // The last one may be another attempt.
+        (
+            vec![
+                refused(student, 40_000, unknown),
+                refused(student, 40_001, "peer sent no certificates"),
+            ],
+            beside(),
+            PASSED,
+        ),
+        (
+            vec![refused(student, 40_000, "peer sent no certificates")],
+            beside(),
+            failed(Finding::OtherText),
+        ),
+        // A probe of ztlab from the same pod.
+        (
+            vec![refused(student, 65_000, unknown)],
+            beside(),
+            unclear(Finding::NoCall),
+        ),
+        (
+            vec![refused("10.0.0.7", 40_000, unknown)],
+            beside(),
+            unclear(Finding::NoCall),
+        ),
+        // It refuses everybody, or did then.
+        (
+            vec![refused(student, 40_000, unknown)],
+            vec![],
+            unclear(Finding::NoControl),
+        ),
+        (
+            vec![refused(student, 40_000, unknown)],
+            vec![call("2026-01-01T10:02:00.000Z", application)],
+            unclear(Finding::NoControl),
+        ),
+        (
+            vec![refused(student, 40_000, unknown)],
+            vec![call("then", application)],
+            unclear(Finding::NoControl),
+        ),
+        (
+            vec![],
+            vec![call("2026-01-01T10:00:00.000Z", student)],
+            failed(Finding::Allowed),
+        ),
+        (vec![], vec![], unclear(Finding::NoCall)),
+    ] {
+        let told = format!("{tried:?}, {calls:?}");
+        let evidence = Evidence::Calls(Calls {
+            from: vec![student.to_owned()],
+            callees: 1,
+            calls,
+            refused: tried,
+            control: vec![application.to_owned()],
+        });
+        assert_eq!(says("shut-out", &evidence), expected, "{told}");
+    }
+    // Somebody who is let in at first, and refused later.
+    for (tried, expected) in [
+        (vec![], unclear(Finding::NoCall)),
+        (vec![refused(student, 40_000, "the certificate expired")], PASSED),
+    ] {
+        let evidence = Evidence::Calls(Calls {
+            from: vec![student.to_owned()],
+            callees: 1,
+            calls: vec![call("2026-01-01T10:00:00.000Z", student)],
+            refused: tried,
+            control: vec![student.to_owned()],
+        });
+        assert_eq!(says("shut-out-later", &evidence), expected);
     }
 }
 

@@ -37,6 +37,8 @@ spec:
         - { name: cut, why: w, http: { from: m, to: "http://b/x", expect: { outcome: blocked }, control: a } }
         - { name: tls-cut, why: w, http: { from: m, to: "https://b/x", expect: { outcome: tls-refused }, control: { client: secret/a-tls } } }
         - { name: caller, why: w, http: { from: m, to: "http://b/x", expect: { status: 200, caller: { contains: "CN=a" } }, seen: by-student } }
+        - { name: shut-out, why: w, http: { from: m, to: "https://b/x", expect: { outcome: tls-refused, reason: { matches: "(?i)unknown ?issuer" } }, control: a, seen: by-student } }
+        - { name: shut-out-later, why: w, http: { from: m, to: "https://b/x", expect: { outcome: tls-refused, reason: { contains: expired } }, control: m, seen: by-student } }
         - { name: turned-away, why: w, database: { from: m, to: b, expect: refused } }
         - { name: resolves, why: w, dns: { from: m, name: b, expect: resolves, to: b } }
         - { name: no-answer, why: w, dns: { from: m, name: b, expect: no-answer, control: a } }

@@ -442,6 +442,27 @@ fn a_rotation_breaks_no_connection_and_holds_for_the_next() {
 }
 
 #[test]
+fn an_open_connection_outlives_the_svids_that_it_began_with() {
+    let ca = Ca::of("shop.test");
+    let (orders, payments) = pair(&ca);
+    for versions in BOTH {
+        for workload in [&orders, &payments] {
+            workload.clock.0.store(NOW, Ordering::SeqCst);
+        }
+        let client = Arc::new(orders.tls.clone().with_versions(versions).client().unwrap());
+        let server = Arc::new(payments.tls.server().unwrap());
+        let mut open = Talk::begin(Arc::clone(&client), Arc::clone(&server));
+        open.carry().unwrap();
+        // Both are long over, and nobody renewed them.
+        for workload in [&orders, &payments] {
+            workload.clock.0.store(NOW + 400 * 24 * 3600, Ordering::SeqCst);
+        }
+        open.ask();
+        assert!(Talk::begin(client, server).carry().is_err());
+    }
+}
+
+#[test]
 fn an_svid_that_is_replaced_within_a_handshake_stays_whole() {
     let ca = Ca::of("shop.test");
     let (orders, payments) = pair(&ca);

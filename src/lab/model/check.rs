@@ -283,6 +283,8 @@ pub struct HttpExpect {
     pub headers: Vec<(String, TextRule)>,
     /// What the access log says of the caller.
     pub caller: Option<TextRule>,
+    /// What the log gives as the reason why a handshake failed.
+    pub reason: Option<TextRule>,
 }
 
 /// A login to a database and what it must come to. The student makes it.

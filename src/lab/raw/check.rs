@@ -123,9 +123,11 @@ pub struct RawHttp {
     pub tls: Option<RawTlsUse>,
     /// What must come of it.
     pub expect: Spanned<RawHttpExpect>,
-    /// Who succeeds with the same call in the same moment, where the call must not succeed.
+    /// Who succeeds with the same call in the same moment, where the call must not succeed. With `seen: by-student`: the
+    /// workload that the callee's log must show let in within a minute.
     pub control: Option<Spanned<OneOr<RawControl>>>,
-    /// Who makes the call: `by-probe` (ztlab), or `by-student`, which looks into the callee's access log.
+    /// Who makes the call: `by-probe` (ztlab), or `by-student`, which looks into the callee's access log: for an answer
+    /// (`status`), or for a handshake that it refused (`outcome: tls-refused`), which has no path and no method.
     #[schemars(extend("enum" = names(Seen::ALL)))]
     pub seen: Option<Text>,
 }
@@ -148,6 +150,9 @@ pub struct RawHttpExpect {
     pub headers: BTreeMap<String, Spanned<RawRule>>,
     /// A rule for what the caller proved, as the access log has it; with `seen: by-student`.
     pub caller: Option<Spanned<RawRule>>,
+    /// A rule for why the callee refused the handshake, as its log has it; with `outcome: tls-refused` and
+    /// `seen: by-student`.
+    pub reason: Option<Spanned<RawRule>>,
 }
 
 /// A rule for a text. At least one field, and each that is given must hold.

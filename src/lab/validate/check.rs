@@ -4,7 +4,7 @@ use super::Validator;
 use crate::{
     lab::{
         model::{
-            CaptureCheck, Check, CheckKind, Client, DatabaseCheck, DnsCheck, FlowCheck, FlowWanted, HttpCheck,
+            CaptureCheck, Check, CheckKind, Client, Control, DatabaseCheck, DnsCheck, FlowCheck, FlowWanted, HttpCheck,
             HttpExpect, Pattern, Reach, Resolution, Seen, StartTls, Target, TcpCheck, TlsTry, TlsUse, TlsVersion,
         },
         raw::{
@@ -188,14 +188,10 @@ impl Validator<'_> {
                 .expected("`https://…`")
                 .rule("http-tls");
         }
-        if seen == Seen::ByStudent && (http.tls.is_some() || !headers.is_empty() || body.is_some() || control.is_some())
-        {
-            self.places
-                .report(raw, "the student makes this call, and the access log tells of it")
-                .expected("`tls`, `headers`, `body` and `control` with `seen: by-probe` only")
-                .rule("by-student");
-        }
         let expect = expect?;
+        if seen == Seen::ByStudent {
+            self.by_student(raw, secure, control.as_ref(), &expect);
+        }
         if expect.outcome.is_some_and(|outcome| outcome != Reach::Allowed) {
             self.needs_control(&http.expect, control.is_some());
         }
@@ -218,6 +214,33 @@ impl Validator<'_> {
         })
     }
 
+    /// What a check cannot have that looks into an access log.
+    fn by_student(&mut self, raw: &Spanned<RawHttp>, secure: bool, control: Option<&Control>, expect: &HttpExpect) {
+        let http = &raw.value;
+        let refused = expect.outcome == Some(Reach::TlsRefused);
+        let sent = http.tls.is_some() || !http.headers.is_empty() || http.body.is_some();
+        let wrong = if sent || (control.is_some() && !refused) {
+            Some((
+                "the student makes this call, and the access log tells of it",
+                "`tls`, `headers` and `body` with `seen: by-probe` only, and `control` with `outcome: tls-refused` beside it",
+            ))
+        } else if refused && !secure {
+            Some(("a call in clear is refused in no handshake", "`https://…`"))
+        } else if refused && http.method.is_some() {
+            Some(("who is refused in the handshake asks for nothing", "no `method`"))
+        } else if control.is_some_and(|control| control.from.is_none() || control.client.is_some()) {
+            Some((
+                "the access log tells who was let in, not what was shown",
+                "`control: …`, a workload, `pod/NAME`, or a label selector",
+            ))
+        } else {
+            None
+        };
+        if let Some((message, expected)) = wrong {
+            self.places.report(raw, message).expected(expected).rule("by-student");
+        }
+    }
+
     fn http_expect(&mut self, raw: &Spanned<RawHttpExpect>, seen: Seen) -> Option<HttpExpect> {
         let expect = &raw.value;
         let status: Vec<Option<u16>> = expect
@@ -232,6 +255,7 @@ impl Validator<'_> {
         let outcome = transpose(expect.outcome.as_ref().map(|word| self.named(word, Reach::HTTP)))?;
         let body = transpose(expect.body.as_ref().map(|rule| self.text_rule(rule)))?;
         let caller = transpose(expect.caller.as_ref().map(|rule| self.text_rule(rule)))?;
+        let reason = transpose(expect.reason.as_ref().map(|rule| self.text_rule(rule)))?;
         let headers: Vec<_> = expect
             .headers
             .iter()
@@ -243,6 +267,7 @@ impl Validator<'_> {
             body,
             headers: headers.into_iter().collect::<Option<_>>()?,
             caller,
+            reason,
         };
         let answered = !expect.status.is_empty() || expect.body.is_some() || !expect.headers.is_empty();
         let wrong = match (seen, expect.outcome) {
@@ -250,9 +275,18 @@ impl Validator<'_> {
                 "a call that is not answered has no status, headers or body",
                 "`outcome` alone",
             )),
+            (Seen::ByStudent, Some(Reach::TlsRefused)) if expect.caller.is_some() => Some((
+                "who is refused in the handshake has proved nothing",
+                "`reason` beside `outcome: tls-refused`",
+            )),
+            (Seen::ByStudent, Some(Reach::TlsRefused)) => None,
             (Seen::ByStudent, Some(_)) => Some((
-                "an access log tells of answers only",
-                "`status`, with `seen: by-student`; or a probe",
+                "an access log tells of answers, and of handshakes that were refused",
+                "`status` or `outcome: tls-refused`, with `seen: by-student`; or a probe",
+            )),
+            _ if expect.reason.is_some() => Some((
+                "only a log tells why a handshake was refused",
+                "`reason` with `outcome: tls-refused` and `seen: by-student`",
             )),
             (Seen::ByStudent, None) if expect.status.is_empty() => {
                 Some(("it is not clear what the call must come to", "`status`"))

@@ -26,7 +26,7 @@ use crate::{
     check::{self, Evidence, Scene},
     cluster::{self, ClusterError, ClusterHandle, ClusterState, Ground, Progress, manifests, no_progress},
     lab::{Capability, Check, Deed, Fill, Lab, Source},
-    posture::{self, Matrix, Scope},
+    posture::{self, Matrix, Memory, Scope},
 };
 
 /// How long a cluster may take to say that it is there.
@@ -60,6 +60,7 @@ struct Live {
     names: Names,
     namespace: String,
     scope: Scope,
+    memory: Arc<Memory>,
 }
 
 impl GroundWorld {
@@ -251,7 +252,8 @@ impl World for GroundWorld {
             names: Names::watch(&handle.client).await,
             handle,
             namespace: lab.namespace.clone(),
-            scope: Scope::of_checks(lab),
+            scope: Scope::of_lab(lab),
+            memory: Arc::default(),
         }));
         Ok(notes)
     }
@@ -347,7 +349,8 @@ impl World for GroundWorld {
             work: Some(self.site.work.clone()),
             seen: sight.seen.clone(),
             loot: sight.loot.clone(),
-            scope: live.scope,
+            scope: live.scope.for_check(check),
+            memory: live.memory,
             posture: sight.posture.clone(),
         };
         check::gather(&scene, check, given).await
@@ -400,6 +403,7 @@ impl World for GroundWorld {
             seen: Arc::default(),
             loot: Arc::default(),
             scope: live.scope,
+            memory: live.memory,
             posture: Arc::default(),
         };
         deeds::fill(&scene, fill).await

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -27,6 +27,7 @@ use begin::Wish;
 
 use super::{
     GroundWorld,
+    checking::Lane,
     command::{Command, Refusal, Reply},
     driver::{Session, refuse},
     edited::edited,
@@ -55,6 +56,8 @@ pub struct Host {
     session: watch::Sender<Option<Arc<Session>>>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     revision: AtomicU64,
+    /// Whether somebody may want to see how what has passed is now.
+    attended: AtomicBool,
     stop: CancellationToken,
 }
 
@@ -81,11 +84,17 @@ impl Host {
             session: watch::Sender::new(None),
             snapshots: watch::Sender::new(Arc::default()),
             revision: AtomicU64::new(0),
+            attended: AtomicBool::new(true),
             stop: CancellationToken::new(),
         });
         let publisher = Self::publish(Arc::downgrade(&host), host.session.subscribe());
         tokio::spawn(host.stop.clone().run_until_cancelled_owned(publisher));
         host
+    }
+
+    /// From now on a check that has passed runs only when it is asked for: nobody looks at how it is now.
+    pub fn leave_unattended(&self) {
+        self.attended.store(false, Ordering::Relaxed);
     }
 
     /// Snapshots from now on; the receiver always has the last one.
@@ -169,7 +178,13 @@ impl Host {
                 self.stop.cancel();
                 Ok("the session host stops; what runs in the cluster goes on".to_owned())
             }
-            Command::Status => Ok("this is the state".to_owned()),
+            Command::Status => {
+                if let Some(session) = self.session.borrow().as_ref() {
+                    // Whoever asks waits for something to be noticed.
+                    session.sign();
+                }
+                Ok("this is the state".to_owned())
+            }
             Command::Stop { delete } => self.stop_session(delete).await,
             command => self.in_session(command).await,
         };
@@ -274,6 +289,14 @@ impl Host {
         let (begin, site, resumed) = self.begin(cwd.as_deref(), wish)?;
         let world = (self.worlds)(&site);
         let session = Session::begin(begin, world);
+        if self.attended.load(Ordering::Relaxed) {
+            session.spawn(Session::keep_checking(session.clone(), Lane::Passed));
+        }
+        for lane in Lane::OPEN {
+            let host = Arc::downgrade(self);
+            let shown = move || host.upgrade().is_some_and(|host| host.snapshots.receiver_count() > 0);
+            session.spawn(Session::keep_asking(session.clone(), lane, shown));
+        }
         *slot = Some(session.clone());
         self.session.send_replace(Some(session.clone()));
         let active = Active {

@@ -1,6 +1,9 @@
 //! When checks run.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use super::{
     super::{
@@ -9,7 +12,11 @@ use super::{
     },
     *,
 };
-use crate::{score::Points, verdict::Finding};
+use crate::{
+    check::{Evidence, ExecFound},
+    score::Points,
+    verdict::Finding,
+};
 
 #[tokio::test]
 async fn a_change_of_the_cluster_runs_the_checks_and_a_crash_loses_nothing() {
@@ -41,6 +48,95 @@ async fn a_change_of_the_cluster_runs_the_checks_and_a_crash_loses_nothing() {
         [false, true],
         "the student's cluster is left as it is"
     );
+}
+
+#[tokio::test]
+async fn what_tells_of_no_change_is_looked_at_again_while_a_face_shows_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let world = Arc::new(Scripted::default());
+    let program = |output: &str| {
+        Evidence::Exec(ExecFound {
+            pod: "spire-server-0".to_owned(),
+            command: "agent list".to_owned(),
+            code: 0,
+            output: output.to_owned(),
+        })
+    };
+    let name = "the server knows the agent";
+    world.finds.lock().unwrap().insert(
+        name.to_owned(),
+        vec![
+            program("No attested agents found"),
+            program("No attested agents found"),
+            program("No attested agents found"),
+            program("spiffe://ztlab.example/spire/agent/k8s_psat/ztlab/1"),
+        ],
+    );
+    let host = host_in(temp.path(), &world);
+    let command = Command::Start {
+        lab: "spire".to_owned(),
+        ground: "embedded".to_owned(),
+        fresh: false,
+        context: None,
+    };
+    done(&host, command).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(world.gathered().contains_key(name));
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert_eq!(world.gathered(), BTreeMap::new(), "nobody looks");
+    // Waiting is looking.
+    until(&host, |view| {
+        view.steps[0]
+            .checks
+            .iter()
+            .any(|check| check.name == name && check.latched)
+    })
+    .await;
+    // No check that something else tells of.
+    let gathered: Vec<String> = world.gathered().into_keys().collect();
+    assert_eq!(gathered, [name]);
+}
+
+#[tokio::test]
+async fn a_watch_for_rotations_holds_up_no_other_check_and_no_reset() {
+    let temp = tempfile::tempdir().unwrap();
+    let world = Arc::new(Scripted::default());
+    let host = host_in(temp.path(), &world);
+    let command = Command::Start {
+        lab: "spiffe-mtls".to_owned(),
+        ground: "embedded".to_owned(),
+        fresh: false,
+        context: None,
+    };
+    let view = done(&host, command).await;
+    let question = "for how long a thief has it";
+    let step = view.steps.iter().position(|step| step.id == "rotation").unwrap();
+    drop(host);
+    let host = host_in(temp.path(), &world);
+    let session = host.take_up().await.unwrap();
+    session.settle().await;
+    let lab = session.lab().clone();
+    for (at, plan) in lab.steps.iter().enumerate().take(step) {
+        for check in 0..plan.checks.len() {
+            session.feed(&judged(at, check, true, Finding::Expected));
+        }
+    }
+    *world.watched.lock().unwrap() = Some("every identity was seen to rotate".to_owned());
+    let gate = world.watch.lock().await;
+    session.changed(Topic::All);
+    until(&host, |view| view.steps[step].state == snapshot::StepState::Open).await;
+    let view = answer(&host, "rotation", question, "60").await;
+    until(&host, |view| {
+        view.steps[step]
+            .checks
+            .iter()
+            .any(|check| check.name == question && check.latched)
+    })
+    .await;
+    let reset = Command::Reset { step: None };
+    let reset = tokio::time::timeout(std::time::Duration::from_secs(10), done(&host, reset)).await;
+    assert_eq!(reset.unwrap().score.earned, Points(0));
+    drop((gate, view));
 }
 
 #[tokio::test]

@@ -43,6 +43,9 @@ pub struct Scripted {
     pub paused: AtomicU32,
     /// How often each check was gathered for, by its name.
     pub gathered: Mutex<BTreeMap<String, usize>>,
+    /// The check that gathering waits for, while `watch` is held by a test.
+    pub watched: Mutex<Option<String>>,
+    pub watch: tokio::sync::Mutex<()>,
     /// While it is held by a test, gathering waits.
     pub gate: tokio::sync::Mutex<()>,
     pub fails: Mutex<Option<String>>,
@@ -129,6 +132,9 @@ impl World for Scripted {
     async fn gather(&self, sight: &Sight, check: &Check, given: Option<String>) -> Evidence {
         *self.gathered.lock().unwrap().entry(check.name.clone()).or_default() += 1;
         drop(self.gate.lock().await);
+        if self.watched.lock().unwrap().as_ref() == Some(&check.name) {
+            drop(self.watch.lock().await);
+        }
         if let Some(finds) = self.finds.lock().unwrap().get_mut(&check.name) {
             let next = finds[0].clone();
             if finds.len() > 1 {

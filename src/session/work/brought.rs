@@ -86,6 +86,21 @@ const BUILT_IN: &[(&str, &str, &str)] = &[
     ),
     (
         "spiffe-mtls",
+        "claimed.ext",
+        include_str!("../../../labs/spiffe-mtls/work/claimed.ext"),
+    ),
+    (
+        "spiffe-mtls",
+        "foreigner.yaml",
+        include_str!("../../../labs/spiffe-mtls/work/foreigner.yaml"),
+    ),
+    (
+        "spiffe-mtls",
+        "partner.ext",
+        include_str!("../../../labs/spiffe-mtls/work/partner.ext"),
+    ),
+    (
+        "spiffe-mtls",
         "intruder.yaml",
         include_str!("../../../labs/spiffe-mtls/work/intruder.yaml"),
     ),

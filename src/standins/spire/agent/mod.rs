@@ -10,6 +10,7 @@ mod workload_api;
 
 use std::{future::Future, io, path::PathBuf, sync::Arc};
 
+use futures::FutureExt;
 use tokio::{net::UnixListener, sync::watch};
 use tonic::{Status, transport::Server as GrpcServer};
 
@@ -106,6 +107,7 @@ impl Agent {
 
     /// Serves the Workload API on `listener` until `stop` is ready or the agent has to end.
     pub async fn serve(self, listener: UnixListener, stop: impl Future<Output = ()> + Send) -> Result<(), AgentError> {
+        let stop = stop.shared();
         let is_ready = self.is_ready();
         let ready = std::sync::Mutex::new(is_ready);
         let health = HealthApi(Box::new(move || {
@@ -116,10 +118,13 @@ impl Agent {
         let serving = GrpcServer::builder()
             .add_service(workload_api)
             .add_service(HealthServer::new(health))
-            .serve_with_incoming_shutdown(incoming, stop);
+            .serve_with_incoming_shutdown(incoming, stop.clone());
         tokio::select! {
             error = self.sync.run() => Err(error),
             served = serving => Ok(served?),
+            // Streams of the Workload API end with their workloads: like SPIRE's, the agent does not wait for them, and
+            // renews nothing meanwhile.
+            () = stop => Ok(()),
         }
     }
 }
