@@ -40,8 +40,8 @@ struct Written {
     more: Condvar,
 }
 
-/// Both ends of a new terminal.
-fn pair() -> (OwnedFd, File) {
+/// Both ends of a new terminal of this size.
+fn pair(columns: u16, rows: u16) -> (OwnedFd, File) {
     let master: OwnedFd = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
@@ -52,6 +52,16 @@ fn pair() -> (OwnedFd, File) {
         .custom_flags(libc::O_NOCTTY)
         .open(name)
         .unwrap();
+    tcsetwinsize(
+        &terminal,
+        Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        },
+    )
+    .unwrap();
     (master, terminal)
 }
 
@@ -81,17 +91,7 @@ impl Session {
 
     fn run(program: &[&str], columns: u16, rows: u16, environment: &[(&str, &str)]) -> Session {
         let home = tempfile::tempdir().unwrap();
-        let (master, terminal) = pair();
-        tcsetwinsize(
-            &terminal,
-            Winsize {
-                ws_row: rows,
-                ws_col: columns,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            },
-        )
-        .unwrap();
+        let (master, terminal) = pair(columns, rows);
         // setsid(1) makes it the program's own controlling terminal, whichever one the tests run on; it does not fork here.
         let mut command = Command::new("setsid");
         command
@@ -218,7 +218,7 @@ fn so_does_every_signal_that_ends_it() {
 #[test]
 fn a_terminal_that_is_gone_ends_it_where_no_signal_tells() {
     let home = tempfile::tempdir().unwrap();
-    let (master, terminal) = pair();
+    let (master, terminal) = pair(80, 24);
     let stdio = || Stdio::from(terminal.try_clone().unwrap());
     let mut child = Command::new("setsid")
         .arg(env!("CARGO_BIN_EXE_ztlab"))
@@ -234,7 +234,9 @@ fn a_terminal_that_is_gone_ends_it_where_no_signal_tells() {
     let (mut master, mut text) = (File::from(master), Vec::new());
     while !String::from_utf8_lossy(&text).contains("zero-trust labs") {
         let mut buffer = [0; 4096];
-        let read = master.read(&mut buffer).unwrap();
+        let read = master
+            .read(&mut buffer)
+            .expect("the program ended before it drew anything");
         text.extend_from_slice(&buffer[..read]);
     }
     drop(master);
