@@ -2,16 +2,10 @@
 //!
 //! It drains everything that happened before it draws, and draws at a bounded rate; it never waits for the session.
 
-use std::{
-    io,
-    os::{fd::AsFd, unix::process::ExitStatusExt},
-    process::ExitStatus,
-    time::Duration,
-};
+use std::{io, os::unix::process::ExitStatusExt, process::ExitStatus, time::Duration};
 
 use crossterm::event::{Event, EventStream, KeyCode, KeyEventKind};
 use futures::{FutureExt, StreamExt};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, watch},
@@ -22,7 +16,7 @@ use tokio::{
 use super::{
     keys::Key,
     model::{Link, Model},
-    terminal::{Raw, Screen},
+    terminal::{Raw, Screen, hung_up},
     theme::Theme,
     update::{Effect, Msg, update},
     views,
@@ -70,7 +64,11 @@ pub fn run() -> io::Result<Ended> {
     let ended = runtime.block_on(interface());
     // Requests still on their way are the host's to finish.
     runtime.shutdown_background();
-    ended
+    match ended {
+        // Whichever was noticed first: that it is gone, or that nothing can be drawn on it.
+        Err(_) if hung_up(&io::stdin()) => Ok(Ended::Signal(HANGUP)),
+        ended => ended,
+    }
 }
 
 async fn interface() -> io::Result<Ended> {
@@ -320,14 +318,6 @@ impl Signals {
             }
         }
     }
-}
-
-/// Whether nobody is at the other end of the terminal any more. The kernel tells only the programs whose controlling terminal
-/// it was, which it is not under `su -c`; and reading it on and on would tell nothing either.
-fn hung_up(terminal: &impl AsFd) -> bool {
-    let mut asked = [PollFd::new(terminal, PollFlags::empty())];
-    // What cannot be asked is no answer; the signals are there still.
-    poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents().contains(PollFlags::HUP)
 }
 
 /// The far end: the session host, reached again whenever it is lost.

@@ -1,7 +1,9 @@
 //! Taking the terminal and giving it back, whatever happens: on return, on a panic, on SIGTERM and SIGHUP.
 
 use std::{
+    fs::OpenOptions,
     io::{self, Stdout, stdout},
+    os::fd::AsFd,
     panic,
     sync::Once,
 };
@@ -13,6 +15,7 @@ use crossterm::{
     terminal::{Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode},
 };
 use ratatui::{Terminal, backend::CrosstermBackend};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// The terminal, taken; dropping it gives it back.
 pub struct Screen {
@@ -67,8 +70,29 @@ impl Screen {
     }
 }
 
+/// Whether nobody is at the other end of the terminal any more. The kernel tells only the programs whose controlling terminal
+/// it was, which it is not under `su -c`; and reading it on and on would tell nothing either.
+pub fn hung_up(terminal: &impl AsFd) -> bool {
+    let mut asked = [PollFd::new(terminal, PollFlags::empty())];
+    // What cannot be asked is no answer; the signals are there still.
+    poll(&mut asked, Some(&Timespec::default())).is_ok() && asked[0].revents().contains(PollFlags::HUP)
+}
+
+/// Lets what is still printed go nowhere: a message that cannot be told would be a fault (`eprintln!`).
+fn silence() {
+    let nowhere = OpenOptions::new().write(true).open("/dev/null");
+    if let Ok(nowhere) = nowhere {
+        // Where it cannot be, what follows cannot be either.
+        let _ = rustix::stdio::dup2_stdout(&nowhere);
+        let _ = rustix::stdio::dup2_stderr(&nowhere);
+    }
+}
+
 impl Drop for Screen {
     fn drop(&mut self) {
+        if hung_up(&io::stdin()) {
+            silence();
+        }
         self.suspend();
     }
 }

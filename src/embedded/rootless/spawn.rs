@@ -231,6 +231,24 @@ fn is_ending(pid: u32) -> bool {
         || flags
             .and_then(|flags| flags.parse().ok())
             .is_none_or(|flags: u32| flags & EXITING != 0)
+        || is_killed(pid)
+}
+
+/// Whether a process was sent SIGKILL, and has not got to run since: its end has not begun, and nothing else will.
+fn is_killed(pid: u32) -> bool {
+    const KILL: u64 = 1 << (9 - 1);
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return true;
+    };
+    // What waits for the thread, and for the process (proc(5)).
+    let waiting = |line: &str| {
+        line.strip_prefix("SigPnd:")
+            .or_else(|| line.strip_prefix("ShdPnd:"))
+            .map(str::trim)
+            .map(str::to_owned)
+    };
+    let mut masks = status.lines().filter_map(waiting);
+    masks.any(|mask| u64::from_str_radix(&mask, 16).is_ok_and(|mask| mask & KILL != 0))
 }
 
 /// The node of the cluster in `dir`, if it is alive and serves.
