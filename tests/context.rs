@@ -93,6 +93,22 @@ impl<'a> Student<'a> {
         text(&output.stderr)
     }
 
+    /// The session, once it shows so many workloads.
+    fn with_workloads(&self, count: usize) -> Value {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        loop {
+            let session = self.json(&["lab", "status", "--json"])["session"].clone();
+            if session["workloads"].as_array().unwrap().len() == count {
+                return session;
+            }
+            assert!(
+                std::time::Instant::now() < deadline,
+                "not {count} workloads: {session:#}"
+            );
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
     fn earned(&self) -> u64 {
         self.json(&["lab", "status", "--json"])["session"]["score"]["earned"]
             .as_u64()
@@ -129,10 +145,10 @@ fn a_lab_runs_through_nothing_but_a_kubeconfig() {
     shared.kubectl(&["create", "namespace", "theirs"]);
     let student = Student::new("context-runs-student", &shared);
     ok(&student.start(&[]));
-    let session = student.json(&["lab", "status", "--json"])["session"].clone();
+    // What runs is told by a watch, which may still be on its way when the lab is ready.
+    let session = student.with_workloads(5);
     assert_eq!(session["cluster"], shared.context());
     assert!(session["ground"].as_str().unwrap().contains("context"), "{session:#}");
-    assert_eq!(session["workloads"].as_array().unwrap().len(), 5, "{session:#}");
     assert!(
         !student.home.path().join("state/ztlab/clusters").exists(),
         "no cluster of its own"
