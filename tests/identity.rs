@@ -6,27 +6,14 @@
 
 #[path = "common/lab.rs"]
 mod lab;
+#[path = "common/shop.rs"]
+mod shop;
 
-use std::{fs, path::Path};
+use std::fs;
 
 use lab::{Lab, everywhere, text};
 use serde_json::{Value, json};
-
-/// The objects of a directory of manifests, as one text.
-fn layer(name: &str) -> String {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests").join(name);
-    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|file| file.extension().is_some_and(|ext| ext == "yaml"));
-    files.sort();
-    let texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
-    texts.join("\n---\n")
-}
-
-fn rolled_out(lab: &Lab, namespace: &str, objects: &[&str]) {
-    for object in objects {
-        lab.kubectl(&["rollout", "status", "-n", namespace, object, "--timeout=90s"]);
-    }
-}
+use shop::{layer, rolled_out};
 
 /// Runs `ztlab identity …`; gives its exit status, standard output and standard error.
 fn identity(lab: &Lab, args: &[&str]) -> (i32, String, String) {
