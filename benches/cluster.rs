@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Bench, Row, memory, ms, print, row, time};
+use common::{Bench, REST, Row, memory, ms, print, row, time};
 use futures::{StreamExt, TryStreamExt, future::join_all};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::{
@@ -382,10 +382,10 @@ async fn round_trips(pods: &Api<Pod>, pod: &str, authority: &str) -> Vec<f64> {
 fn idle(rows: &mut Vec<Row>) {
     let bench = Bench::new("idle");
     bench.ztlab(&["cluster", "create", "idle"]);
-    std::thread::sleep(Duration::from_secs(2));
+    std::thread::sleep(REST);
     let (mib, processes) = memory(&bench.ztlab, Some(node_pid(&bench, "idle")));
     rows.push(Row {
-        what: "memory of an idle cluster (PSS)".to_owned(),
+        what: "memory of an idle cluster at rest (PSS)".to_owned(),
         measured: format!("{mib:.1} MiB"),
         spread: format!("{processes} processes"),
         aim: "20 MB",

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Bench, Row, memory, ms, print, row, time};
+use common::{Bench, REST, Row, memory, ms, print, row, time};
 
 const RUNS: usize = 9;
 
@@ -145,13 +145,18 @@ fn main() {
     let _ = bench.command(&bench.ztlab).args(["lab", "stop", "--delete"]).output();
     bench.ztlab(&["lab", "start", "wiretap", "--fresh"]);
     posture_measured(&bench);
-    let (mib, processes) = memory(&bench.ztlab, None);
-    rows.push(Row {
-        what: "memory of the whole lab, an observer in every pod (PSS of all its processes)".to_owned(),
-        measured: format!("{mib:.1} MiB"),
-        spread: format!("{processes} processes"),
-        aim: "60 MB",
-    });
+    let mut measured = |when: &str, aim| {
+        let (mib, processes) = memory(&bench.ztlab, None);
+        rows.push(Row {
+            what: format!("memory of the whole lab, an observer in every pod, {when} (PSS of all its processes)"),
+            measured: format!("{mib:.1} MiB"),
+            spread: format!("{processes} processes"),
+            aim,
+        });
+    };
+    measured("right after the start", "-");
+    std::thread::sleep(REST);
+    measured("at rest", "60 MB");
     one_pod(&bench, &mut rows);
     kubectl(&bench, &mut rows);
     print(&rows);

@@ -78,7 +78,13 @@ pub fn run(args: Vec<OsString>) -> ExitCode {
         "__floor" => floor_stage(&stage_args),
         "__http-round-trips" => round_trips_stage(&stage_args),
         "__observe" => capture::observe_stage(stage_args),
-        "__session-host" => session::host_stage(stage_args),
+        "__session-host" => {
+            #[cfg(target_os = "linux")]
+            if let Err(error) = embedded::node::memory::give_back_at_rest(|| {}) {
+                eprintln!("ztlab: session host: memory is not given back: {error}");
+            }
+            session::host_stage(stage_args)
+        }
         "__standin" => match stage_args.split_first() {
             Some((name, args)) => standins::main(&name.to_string_lossy(), args.to_vec()),
             None => ExitCode::from(2),

@@ -73,6 +73,9 @@ pub fn time(run: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
+/// After so long without work, a node and a session host have given back what they do not use.
+pub const REST: Duration = Duration::from_secs(6);
+
 pub fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

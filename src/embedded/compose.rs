@@ -22,6 +22,7 @@ use super::{
     node::{
         kube_proxy::{self, KubeProxy, NodeFacts},
         kubelet::{Kubelet, KubeletConfig, shared_directories},
+        memory,
         network_policy::{self, KernelRules},
         runtime::{Runtime, RuntimeConfig},
     },
@@ -156,6 +157,8 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
     .await
     .map_err(failed("kubelet"))?;
     api.set_kubelet(Arc::new(kubelet));
+    let at_rest = store.clone();
+    memory::give_back_at_rest(move || at_rest.pack()).map_err(failed("the thread that gives memory back"))?;
     ready(notes);
     stop.cancelled().await;
     // The pods end with this process; what they were is on disk before that.

@@ -7,6 +7,7 @@ pub mod floor;
 pub mod gate;
 pub mod kube_proxy;
 pub mod kubelet;
+pub mod memory;
 pub mod netlink;
 pub mod network_policy;
 pub mod nftables;

@@ -1,13 +1,14 @@
 //! The store's state behind its lock.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+use super::history::{History, Texts};
 use super::journal::{Pending, is_kept};
 use super::watch::Backlog;
 use super::weight::weight;
@@ -32,11 +33,7 @@ pub(super) struct Collections {
 #[derive(Debug, Default)]
 struct Collection {
     objects: BTreeMap<String, BTreeMap<String, Arc<Value>>>,
-    history: VecDeque<Change>,
-    /// Bytes that the objects in `history` take.
-    history_weight: usize,
-    /// Revision of the newest change that is no longer in `history`.
-    forgotten: u64,
+    history: History,
     watchers: Vec<Watcher>,
 }
 
@@ -83,7 +80,7 @@ impl Collections {
     pub(super) fn load(&mut self, key: &Key, object: Arc<Value>) {
         self.revision = self.revision.max(revision_of(&object));
         let collection = self.collections.entry(key.collection.clone()).or_default();
-        collection.forgotten = collection.forgotten.max(revision_of(&object));
+        collection.history.forget_to(revision_of(&object));
         self.weight += weight(&object);
         self.weight -= collection.put(key, object);
     }
@@ -92,7 +89,7 @@ impl Collections {
     pub(super) fn unload(&mut self, key: &Key, revision: u64) {
         self.revision = self.revision.max(revision);
         if let Some(collection) = self.collections.get_mut(&key.collection) {
-            collection.forgotten = collection.forgotten.max(revision);
+            collection.history.forget_to(revision);
             self.weight -= collection.take(key);
         }
     }
@@ -165,6 +162,23 @@ impl Collections {
         let current = self.expect(key, expected)?;
         let last = (*current).clone();
         Ok(self.write(key, last, ChangeKind::Deleted, Some(current)))
+    }
+
+    /// The objects that are kept for the past alone, and not as texts yet.
+    pub(super) fn past_trees(&self) -> Vec<Arc<Value>> {
+        let live = |collection: &'_ Collection| {
+            collection
+                .history
+                .trees(collection.objects.values().flat_map(BTreeMap::values))
+        };
+        self.collections.values().flat_map(live).collect()
+    }
+
+    /// Keeps texts of past objects in their place.
+    pub(super) fn pack(&mut self, texts: &Texts) {
+        for collection in self.collections.values_mut() {
+            collection.history.pack(texts);
+        }
     }
 
     /// Sets how much all objects may take; gives what it was.
@@ -251,7 +265,9 @@ impl Collections {
             });
         }
         let known = self.collections.get(collection);
-        let oldest = known.map_or(self.dropped, |known| known.forgotten).max(self.floor);
+        let oldest = known
+            .map_or(self.dropped, |known| known.history.forgotten())
+            .max(self.floor);
         if revision < oldest {
             return Err(StoreError::Expired {
                 requested: revision,
@@ -268,9 +284,8 @@ impl Collections {
     }
 
     pub(super) fn changed(&self, collection: &CollectionKey) -> u64 {
-        self.collections.get(collection).map_or(0, |known| {
-            known.history.back().map_or(known.forgotten, |last| last.revision)
-        })
+        let known = self.collections.get(collection);
+        known.map_or(0, |known| known.history.newest())
     }
 
     pub(super) fn end_watches(&mut self, collection: &CollectionKey, forget: bool) {
@@ -282,9 +297,7 @@ impl Collections {
             let _ = watcher.changes.try_send(WatchItem::Closed);
         }
         if forget {
-            known.history.clear();
-            known.history_weight = 0;
-            known.forgotten = self.revision;
+            known.history = History::after(self.revision);
             self.dropped = self.revision;
             if known.objects.is_empty() {
                 self.collections.remove(collection);
@@ -316,19 +329,14 @@ impl Collections {
             });
         }
         let entry = entry(&mut self.collections, self.dropped, collection);
-        let oldest = entry.forgotten.max(self.floor);
+        let oldest = entry.history.forgotten().max(self.floor);
         if from < oldest {
             return Err(StoreError::Expired {
                 requested: from,
                 oldest,
             });
         }
-        let backlog = entry
-            .history
-            .iter()
-            .filter(|change| change.revision > from && in_namespace(namespace, &change.namespace))
-            .cloned()
-            .collect();
+        let backlog = entry.history.since(from, namespace).collect();
         Ok((self.subscribe(collection, namespace), backlog))
     }
 
@@ -374,7 +382,7 @@ fn entry<'a>(
     key: &CollectionKey,
 ) -> &'a mut Collection {
     collections.entry(key.clone()).or_insert_with(|| Collection {
-        forgotten: dropped,
+        history: History::after(dropped),
         ..Collection::default()
     })
 }
@@ -390,12 +398,8 @@ impl Collection {
                     .map(|(name, object)| ((held.as_str(), name.as_str()), object)),
             );
         }
-        let newer = self
-            .history
-            .iter()
-            .rev()
-            .take_while(|change| change.revision > revision);
-        for change in newer.filter(|change| in_namespace(namespace, &change.namespace)) {
+        let newer: Vec<Change> = self.history.since(revision, namespace).collect();
+        for change in newer.iter().rev() {
             let name = change.object.pointer("/metadata/name").and_then(Value::as_str);
             let place = (&*change.namespace, name.unwrap_or_default());
             match &change.previous {
@@ -434,20 +438,11 @@ impl Collection {
                 || watcher.backlog.add(change_weight, limits.watcher_bytes)
                     && watcher.changes.try_send(WatchItem::Change(change.clone())).is_ok()
         });
-        self.history.push_back(change);
-        self.history_weight += change_weight;
-        while self.history.len() > limits.history
-            || self.history_weight > limits.history_bytes && self.history.len() > 1
-        {
-            if let Some(oldest) = self.history.pop_front() {
-                self.history_weight -= weight(&oldest.object);
-                self.forgotten = oldest.revision;
-            }
-        }
+        self.history.push(change, limits);
     }
 }
 
-fn in_namespace(wanted: Option<&str>, namespace: &str) -> bool {
+pub(super) fn in_namespace(wanted: Option<&str>, namespace: &str) -> bool {
     wanted.is_none_or(|wanted| wanted == namespace)
 }
 

@@ -7,6 +7,7 @@
 //! Source: etcd's revisions and watches; Kubernetes' "Resource versions" and "Efficient detection of changes".
 
 mod collection;
+mod history;
 mod journal;
 mod record;
 pub mod snapshots;
@@ -360,6 +361,15 @@ impl Store {
     /// from an earlier revision must list again.
     pub fn end_watches(&self, collection: &CollectionKey, forget: bool) {
         self.lock().end_watches(collection, forget);
+    }
+
+    /// Keeps what objects were, for watches from the past, in less memory. It costs some time of a processor for every change
+    /// since the last time: for a moment in which nobody waits. Blocks.
+    pub fn pack(&self) {
+        let trees = self.lock().past_trees();
+        // The trees live until the end: no other is at their addresses.
+        let texts = history::texts(&trees);
+        self.lock().pack(&texts);
     }
 
     /// The collections that hold an object in `namespace`.

@@ -330,3 +330,32 @@ fn a_full_store_takes_nothing_that_makes_it_grow() {
     store.delete(&key("x"), None).unwrap();
     store.create(&key("z"), fat("z", 4_000)).unwrap();
 }
+
+#[tokio::test]
+async fn a_packed_past_is_the_same_past() {
+    let store = Store::default();
+    let start = store.revision();
+    let key = pods().object("a", "x");
+    store.create(&key, pod("x", 1)).unwrap();
+    store.update(&key, None, pod("x", 2)).unwrap();
+    let middle = store.revision();
+    store.delete(&key, None).unwrap();
+    store.create(&pods().object("b", "y"), pod("y", 3)).unwrap();
+    let past = async |store: &Store| {
+        let mut watch = store.watch(&pods(), None, start).unwrap();
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            let change = change(&mut watch).await;
+            seen.push((change.revision, change.kind, change.object, change.previous));
+        }
+        (seen, store.list_at(&pods(), None, middle).unwrap().items)
+    };
+    let before = past(&store).await;
+    for _ in 0..2 {
+        store.pack();
+        assert_eq!(past(&store).await, before);
+    }
+    store.update(&pods().object("b", "y"), None, pod("y", 4)).unwrap();
+    store.pack();
+    assert_eq!(past(&store).await, before);
+}

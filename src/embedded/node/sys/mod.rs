@@ -6,14 +6,17 @@ mod filter;
 // Where programs are linked statically, nothing can be loaded later.
 #[cfg(target_env = "gnu")]
 mod libpcap;
+mod memory;
 
 pub use child::{Child, Failure, Program, Step, spawn};
 pub use filter::Filter;
+pub use memory::{give_back_heaps, keep_few_heaps, let_go_of_code};
 
 use std::{
     ffi::CStr,
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use rustix::{process::Pid, thread::UnshareFlags};
@@ -181,14 +184,12 @@ pub fn replace_stdio(fd: impl AsFd, onto: RawFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Has the C library keep at most two heaps. It makes up to eight a core, and what was freed in one is of no use to the
-/// others: megabytes in a process whose threads do a little of everything, as a node's do.
-pub fn keep_few_heaps() {
-    // SAFETY: mallopt takes two numbers; glibc documents it for any moment before or after threads are started.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, 2)
-    };
+/// The processor time that this process has taken.
+pub fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes the structure, which lives through the call; the clock exists in every Linux.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// `SO_PEERPIDFD` of linux/socket.h, where libc does not name it yet.
