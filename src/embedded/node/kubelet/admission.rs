@@ -11,9 +11,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(30);
 
 impl Worker {
-    /// Tells the API the pod's address and waits until the kernel judges its traffic.
+    /// Tells the API the pod's address while the pod gets its network, so that the rules for it are there as soon as it is:
+    /// neither needs the other.
+    pub(super) async fn while_judged<T>(&mut self, making: impl Future<Output = T>) -> T {
+        tokio::join!(making, self.publish()).0
+    }
+
+    /// Waits until the kernel judges the pod's traffic, the API having been told of its address.
     pub(super) async fn be_admitted(&mut self, address: Ipv4Addr) {
-        self.publish().await;
+        // A write that failed is made up for here.
+        let told = self.published.as_ref().is_some_and(|status| status.pod_ip.is_some());
+        if !told {
+            self.publish().await;
+        }
         if !self.inner.gate.wait(address, true, PATIENCE).await {
             tracing::warn!(%address, "a pod starts before its network policies are in force: it is cut off until they are");
         }

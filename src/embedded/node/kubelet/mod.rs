@@ -25,6 +25,7 @@ mod pressure;
 mod probes;
 mod program;
 mod publish;
+mod sandbox;
 mod security;
 mod starting;
 mod state;
