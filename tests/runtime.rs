@@ -11,6 +11,8 @@ mod hardening;
 mod in_pod;
 #[path = "runtime/network.rs"]
 mod network;
+#[path = "runtime/policies.rs"]
+mod policies;
 #[path = "runtime/scenarios.rs"]
 mod scenarios;
 

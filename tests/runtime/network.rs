@@ -114,10 +114,12 @@ pub async fn services_lead_to_endpoints(cluster: Cluster) {
 
 /// nft's own view of the rules; without nft on this machine the test cannot look.
 fn nft_ruleset() -> Option<String> {
-    match std::process::Command::new("/usr/sbin/nft")
-        .args(["list", "ruleset"])
-        .output()
-    {
+    nft(&["list", "ruleset"])
+}
+
+/// What nft says.
+pub fn nft(args: &[&str]) -> Option<String> {
+    match std::process::Command::new("/usr/sbin/nft").args(args).output() {
         Ok(output) => {
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             Some(String::from_utf8(output.stdout).unwrap())

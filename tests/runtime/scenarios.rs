@@ -8,7 +8,7 @@ use ztlab::embedded::node::runtime::{
     RuntimeError, SandboxConfig, Started,
 };
 
-use crate::{hardening::*, network::*};
+use crate::{hardening::*, network::*, policies::*};
 
 type Scenario = fn(PathBuf) -> Pin<Box<dyn Future<Output = ()>>>;
 
@@ -26,6 +26,8 @@ scenarios![
     pods_reach_each_other,
     services_lead_to_endpoints,
     service_rules_read_back,
+    a_policy_of_many_pods_changes_at_once,
+    a_policy_of_too_many_pods_changes_part_by_part,
     an_observer_captures_in_a_pod,
     volumes_are_mounted_and_contained,
     a_container_runs_as_another_user,

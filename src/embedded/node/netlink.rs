@@ -34,6 +34,14 @@ const NESTED: u16 = 0x8000;
 const NETWORK_ORDER: u16 = 0x4000;
 const HEADER: usize = 16;
 
+/// An end that a batch once had.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark {
+    bytes: usize,
+    answers: usize,
+    sequence: u32,
+}
+
 /// Messages to send together, each with its own answer.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -65,6 +73,23 @@ impl Batch {
     #[cfg(test)]
     pub(crate) fn payload(&self) -> &[u8] {
         &self.bytes[self.start + HEADER..]
+    }
+
+    /// Where it ends now, to come back to.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            bytes: self.bytes.len(),
+            answers: self.expected.len(),
+            sequence: self.sequence,
+        }
+    }
+
+    /// Takes back every message that was begun after `mark`.
+    pub(crate) fn back_to(&mut self, mark: Mark) {
+        self.bytes.truncate(mark.bytes);
+        self.expected.truncate(mark.answers);
+        self.sequence = mark.sequence;
+        self.start = mark.bytes;
     }
 
     /// Begins a message that the kernel acknowledges; `what` names it in errors.
@@ -290,6 +315,47 @@ impl Socket {
                 }
             }
         }
+    }
+
+    /// Asks for one thing; `what` names it in errors. Gives the payload of the answer.
+    ///
+    /// # Errors
+    /// What the kernel refused; `NotFound` where it answers with nothing.
+    pub(crate) fn ask(&self, kind: u16, fixed: &[u8], what: &str) -> Result<Vec<u8>, NetlinkError> {
+        let mut batch = Batch::default();
+        let asked = batch.begin(kind, 0, fixed);
+        rustix::net::sendto(&self.0, &batch.bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))
+            .map_err(NetlinkError::new(what))?;
+        let mut buffer = vec![0_u8; 8 << 10];
+        loop {
+            let length = match rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::empty()) {
+                Ok((length, _)) => length,
+                Err(rustix::io::Errno::INTR) => continue,
+                Err(error) => return Err(NetlinkError::new(what)(error)),
+            };
+            let mut rest = buffer.get(..length).unwrap_or_default();
+            while let Some((kind, sequence, payload, tail)) = next_message(rest) {
+                rest = tail;
+                match kind {
+                    _ if sequence != asked => {}
+                    ERROR => {
+                        let errno = word(payload, 0).map_or(0, u32::cast_signed);
+                        let errno = if errno == 0 {
+                            rustix::io::Errno::NOENT
+                        } else {
+                            rustix::io::Errno::from_raw_os_error(-errno)
+                        };
+                        return Err(NetlinkError::new(what)(errno));
+                    }
+                    _ => return Ok(payload.to_vec()),
+                }
+            }
+        }
+    }
+
+    /// Bounds a batch as a machine does on which an ordinary user may have so many bytes (`net.core.wmem_max`).
+    pub(crate) fn bound_batch(&self, bytes: usize) {
+        let _ = sockopt::set_socket_send_buffer_size(&self.0, bytes);
     }
 
     /// The most bytes that one batch may have: what the send buffer holds, which is twice what was asked for (socket(7)).

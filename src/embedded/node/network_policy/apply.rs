@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 use crate::node::{
     gate::{EGRESS, INGRESS, TABLE},
     netlink::{NetlinkError, Socket},
-    nftables::{Data, Element, Expression, Hook, Transaction, Type, Verdict as Code},
+    nftables::{self, Data, Element, Expression, Hook, Transaction, Type, Verdict as Code},
 };
 
 use super::{
@@ -22,7 +22,9 @@ use super::{
     rules::{ITSELF, ITSELF_NOTE, Match, Rule, RuleSet, Set, Verdict},
 };
 
-/// And one that gets more answers than this: they must fit the receive buffer, where each takes about 1 KiB.
+/// Bytes for the end of a transaction, and those that the kernel keeps to itself.
+const END: usize = 64;
+/// The most answers of a transaction: they must fit the receive buffer, where each takes about 1 KiB.
 const ANSWERS: usize = 256;
 
 /// Why rules could not be applied.
@@ -43,8 +45,8 @@ impl PolicyError {
 #[derive(Debug)]
 pub struct KernelRules {
     socket: Socket,
-    /// A transaction that has grown to this many bytes is committed: half of what can be sent, since one more operation may
-    /// have come to it. For an ordinary user that is some 200 KiB, the entries of 600 pods.
+    /// The most bytes of a transaction. For an ordinary user of a usual machine that is 416 KiB, the entries of more pods than a
+    /// node takes.
     transaction: usize,
     applied: RuleSet,
 }
@@ -56,7 +58,21 @@ impl KernelRules {
     /// # Errors
     /// When the kernel lacks a part of nftables.
     pub fn start() -> Result<Self, PolicyError> {
+        Self::begin(Socket::netfilter()?)
+    }
+
+    /// [`start`](Self::start) as on a machine on which this user may send no more than `bytes` at once
+    /// (`net.core.wmem_max`), for tests.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start).
+    pub fn start_within(bytes: usize) -> Result<Self, PolicyError> {
         let socket = Socket::netfilter()?;
+        socket.bound_batch(bytes);
+        Self::begin(socket)
+    }
+
+    fn begin(socket: Socket) -> Result<Self, PolicyError> {
         let mut to = Transaction::new(TABLE);
         to.add_table();
         for map in [EGRESS, INGRESS] {
@@ -89,7 +105,7 @@ impl KernelRules {
             notes: BTreeMap::from([(ITSELF.to_owned(), ITSELF_NOTE.to_owned())]),
             ..RuleSet::default()
         };
-        let transaction = socket.largest_batch() / 2;
+        let transaction = socket.largest_batch().saturating_sub(END);
         Ok(Self {
             socket,
             transaction,
@@ -97,7 +113,16 @@ impl KernelRules {
         })
     }
 
-    /// Brings the kernel's rules to `wanted`: only what differs is touched.
+    /// The number of the kernel's rules in this network namespace, which every transaction raises by one.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn generation(&self) -> Result<u32, PolicyError> {
+        Ok(nftables::generation(&self.socket)?)
+    }
+
+    /// Brings the kernel's rules to `wanted`: only what differs is touched. What changes for pods is changed at once, where one
+    /// transaction holds it; else a part after the other, each pod being judged by its rules of before or of after.
     ///
     /// # Errors
     /// What the kernel refused; what was changed before is kept, and the next call goes on from there.
@@ -106,12 +131,16 @@ impl KernelRules {
             let mut to = Transaction::new(TABLE);
             let mut pending = Vec::new();
             for operation in step {
+                let before = to.mark();
                 encode(&mut to, &operation);
-                pending.push(operation);
-                if to.len() > self.transaction || to.answers() > ANSWERS {
+                let full = to.len() > self.transaction || to.answers() > ANSWERS;
+                if full && !pending.is_empty() {
+                    to.back_to(before);
                     std::mem::replace(&mut to, Transaction::new(TABLE)).commit(&self.socket)?;
                     self.keep(&mut pending);
+                    encode(&mut to, &operation);
                 }
+                pending.push(operation);
             }
             if !pending.is_empty() {
                 to.commit(&self.socket)?;

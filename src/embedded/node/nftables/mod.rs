@@ -10,7 +10,7 @@ mod expression;
 
 pub(crate) use expression::{Expression, Verdict};
 
-use super::netlink::{Batch, CREATE, NetlinkError, Socket};
+use super::netlink::{Batch, CREATE, Mark, NetlinkError, Socket, attributes as attributes_of};
 
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -27,6 +27,7 @@ const DELSET: u16 = 11;
 const NEWSETELEM: u16 = 12;
 const GETSETELEM: u16 = 13;
 const DELSETELEM: u16 = 14;
+const GETGEN: u16 = 16;
 
 const TABLE: u16 = 1;
 const CHAIN_NAME: u16 = 3;
@@ -55,6 +56,7 @@ const ELEMENT_DATA: u16 = 2;
 const ELEMENT_FLAGS: u16 = 3;
 const LIST_ELEMENT: u16 = 1;
 const DATA_VALUE: u16 = 1;
+const GENERATION_ID: u16 = 1;
 
 const FLAG_ANONYMOUS: u32 = 1;
 const FLAG_CONSTANT: u32 = 2;
@@ -175,6 +177,16 @@ impl Transaction {
     /// Its size so far, bytes; a transaction is bounded by the socket's send buffer.
     pub(crate) fn len(&self) -> usize {
         self.batch.len()
+    }
+
+    /// Where it ends now, to come back to.
+    pub(crate) fn mark(&self) -> Mark {
+        self.batch.mark()
+    }
+
+    /// Takes back every change that came after `mark`.
+    pub(crate) fn back_to(&mut self, mark: Mark) {
+        self.batch.back_to(mark);
     }
 
     /// How many answers the kernel gives to it; all of them wait in the socket's receive buffer at once.
@@ -410,4 +422,17 @@ pub(crate) fn contains(socket: &Socket, table: &str, set: &str, key: &[u8]) -> R
         Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// The number of the kernel's rules in this network namespace, which every transaction raises by one.
+///
+/// # Errors
+/// When the kernel refuses to say.
+pub(crate) fn generation(socket: &Socket) -> Result<u32, NetlinkError> {
+    let what = "ask for the generation of the rules";
+    let answer = socket.ask(SUBSYSTEM << 8 | GETGEN, &[NFPROTO_IPV4, 0, 0, 0], what)?;
+    let attributes = answer.get(4..).unwrap_or_default();
+    let id = attributes_of(attributes).find(|(kind, _)| *kind == GENERATION_ID);
+    let id = id.and_then(|(_, value)| value.try_into().ok()).map(u32::from_be_bytes);
+    id.ok_or_else(|| NetlinkError::new(what)(rustix::io::Errno::BADMSG))
 }
