@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: lab build test lint bench conformance book picture setup setup-test clean help
+.PHONY: lab build test lint bench conformance fuzz book picture setup setup-test clean help
 
 help:           ## this list
 	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/ -/' 
@@ -27,6 +27,9 @@ bench: build    ## what the project claims about speed, measured here and now
 
 conformance: build ## the community's tests of NetworkPolicy against a cluster of ours (needs Go); TAGS=all for every case
 	@sh scripts/conformance.sh target/release/ztlab $(TAGS)
+
+fuzz: setup     ## feed the parsers what makes them reach new code (needs nightly Rust); SECONDS=60 a target, TARGETS="dns http"
+	@sh scripts/fuzz.sh $(or $(SECONDS),60) $(TARGETS)
 
 book: setup     ## build the book (needs mdbook)
 	mdbook build book

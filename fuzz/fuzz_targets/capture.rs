@@ -5,5 +5,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|file: &[u8]| {
-    ztlab::packet::fuzz_capture(file);
+    ztlab_packet::fuzz_capture(file);
 });

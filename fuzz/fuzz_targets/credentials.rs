@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use ztlab::embedded::control_plane::pki::{CertificateRequest, TokenClaims, TokenKey};
+use ztlab_embedded::control_plane::pki::{CertificateRequest, TokenClaims, TokenKey};
 
 static KEY: LazyLock<Option<TokenKey>> = LazyLock::new(|| TokenKey::generate().ok());
 

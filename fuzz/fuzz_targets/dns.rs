@@ -5,6 +5,6 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    ztlab::packet::fuzz_datagrams(53, input);
-    ztlab::packet::fuzz_talk(53, true, input);
+    ztlab_packet::fuzz_datagrams(53, input);
+    ztlab_packet::fuzz_talk(53, true, input);
 });

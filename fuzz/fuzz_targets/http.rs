@@ -5,5 +5,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    ztlab::packet::fuzz_talk(80, true, input);
+    ztlab_packet::fuzz_talk(80, true, input);
 });

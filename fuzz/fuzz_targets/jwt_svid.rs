@@ -5,5 +5,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    ztlab::identity::fuzz_jwt(input);
+    ztlab_identity::fuzz_jwt(input);
 });

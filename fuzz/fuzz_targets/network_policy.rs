@@ -5,5 +5,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|objects: &[u8]| {
-    ztlab::embedded::node::network_policy::fuzz(objects);
+    ztlab_embedded::node::network_policy::fuzz(objects);
 });

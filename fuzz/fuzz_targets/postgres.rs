@@ -6,5 +6,5 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let opened = input.first().is_some_and(|byte| byte & 1 == 0);
-    ztlab::packet::fuzz_talk(5432, opened, input);
+    ztlab_packet::fuzz_talk(5432, opened, input);
 });

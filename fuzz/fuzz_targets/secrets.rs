@@ -5,5 +5,5 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    ztlab::packet::fuzz_secrets(text);
+    ztlab_packet::fuzz_secrets(text);
 });

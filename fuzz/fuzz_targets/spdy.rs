@@ -6,5 +6,5 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let Some((piece, bytes)) = input.split_first() else { return };
-    ztlab::embedded::control_plane::apiserver::spdy::fuzz(bytes, usize::from(*piece));
+    ztlab_embedded::control_plane::apiserver::spdy::fuzz(bytes, usize::from(*piece));
 });

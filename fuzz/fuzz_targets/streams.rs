@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ztlab::embedded::control_plane::apiserver::fuzz_streams;
+use ztlab_embedded::control_plane::apiserver::fuzz_streams;
 
 fuzz_target!(|input: &[u8]| {
     let [way, piece, bytes @ ..] = input else { return };
