@@ -256,7 +256,11 @@ impl Host {
                 let mut how = "was running already";
                 session.look().await;
                 match session.phase() {
-                    Phase::Failed(_) => session.retry(),
+                    Phase::Failed(_) => {
+                        session.retry();
+                        // What failed never ran.
+                        how = if session.is_new() { "is ready" } else { GOES_ON };
+                    }
                     Phase::Paused => {
                         session.resume();
                         how = GOES_ON;
