@@ -393,7 +393,7 @@ fn hinted(done: Done, step: &str, out: &Output) -> Result<ExitCode, CliError> {
         None => out.line(&done.message)?,
     }
     if let Some(cost) = view.and_then(|step| step.next_hint) {
-        out.note(format!("the next hint costs {cost} points"));
+        out.note(format!("the next hint costs {}", cost.counted()));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -112,7 +112,7 @@ impl Session {
             ));
         };
         self.feed(&Event::HintOpened { step: at, hint });
-        Ok(format!("a hint, for {cost} points"))
+        Ok(format!("a hint, for {}", cost.counted()))
     }
 
     /// Back to the start of the lab, or of a step; returns when it is ready again, with what is not as it was.

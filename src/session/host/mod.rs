@@ -211,6 +211,7 @@ impl Host {
             Command::Check { step } => {
                 session.ready()?;
                 let at = step.as_deref().map(|step| session.open_step(step)).transpose()?;
+                session.ask(at);
                 session.check(at).await;
                 Ok("checked".to_owned())
             }
