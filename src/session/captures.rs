@@ -181,7 +181,7 @@ impl Captures {
         let since = self
             .messages
             .iter()
-            .filter(|(number, ..)| *number > seq)
+            .filter(|(number, _, message)| *number > seq && !message.is_probe())
             .map(|(_, _, message)| message);
         let meant =
             since.filter(|message| between.is_none_or(|(one, other)| message.between(one.as_str(), other.as_str())));

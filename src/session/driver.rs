@@ -27,7 +27,10 @@ use super::{
     work::{WorkDir, WorkError},
     world::{Change, Changes, Notes, World, WorldError},
 };
-use crate::{cluster::Progress, lab::Lab};
+use crate::{
+    cluster::{Progress, manifests::Transform},
+    lab::Lab,
+};
 
 /// Notices that are kept.
 const NOTICES: usize = 50;
@@ -206,6 +209,7 @@ impl Session {
         view.cluster.clone_from(&self.cluster);
         view.ground = self.choice.told();
         view.kubeconfig = kubeconfig.map(|path| path.display().to_string());
+        view.manifests = Some(self.world.transform()).filter(|transform| *transform != Transform::default());
         view.work = self.work.path().display().to_string();
         view
     }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cluster::manifests::Transform,
     packet::{CapturePoint, PlaceKind},
     score::{Points, Score, Weight},
     verdict::Finding,
@@ -70,6 +71,9 @@ pub struct SessionView {
     pub namespace: String,
     /// The cluster's kubeconfig, for the student's shell; absent until the cluster is there.
     pub kubeconfig: Option<String>,
+    /// What manifests become before they are applied there, where the ground asks for a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Transform>,
     /// The student's work directory, where the shell opens.
     #[serde(default)]
     pub work: String,

@@ -10,7 +10,7 @@ pub use crate::check::Ran;
 use crate::{
     capture::TrafficEvent,
     check::{Evidence, Loot, Posture},
-    cluster::Progress,
+    cluster::{Progress, manifests::Transform},
     evidence::CaptureEvidence,
     lab::{Check, Deed, Fill, Lab, Source},
     posture::{Matrix, PostureError},
@@ -36,6 +36,11 @@ pub trait World: Send + Sync {
 
     /// Ends what watches the cluster; with `delete`, what was made for the lab goes too.
     async fn end(&self, lab: &Lab, delete: bool) -> Result<(), WorldError>;
+
+    /// What manifests become there.
+    fn transform(&self) -> Transform {
+        Transform::default()
+    }
 
     /// The cluster's kubeconfig, once there is a cluster.
     fn kubeconfig(&self) -> Option<PathBuf>;

@@ -194,6 +194,7 @@ pub fn session() -> SessionView {
         ground: "the embedded ground".to_owned(),
         namespace: "shop".to_owned(),
         kubeconfig: Some("/home/student/.local/state/ztlab/clusters/wiretap/kubeconfig".to_owned()),
+        manifests: None,
         work: "/home/student/.local/state/ztlab/sessions/wiretap/work".to_owned(),
         spent_ms: 0,
         steps: steps(),
