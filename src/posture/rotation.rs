@@ -273,6 +273,11 @@ impl Memory {
         (!is_late(new, probe.started_ns)).then(|| rotated(old, renewed, leaf(renewed).map_or(0, |leaf| leaf.not_after)))
     }
 
+    /// What each server showed last.
+    pub fn shown(&self) -> Vec<ProbeResult> {
+        self.all().values().map(|one| one.last.clone()).collect()
+    }
+
     /// Forgets all but these.
     fn keep(&self, servers: &BTreeSet<Server>) {
         self.all().retain(|server, _| servers.contains(server));

@@ -146,6 +146,7 @@ pub fn messages() -> Vec<MessageView> {
         to_address: "10.244.0.4:8080".to_owned(),
         protocol: "http".to_owned(),
         probe: false,
+        identities: Vec::new(),
         summary: "POST /charge".to_owned(),
         text: text.to_owned(),
         packets: vec![4, 5],

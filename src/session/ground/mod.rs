@@ -1,9 +1,11 @@
 //! The world as it is: a cluster of some ground.
 
+mod held;
 mod starts;
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -14,6 +16,8 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, core::DynamicObject};
 
+use held::Known;
+
 use super::{
     changes,
     deeds::{self, Place},
@@ -22,7 +26,7 @@ use super::{
     world::{Changes, Listening, Notes, Ran, Restored, Sight, World, WorldError},
 };
 use crate::{
-    capture::{self, CaptureRequest, Names},
+    capture::{self, CaptureRequest, Held, Names},
     check::{self, Evidence, Scene},
     cluster::{self, ClusterError, ClusterHandle, ClusterState, Ground, Progress, manifests, no_progress},
     lab::{Capability, Check, Deed, Fill, Lab, Source},
@@ -61,6 +65,7 @@ struct Live {
     namespace: String,
     scope: Scope,
     memory: Arc<Memory>,
+    known: Arc<Known>,
 }
 
 impl GroundWorld {
@@ -287,6 +292,7 @@ impl World for GroundWorld {
             namespace: lab.namespace.clone(),
             scope: Scope::of_lab(lab),
             memory: Arc::default(),
+            known: Arc::default(),
         }));
         Ok(notes)
     }
@@ -397,7 +403,28 @@ impl World for GroundWorld {
             memory: live.memory,
             posture: sight.posture.clone(),
         };
-        check::gather(&scene, check, given).await
+        let evidence = check::gather(&scene, check, given).await;
+        live.known.learn(&evidence, &scene.memory, &live.names);
+        evidence
+    }
+
+    fn held(&self, end: SocketAddr, ts_ns: u64) -> Option<Held> {
+        let live = self.live().ok()?;
+        live.known.held(end, ts_ns, &live.names)
+    }
+
+    async fn look_at(&self, pod: &str, server: SocketAddr) {
+        if let Ok(live) = self.live() {
+            let Live {
+                handle,
+                namespace,
+                names,
+                ..
+            } = &live;
+            live.known
+                .look_at(&handle.client, (namespace, pod), server, names)
+                .await;
+        }
     }
 
     async fn posture(&self, lab: &Lab) -> Result<Matrix, WorldError> {
