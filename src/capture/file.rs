@@ -165,8 +165,9 @@ impl CaptureFile {
 }
 
 fn comment(message: &Message, point: &CapturePoint, comments: &mut Vec<String>) {
+    let own = if message.is_probe() { "ztlab's own probe, " } else { "" };
     comments.push(format!(
-        "{}: {} {}, seen on {}",
+        "{own}{}: {} {}, seen on {}",
         message.route(),
         message.protocol,
         message.summary,

@@ -133,7 +133,8 @@ fn agreed<'a>(seen: impl Iterator<Item = &'a Sighting>, ts_ns: u64, holder: &str
     telling.sort_by_key(|one| one.at_ns.abs_diff(ts_ns));
     let nearest = telling.first()?;
     let id = nearest.id.clone()?;
-    telling.iter().all(|one| one.id.as_ref() == Some(&id)).then(|| Held {
+    let agree = telling.iter().all(|one| one.id.as_ref() == Some(&id));
+    agree.then_some(Held {
         id,
         at_ns: nearest.at_ns,
     })

@@ -44,7 +44,7 @@ pub(super) fn show_view(message: &MessageView, out: &Output) -> Result<(), CliEr
 }
 
 /// The mark of what ztlab itself asked, or was answered.
-fn own(probe: bool) -> &'static str {
+pub(in crate::cli) fn own(probe: bool) -> &'static str {
     if probe { "[ztlab's probe] " } else { "" }
 }
 

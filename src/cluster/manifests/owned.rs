@@ -67,6 +67,8 @@ pub async fn claim(
         return Err(ClusterError::Clash {
             cluster: cluster.name.clone(),
             objects: others,
+            // What says that it makes more has names that cannot be changed.
+            prefixable: !objects.iter().any(|object| object.annotations().contains_key(MAKES)),
         });
     }
     let mut there = false;
