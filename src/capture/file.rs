@@ -262,8 +262,9 @@ mod tests {
         assert_eq!(reader.finish(), Ok(()));
         let last = comments.pop().unwrap().unwrap();
         assert!(comments.iter().all(Option::is_none), "{comments:?}");
+        // The request of this file has the header of a probe.
         assert!(
-            last.starts_with("10.244.0.10 → 10.244.0.20: http POST /charge"),
+            last.starts_with("ztlab's own probe, 10.244.0.10 → 10.244.0.20: http POST /charge"),
             "{last}"
         );
         assert!(last.ends_with(", seen on eth0, on the wire"), "{last}");

@@ -1,6 +1,10 @@
 //! Labs that make more than their namespace: nothing of it is left behind, and nothing of others is touched.
 
-use std::{collections::BTreeSet, process::Command};
+use std::{
+    collections::BTreeSet,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -165,13 +169,35 @@ fn what_a_student_applies_by_hand_is_taken_away_and_what_carries_no_label_is_tol
     ])
     .output()
     .unwrap());
-    // By hand, and by no file of the lab.
+    // By hand, and by no file of the lab; something else is to clean up behind it first.
     shared.apply(
-        "{apiVersion: spire.spiffe.io/v1alpha1, kind: ClusterSPIFFEID, metadata: {name: own},
+        "{apiVersion: spire.spiffe.io/v1alpha1, kind: ClusterSPIFFEID, metadata: {name: own, finalizers: [example.com/hold]},
           spec: {spiffeIDTemplate: 'spiffe://ztlab.example/own', podSelector: {matchLabels: {a: b}}}}",
     );
     shared.kubectl(&["create", "clusterrole", "mine", "--verb=get", "--resource=pods"]);
-    ok(&student.ztlab(&["lab", "stop", "--delete"]));
+    let mut stop = student.home.command(student.home.binary());
+    stop.env("KUBECONFIG", shared.kubeconfig())
+        .args(["lab", "stop", "--delete"]);
+    let mut stopping = stop.spawn().unwrap();
+    let going = |args: &[&str]| shared.object(args)["metadata"]["deletionTimestamp"].is_string();
+    let until = Instant::now() + Duration::from_secs(60);
+    while !going(&["clusterspiffeid", "own"]) {
+        assert!(Instant::now() < until, "the custom resource is not deleted");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Its definition, and who may have to do something about it, are there until it is gone; and so long it is waited.
+    for args in [
+        &["customresourcedefinition", "clusterspiffeids.spire.spiffe.io"][..],
+        &["namespace", "spire"],
+        &["namespace", "shop"],
+        &["clusterrole", "spire-controller-manager"],
+    ] {
+        assert!(!going(args), "{args:?}");
+    }
+    assert_eq!(stopping.try_wait().unwrap(), None);
+    let patch = "{\"metadata\": {\"finalizers\": null}}";
+    shared.kubectl(&["patch", "clusterspiffeid", "own", "--type=merge", "-p", patch]);
+    assert!(stopping.wait().unwrap().success());
     let after = shared.everything();
     let new: Vec<_> = after.difference(&before).map(String::as_str).collect();
     assert_eq!(
