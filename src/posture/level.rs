@@ -298,10 +298,15 @@ fn short_lived(side: &str, credential: &Credential, domain: Option<&str>) -> Jud
         );
     }
     match credential.lifetime() {
-        None => (
+        None if credential.because.is_empty() => (
             Answer::Undetermined,
             format!("how long the {side}'s {kind} lives was not seen"),
         ),
+        None => {
+            let because = &credential.because;
+            let told = format!("how long the {side}'s {kind} lives was not seen: {because}");
+            (Answer::Undetermined, told)
+        }
         Some(life) if life > SHORT_LIVED => (
             Answer::No,
             format!("the {side}'s {kind} lives {}", super::words::lasting(life)),
