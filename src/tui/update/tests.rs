@@ -3,7 +3,7 @@ use crossterm::event::KeyEventState;
 use super::*;
 use crate::{
     score::Points,
-    session::snapshot::{ChoiceView, Notice, Phase},
+    session::snapshot::{ChoiceView, Notice, Phase, QuestionView},
     tui::fixture::{NOON, model, session},
 };
 
@@ -383,6 +383,36 @@ fn news_of_the_session_is_told_once() {
 }
 
 #[test]
+fn what_is_not_answered_is_asked_before_what_waits_to_be_judged() {
+    let mut m = model(80, 24);
+    m.pane = Pane::Checks;
+    let at = m.current_step_index();
+    let checks = &mut m.snapshot.session.as_mut().unwrap().steps[at].checks;
+    let question = checks.iter().find_map(|check| check.question.clone()).unwrap();
+    for (check, answer) in checks.iter_mut().zip([Some("a"), None]) {
+        check.verdict = CheckState::Undetermined;
+        let answer = answer.map(str::to_owned);
+        check.question = Some(QuestionView {
+            answer,
+            ..question.clone()
+        });
+    }
+    let names: Vec<String> = checks.iter().map(|check| check.name.clone()).collect();
+    assert_eq!(m.open_question(), Some(names[1].as_str()));
+    // Unless the student goes to the other.
+    press(&mut m, "down");
+    press(&mut m, "up");
+    assert_eq!(m.open_question(), Some(names[0].as_str()));
+    m.snapshot.session.as_mut().unwrap().steps[at].checks[0].verdict = CheckState::Failed;
+    m.check_chosen = false;
+    assert_eq!(
+        m.open_question(),
+        Some(names[0].as_str()),
+        "one that failed may be answered again"
+    );
+}
+
+#[test]
 fn a_step_that_passes_stays_until_the_student_goes_on() {
     let mut m = model(80, 24);
     let mut next = m.snapshot.clone();
@@ -393,8 +423,40 @@ fn a_step_that_passes_stays_until_the_student_goes_on() {
     update(&mut m, Msg::Snapshot(Box::new(next)));
     assert_eq!(m.current_step().unwrap().id, "listen");
     assert!(told(&m).contains("step listen is passed"), "{}", told(&m));
+    m.pane = Pane::Checks;
     press(&mut m, "right");
     assert_eq!(m.current_step().unwrap().id, "gaps");
+    assert_eq!(m.pane, Pane::Instructions, "what a new step asks for comes first");
+}
+
+#[test]
+fn the_last_step_that_passes_leads_to_what_is_to_be_kept() {
+    let mut m = model(80, 24);
+    let mut next = m.snapshot.clone();
+    next.revision += 1;
+    for step in &mut next.session.as_mut().unwrap().steps {
+        step.state = StepState::Passed;
+    }
+    update(&mut m, Msg::Snapshot(Box::new(next)));
+    assert!(told(&m).contains("every step is; 1 shows what to keep"), "{}", told(&m));
+    assert!(!told(&m).contains("next step"), "{}", told(&m));
+}
+
+#[test]
+fn the_checks_of_a_step_that_was_begun_stay_in_sight() {
+    let mut m = model(80, 24);
+    m.pane = Pane::Checks;
+    let mut next = m.snapshot.clone();
+    next.revision += 1;
+    let id = m.current_step().unwrap().id.clone();
+    let at = m.current_step_index();
+    let steps = &mut next.session.as_mut().unwrap().steps;
+    assert!(steps.len() > at + 1, "there is a step after {id}");
+    steps[at + 1].earned = Points(5);
+    update(&mut m, Msg::Snapshot(Box::new(next)));
+    press(&mut m, "right");
+    assert_ne!(m.current_step().unwrap().id, id);
+    assert_eq!(m.pane, Pane::Checks);
 }
 
 #[test]
