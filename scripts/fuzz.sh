@@ -58,7 +58,7 @@ for target in "$@"; do
     [ ! -d "fuzz/corpus/$target" ] || seeds=fuzz/corpus/$target
     echo "fuzz: $target, for $seconds s"
     if ! fuzz run "$target" "$kept" $seeds -- -max_total_time="$seconds" -timeout=10 -rss_limit_mb=4096 -max_len=65536 \
-        -artifact_prefix="$artifacts" -print_final_stats=1 -verbosity=0; then
+        -artifact_prefix="$artifacts" -print_final_stats=1 -print_funcs=0 -verbosity=0; then
         failed="$failed $target"
         continue
     fi

@@ -197,7 +197,7 @@ mod tests {
         let trees = history.trees([&new].into_iter());
         assert_eq!(
             trees,
-            [old.clone()],
+            std::slice::from_ref(&old),
             "what lives stays a tree, and nothing is packed twice"
         );
         history.pack(&texts(&trees));
