@@ -7,6 +7,8 @@ use tonic_prost_build::{Builder, FileDescriptorSet};
 const FILES: &[&str] = &[
     "workload/workload.proto",
     "health/health.proto",
+    "envoy/service/secret/v3/sds.proto",
+    "envoy/extensions/transport_sockets/tls/v3/secret.proto",
     "spire/api/types/types.proto",
     "spire/api/server/agent/v1/agent.proto",
     "spire/api/server/bundle/v1/bundle.proto",

@@ -26,6 +26,7 @@ pub mod config;
 pub mod controller;
 mod convert;
 mod entries;
+mod pem;
 mod protojson;
 mod refusal;
 pub mod server;

@@ -135,6 +135,15 @@ impl Snapshot {
 }
 
 impl Cached {
+    /// The SPIFFE ID of its entry.
+    pub fn id_text(&self) -> String {
+        self.entry
+            .spiffe_id
+            .as_ref()
+            .map(|id| format!("spiffe://{}{}", id.trust_domain, id.path))
+            .unwrap_or_default()
+    }
+
     fn due_at(&self) -> i64 {
         self.svid.as_ref().map_or(0, |svid| svid.renew_at).max(self.retry_at)
     }

@@ -134,7 +134,10 @@ pub fn agent(flags: &Flags) -> Result<(), CommandError> {
         return Err(said("-expandEnv: this stand-in does not expand environment variables"));
     }
     let token = (!flags.text("joinToken").is_empty()).then(|| flags.text("joinToken").to_owned());
-    let config = AgentConfig::load(&config_path(flags, "conf/agent/agent.conf"), token)?;
+    let mut config = AgentConfig::load(&config_path(flags, "conf/agent/agent.conf"), token)?;
+    if flags.on("disableSDSAPI") {
+        config.secrets = None;
+    }
     log(&config.log_level);
     tracing::info!(trust_domain = %config.trust_domain, "this is a stand-in of ztlab's for SPIRE's agent");
     block_on(attest_and_serve(config))
@@ -143,12 +146,15 @@ pub fn agent(flags: &Flags) -> Result<(), CommandError> {
 async fn attest_and_serve(config: AgentConfig) -> Result<(), CommandError> {
     let stop = stop()?;
     let attestor = All(attestors(&config.workloads).await?);
-    let (socket, checks) = (config.socket.clone(), config.health.clone());
+    let (socket, checks) = (config.serves().then(|| config.socket.clone()), config.health.clone());
     let agent =
         Agent::new(config, Arc::new(attestor), Arc::new(SystemClock)).map_err(|error| said(error.to_string()))?;
     if let Some(checks) = checks {
         serve_health(checks, agent.is_ready()).await?;
     }
+    let Some(socket) = socket else {
+        return agent.follow(stop).await.map_err(|error| said(error.to_string()));
+    };
     let listener =
         transport::listen_unix(&socket, true).map_err(|error| said(format!("{}: {error}", socket.display())))?;
     let served = agent.serve(listener, stop).await;

@@ -6,4 +6,5 @@ mod commands;
 mod errors;
 mod restart;
 mod rotation;
+mod sds;
 mod world;

@@ -89,14 +89,14 @@ pub async fn x509(channel: Channel, flags: &Flags, output: &mut Output<'_>) -> R
     let chain: String = svid
         .cert_chain
         .iter()
-        .map(|der| show::pem("CERTIFICATE", der))
+        .map(|der| crate::pem::text("CERTIFICATE", der))
         .collect();
     let roots: String = bundle
         .x509_authorities
         .iter()
-        .map(|one| show::pem("CERTIFICATE", &one.asn1))
+        .map(|one| crate::pem::text("CERTIFICATE", &one.asn1))
         .collect();
-    let key = show::pem("PRIVATE KEY", &key.serialize_der());
+    let key = crate::pem::text("PRIVATE KEY", &key.serialize_der());
     let directory = flags.text("write");
     if directory.is_empty() {
         writeln!(
