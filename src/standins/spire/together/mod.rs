@@ -3,6 +3,7 @@
 mod attestation;
 mod authority;
 mod commands;
+mod envoy;
 mod errors;
 mod restart;
 mod rotation;
