@@ -210,11 +210,12 @@ pub const ALL: &[Image] = &[
     Image {
         name: "spire-agent",
         repositories: &["ghcr.io/spiffe/spire-agent"],
-        summary: "stands in for SPIRE's agent: the SPIFFE Workload API of a node",
+        summary: "stands in for SPIRE's agent: the SPIFFE Workload API of a node, and Envoy's SDS",
         supports: &[
             "run -config FILE: the settings of SPIRE's documents; KeyManager memory, NodeAttestor k8s_psat and join_token,",
-            "  WorkloadAttestor k8s (by the embedded node) and unix, health_checks; no SDS, EC P-256 keys only",
+            "  WorkloadAttestor k8s (by the embedded node) and unix, health_checks, sds; EC P-256 keys only",
             "the Workload API with X.509- and JWT-SVIDs, bundles, validation; SVIDs rotate at half their life",
+            "Envoy's secret discovery (SDS v3) on the same socket: default, ROOTCA, ALL, SPIFFE IDs",
             "api fetch x509|jwt, api validate jwt, api watch, healthcheck: SPIRE's flags and (pretty) output",
         ],
         entrypoint: &["/opt/spire/bin/spire-agent", "run"],

@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 use ztlab_identity::{SpiffeId, UnixTime, jwt};
 
 use super::{
-    cache::{Cached, Snapshot},
+    cache::{Cached, Snapshot, renew_at},
     callers::Callers,
     server::Server,
 };
@@ -136,7 +136,7 @@ impl WorkloadApi {
             if tokens.len() >= MOST_TOKENS {
                 tokens.clear();
             }
-            let renew_at = svid.issued_at + (svid.expires_at - svid.issued_at) / 2;
+            let renew_at = renew_at(svid.issued_at, svid.expires_at, rand::random());
             tokens.insert(
                 key,
                 Token {
