@@ -26,7 +26,7 @@ use crate::{
     },
     clock::{Clock, SystemClock},
     config::{self, AGENT_SOCKET},
-    transport,
+    protojson, transport,
 };
 
 const SOCKET: Flag = value(
@@ -105,7 +105,6 @@ type Client = SpiffeWorkloadApiClient<Channel>;
 
 /// Runs one.
 pub async fn run(name: &str, flags: &Flags, output: &mut Output<'_>) -> Result<(), CommandError> {
-    super::check_format(flags, name, &["api validate jwt"])?;
     let socket = match flags.text("socketPath") {
         "" => AGENT_SOCKET,
         path => path,
@@ -430,33 +429,11 @@ async fn validate_jwt(mut client: Client, flags: &Flags, output: &mut Output<'_>
         }
     })?;
     let answer = answer.into_inner();
-    let claims: serde_json::Map<String, serde_json::Value> = answer
-        .claims
-        .unwrap_or_default()
-        .fields
-        .iter()
-        .map(|(name, value)| (name.clone(), json(value)))
-        .collect();
+    if super::as_json(flags, &answer, output)? {
+        return Ok(());
+    }
+    let claims = protojson::object(&answer.claims.unwrap_or_default());
     writeln!(output.out, "SVID is valid.\nSPIFFE ID : {}", answer.spiffe_id)?;
     writeln!(output.out, "Claims    : {}", serde_json::Value::Object(claims))?;
     Ok(())
-}
-
-/// `google.protobuf.Value` as JSON; whole numbers without a fraction.
-fn json(value: &prost_types::Value) -> serde_json::Value {
-    use prost_types::value::Kind;
-    match &value.kind {
-        None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
-        Some(Kind::BoolValue(value)) => (*value).into(),
-        Some(Kind::NumberValue(value)) if value.fract() == 0.0 && value.abs() < 9e15 => (*value as i64).into(),
-        Some(Kind::NumberValue(value)) => (*value).into(),
-        Some(Kind::StringValue(value)) => value.clone().into(),
-        Some(Kind::ListValue(list)) => list.values.iter().map(json).collect(),
-        Some(Kind::StructValue(fields)) => fields
-            .fields
-            .iter()
-            .map(|(name, value)| (name.clone(), json(value)))
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
-    }
 }

@@ -5,6 +5,7 @@ mod authority;
 mod commands;
 mod envoy;
 mod errors;
+mod json;
 mod restart;
 mod rotation;
 mod sds;
