@@ -34,5 +34,7 @@ mod store;
 mod transport;
 pub mod workload;
 
+pub use transport::fuzz_authority;
+
 #[cfg(test)]
 mod together;
