@@ -125,25 +125,4 @@ mod tests {
             ]
         );
     }
-
-    /// The agent's stand-in is built on Linux only, and cannot lend its function: the two are held to the same answers.
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn the_agents_stand_in_finds_the_same() {
-        let bare: Pod = read(json!({"metadata": {"name": "bare"}, "spec": {"containers": [{"name": "c"}]}}));
-        for (pod, container) in [
-            (pod(), "main"),
-            (pod(), "side"),
-            (pod(), "init"),
-            (pod(), ""),
-            (bare, "c"),
-        ] {
-            let ours: Vec<String> = selectors(&pod, container).iter().map(ToString::to_string).collect();
-            assert_eq!(
-                ours,
-                ztlab_spire::agent::attestor::k8s_selectors(&pod, container),
-                "{container}"
-            );
-        }
-    }
 }
