@@ -31,13 +31,15 @@ pub fn selectors(pod: &Pod, container: &str) -> BTreeSet<Selector> {
         add("pod-owner", &format!("{}:{}", owner.kind, owner.name));
         add("pod-owner-uid", &format!("{}:{}", owner.kind, owner.uid));
     }
-    let Some(spec) = spec else { return found };
     let status = pod.status.as_ref();
-    let init = spec.init_containers.as_deref().unwrap_or_default();
+    let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    let init = spec
+        .and_then(|spec| spec.init_containers.as_deref())
+        .unwrap_or_default();
     let groups = [
         (
             "pod-image",
-            spec.containers.as_slice(),
+            containers,
             status.and_then(|status| status.container_statuses.as_deref()),
         ),
         (

@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -51,11 +51,19 @@ impl Drop for Running {
     }
 }
 
+/// More than any machine takes for what is waited for here: a test that waits for ever says nothing.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 impl Running {
-    fn assert_runs(&mut self, log: &Path) {
-        if let Some(status) = self.0.try_wait().unwrap() {
-            panic!("Envoy ended with {status}:\n{}", std::fs::read_to_string(log).unwrap());
-        }
+    /// Waits a moment before something is looked at again; fails, with Envoy's log, when it ended or `since` is too long ago.
+    async fn again(&mut self, since: Instant, log: &Path) {
+        let ended = self.0.try_wait().unwrap();
+        assert!(
+            ended.is_none() && since.elapsed() < PATIENCE,
+            "Envoy ended with {ended:?}, or what was waited for did not come:\n{}",
+            std::fs::read_to_string(log).unwrap()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -116,8 +124,8 @@ async fn ask(admin: &str, path: &str) -> std::io::Result<String> {
 
 /// The port of the listener, once it has its secrets and accepts.
 async fn port(envoy: &mut Running, dir: &Path) -> u16 {
+    let since = Instant::now();
     loop {
-        envoy.assert_runs(&dir.join("envoy.log"));
         if let Ok(admin) = std::fs::read_to_string(dir.join("admin"))
             && let Ok(active) = ask(
                 &admin,
@@ -130,7 +138,7 @@ async fn port(envoy: &mut Running, dir: &Path) -> u16 {
         {
             return port;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        envoy.again(since, &dir.join("envoy.log")).await;
     }
 }
 
@@ -216,14 +224,14 @@ async fn a_real_envoy_speaks_mutual_tls_with_its_svid_and_takes_the_next_one() {
         assert_eq!(refused(dir.path()).await, 2, "for their certificates");
         // Whatever changes in its entry, the workload gets another SVID.
         changed(&world, &id, bundle).await;
+        let since = Instant::now();
         loop {
-            envoy.assert_runs(&dir.path().join("envoy.log"));
             let (next, answer) = call(port, &tls).await.unwrap();
             assert!(answer.starts_with("HTTP/1.1 200"), "not one request fails: {answer}");
             if next.serial() != first.serial() {
                 break;
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            envoy.again(since, &dir.path().join("envoy.log")).await;
         }
     }
 }
