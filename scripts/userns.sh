@@ -11,7 +11,7 @@ binary=$(readlink -f "$1")
 profile=/etc/apparmor.d/ztlab
 text="abi <abi/4.0>,
 include <tunables/global>
-profile ztlab $binary flags=(unconfined) {
+profile ztlab \"$binary\" flags=(unconfined) {
   userns,
 }"
 printf 'This system lets only named programs make user namespaces (AppArmor), and ztlab needs one for its cluster.\n'

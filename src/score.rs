@@ -29,6 +29,11 @@ impl Sum for Points {
 }
 
 impl Points {
+    /// Them as a sentence counts them: `1 point`, `3 points`.
+    pub fn counted(self) -> String {
+        format!("{self} point{}", if self.0 == 1 { "" } else { "s" })
+    }
+
     /// These points less `cost`, never below zero.
     #[must_use]
     pub fn less(self, cost: Points) -> Points {

@@ -1,6 +1,7 @@
 //! Living through a lab, rightly and wrongly.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     io,
     path::Path,
@@ -8,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::future;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -67,55 +70,173 @@ impl VerifyError {
     }
 }
 
-/// Proves a lab in a scratch cluster; `told` hears of each line as it is known. When `end` is cancelled, it stops where it
-/// is, and the scratch cluster goes all the same.
+/// Where a lab is proved, and how.
+pub struct Proving<'a> {
+    /// From where labs are looked for beside those that ship.
+    pub cwd: Option<&'a Path>,
+    /// Which ground it is proved on.
+    pub ground: GroundKind,
+    /// Which cluster, where the ground asks for one.
+    pub context: Option<ContextChoice>,
+    /// How many sessions may live at the same time; shared by all proofs that run.
+    pub places: &'a Semaphore,
+    /// When it is cancelled, the proof stops where it is, and its scratch clusters go all the same.
+    pub end: &'a CancellationToken,
+}
+
+/// Who hears of the lines of all sessions.
+type Hears<'a> = dyn Fn(&Line) + 'a;
+
+/// What one session is lived for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The whole lab, in the file's order, with its wrong attempts.
+    Run(u32),
+    /// Other orders that the steps allow.
+    Orders,
+}
+
+/// Which sessions a proof takes. A cluster of one's own costs little, and a session mostly waits: there the runs live side
+/// by side. A cluster that is somebody's holds one session of a lab.
+fn sessions(ground: GroundKind) -> Vec<Vec<Stage>> {
+    let runs: Vec<Stage> = (1..=RUNS).map(Stage::Run).collect();
+    let mut sessions: Vec<Vec<Stage>> = match ground {
+        GroundKind::Embedded => runs.into_iter().map(|run| vec![run]).collect(),
+        GroundKind::Context => vec![runs],
+    };
+    // After a run and its reset: what was lived through before must not show.
+    sessions[0].push(Stage::Orders);
+    sessions
+}
+
+/// Proves a lab in scratch clusters; `told` hears of each line as it is known.
 ///
 /// # Errors
 /// When the lab cannot be had, a session with it cannot be started, reset or ended, or `end` was cancelled.
-pub async fn verify(
-    id: &str,
-    cwd: Option<&Path>,
-    place: (GroundKind, Option<ContextChoice>),
-    end: &CancellationToken,
-    told: &mut dyn FnMut(&Line),
-) -> Result<Proof, VerifyError> {
-    let began = Instant::now();
-    let found = catalog::find(id, cwd)?;
+pub async fn verify(id: &str, proving: &Proving<'_>, told: &mut dyn FnMut(&Line)) -> Result<Proof, VerifyError> {
+    let found = catalog::find(id, proving.cwd)?;
     let lab = Arc::new(found.load(&Topologies)?);
-    let dir = crate::paths::state_dir()?.join(format!("verify-{}-{}", std::process::id(), found.id));
-    crate::paths::private_dir(dir.clone())?;
     let times = Arc::new(Times::default());
-    let noted = times.clone();
+    let told = RefCell::new(told);
+    let mut lines = whole(&lab);
+    let told = |line: &Line| (told.borrow_mut())(line);
+    lines.iter().for_each(told);
+    let mut took = Duration::ZERO;
+    let living = sessions(proving.ground).into_iter().enumerate().map(|(at, stages)| {
+        let (lab, times, told) = (lab.clone(), times.clone(), &told);
+        live(proving, lab, (at, stages), times, told)
+    });
+    // All of them to their end, whatever comes of one: each deletes its cluster.
+    for lived in future::join_all(living).await {
+        let (more, lived_for) = lived?;
+        lines.extend(more);
+        took = took.max(lived_for);
+    }
+    lines.sort_by_key(|line| line.run);
+    let line = same(&lines);
+    told(&line);
+    lines.push(line);
+    Ok(Proof {
+        lab: found.id.clone(),
+        hash: found.hash(),
+        took_ms: millis(took),
+        ok: lines.iter().all(|line| line.ok),
+        timings: times.of(&lab),
+        lines,
+    })
+}
+
+/// Lives one session of a proof, once there is a place for it: what it showed, and how long it took.
+async fn live(
+    proving: &Proving<'_>,
+    lab: Arc<Lab>,
+    (at, stages): (usize, Vec<Stage>),
+    times: Arc<Times>,
+    told: &Hears<'_>,
+) -> Result<(Vec<Line>, Duration), VerifyError> {
+    let place = proving.end.run_until_cancelled(proving.places.acquire()).await;
+    let Some(Ok(_place)) = place else {
+        return Err(VerifyError::Ended(lab.id.to_string()));
+    };
+    let began = Instant::now();
+    let dir = crate::paths::state_dir()?.join(format!("verify-{}-{}-{at}", std::process::id(), lab.id));
+    crate::paths::private_dir(dir.clone())?;
     let worlds = Box::new(move |site: &Site| -> Arc<dyn World> {
         Arc::new(TimedWorld {
             world: Arc::new(GroundWorld::new(site.clone())),
-            times: noted.clone(),
+            times: times.clone(),
         })
     });
-    let host = Host::in_worlds(dir.clone(), "verify-", worlds);
+    let prefix = match at {
+        0 => "verify-".to_owned(),
+        at => format!("verify-{}-", at + 1),
+    };
+    let host = Host::in_worlds(dir.clone(), &prefix, worlds);
     host.leave_unattended();
     let mut trial = Trial {
         host,
-        cwd: cwd.map(Path::to_owned),
-        lab,
+        cwd: proving.cwd.map(Path::to_owned),
+        lab: lab.clone(),
         lines: Vec::new(),
         told,
     };
-    let outcome = end.run_until_cancelled(trial.all(place)).await;
-    let outcome = outcome.unwrap_or_else(|| Err(VerifyError::Ended(found.id.clone())));
+    let place = (proving.ground, proving.context.clone());
+    let outcome = proving.end.run_until_cancelled(trial.all(place, &stages)).await;
+    let outcome = outcome.unwrap_or_else(|| Err(VerifyError::Ended(lab.id.to_string())));
     // Whatever happened, the scratch cluster goes; what kept it from going is told only if all else went well.
     let ended = trial.done("stop the lab", Command::Stop { delete: true }).await;
     let _ = std::fs::remove_dir_all(&dir);
     outcome?;
     ended?;
-    Ok(Proof {
-        lab: found.id.clone(),
-        hash: found.hash(),
-        took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
-        ok: trial.lines.iter().all(|line| line.ok),
-        timings: times.of(&trial.lab),
-        lines: trial.lines,
-    })
+    Ok((trial.lines, began.elapsed()))
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Every step has a solution, and at least two wrong attempts.
+fn whole(lab: &Lab) -> Vec<Line> {
+    let written = lab.steps.iter().map(|step| {
+        let (solution, wrong) = (step.solution.len(), step.wrong.len());
+        Line {
+            run: 1,
+            what: format!("{}: written", step.id),
+            expected: "a solution, two wrong attempts".to_owned(),
+            found: format!("{solution} actions and {wrong} attempts"),
+            ok: solution > 0 && wrong >= 2,
+            took_ms: 0,
+        }
+    });
+    written.collect()
+}
+
+/// Both runs found the same.
+fn same(lines: &[Line]) -> Line {
+    let of = |run: u32| -> Vec<(&str, &str, bool)> {
+        let lines = lines
+            .iter()
+            .filter(|line| line.run == run && !line.what.ends_with(": written"));
+        lines
+            .map(|line| (line.what.as_str(), line.found.as_str(), line.ok))
+            .collect()
+    };
+    let (first, second) = (of(1), of(RUNS));
+    let mut pairs = first.iter().zip(&second);
+    let differing = pairs.find(|(one, other)| one != other).map(|(one, _)| one.0);
+    let found = match differing {
+        Some(what) => format!("another outcome of `{what}`"),
+        None if first.len() != second.len() => format!("{} lines and {}", first.len(), second.len()),
+        None => "the same".to_owned(),
+    };
+    Line {
+        run: RUNS + 1,
+        what: "both runs".to_owned(),
+        expected: "the same".to_owned(),
+        ok: found == "the same",
+        found,
+        took_ms: 0,
+    }
 }
 
 struct Trial<'a> {
@@ -123,7 +244,7 @@ struct Trial<'a> {
     cwd: Option<std::path::PathBuf>,
     lab: Arc<Lab>,
     lines: Vec<Line>,
-    told: &'a mut dyn FnMut(&Line),
+    told: &'a Hears<'a>,
 }
 
 /// What a line compares.
@@ -168,53 +289,40 @@ impl Trial<'_> {
             expected,
             found: outcome.found,
             ok: outcome.ok,
-            took_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            took_ms: millis(began.elapsed()),
         };
         (self.told)(&line);
         self.lines.push(line);
     }
 
-    async fn all(&mut self, (ground, context): (GroundKind, Option<ContextChoice>)) -> Result<(), VerifyError> {
+    async fn all(
+        &mut self,
+        (ground, context): (GroundKind, Option<ContextChoice>),
+        stages: &[Stage],
+    ) -> Result<(), VerifyError> {
         let start = Command::Start {
             lab: self.lab.id.to_string(),
             ground: ground.to_string(),
             fresh: true,
             context,
         };
-        self.whole();
         self.done("start the lab", start).await?;
-        for run in 1..=RUNS {
-            self.untouched(run).await;
-            self.walked(run).await?;
-            self.done("reset the lab", Command::Reset { step: None }).await?;
+        for stage in stages {
+            match *stage {
+                Stage::Run(run) => {
+                    self.untouched(run, "untouched").await;
+                    self.walked(run).await?;
+                    self.done("reset the lab", Command::Reset { step: None }).await?;
+                    self.untouched(run, "reset").await;
+                }
+                Stage::Orders => self.other_orders().await?,
+            }
         }
-        self.untouched(RUNS).await;
-        self.other_orders().await?;
-        self.same();
         Ok(())
     }
 
-    /// Every step has a solution, and at least two wrong attempts.
-    fn whole(&mut self) {
-        let lab = self.lab.clone();
-        for step in &lab.steps {
-            let (solution, wrong) = (step.solution.len(), step.wrong.len());
-            let found = Found {
-                ok: solution > 0 && wrong >= 2,
-                found: format!("{solution} actions and {wrong} attempts"),
-            };
-            let what = format!("{}: written", step.id);
-            self.tell(
-                1,
-                what,
-                "a solution, two wrong attempts".to_owned(),
-                Instant::now(),
-                Ok(found),
-            );
-        }
-    }
-
-    async fn untouched(&mut self, run: u32) {
+    /// Nobody does anything, and nothing may score.
+    async fn untouched(&mut self, run: u32, what: &str) {
         let began = Instant::now();
         tokio::time::sleep(UNTOUCHED).await;
         let view = self.run(Command::Check { step: None }).await;
@@ -227,7 +335,7 @@ impl Trial<'_> {
         });
         self.tell(
             run,
-            "untouched".to_owned(),
+            what.to_owned(),
             "0 points, no check passed".to_owned(),
             began,
             outcome,
@@ -337,36 +445,6 @@ impl Trial<'_> {
             self.done("reset the lab", Command::Reset { step: None }).await?;
         }
         Ok(())
-    }
-
-    /// Both runs found the same.
-    fn same(&mut self) {
-        let of = |run: u32| -> Vec<(&str, &str, bool)> {
-            let lines = self
-                .lines
-                .iter()
-                .filter(|line| line.run == run && !line.what.ends_with(": written"));
-            lines
-                .map(|line| (line.what.as_str(), line.found.as_str(), line.ok))
-                .collect()
-        };
-        // The last run has one more line: untouched after its reset.
-        let differing = of(1)
-            .iter()
-            .zip(of(RUNS))
-            .find(|(one, other)| **one != *other)
-            .map(|(one, _)| one.0.to_owned());
-        let found = Found {
-            ok: differing.is_none(),
-            found: differing.map_or_else(|| "the same".to_owned(), |what| format!("another outcome of `{what}`")),
-        };
-        self.tell(
-            RUNS + 1,
-            "both runs".to_owned(),
-            "the same".to_owned(),
-            Instant::now(),
-            Ok(found),
-        );
     }
 }
 

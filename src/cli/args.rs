@@ -1,6 +1,6 @@
 //! The command line's grammar: what clap parses, and nothing that runs.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -203,7 +203,7 @@ pub enum Lab {
     #[command(
         after_help = "Examples:\n  ztlab lab verify wiretap\n  ztlab lab verify\n  ztlab lab verify --labs ../our-labs\n  \
                       ztlab lab verify wiretap --ground context --context kind-demo\n\n\
-                      It makes a cluster of its own for this and deletes it afterwards (on a context, the lab's namespaces), and\n\
+                      It makes clusters of its own for this and deletes them afterwards (on a context, the lab's namespaces), and\n\
                       says how long each check takes.\n\n\
                       Exit status: 0 when every lab is proved, 1 when not."
     )]
@@ -213,6 +213,9 @@ pub enum Lab {
         /// Take the labs of this directory or Git checkout
         #[arg(long, value_name = "DIR")]
         labs: Option<PathBuf>,
+        /// Live this many sessions at the same time at most, each in a cluster of its own; without it, four a core
+        #[arg(long, short, value_name = "N")]
+        jobs: Option<NonZeroUsize>,
         /// Where they run.
         #[command(flatten)]
         place: Place,

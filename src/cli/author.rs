@@ -1,13 +1,18 @@
 //! `ztlab lab verify`, `lint`, `new` and `schema`: for those who write labs.
 
 use std::{
+    cmp::Reverse,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::OnceLock,
 };
 
-use futures::{StreamExt, stream};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use futures::future;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Semaphore,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -18,22 +23,36 @@ use super::{
 };
 pub use crate::author::NewLab;
 use crate::{
-    author::{self, Line, Proof},
+    author::{self, Line, Proof, Proving},
     catalog,
     cluster::GroundKind,
     lab::schema as lab_schema,
-    session::site::ContextChoice,
+    session::Topologies,
     text,
 };
 
-/// How many labs are proved at the same time at most.
-const AT_ONCE: usize = 3;
+/// How many sessions of proofs one core carries: they mostly wait, for rollouts, for answers that do not come and for what is
+/// to rotate.
+const A_CORE: usize = 4;
 
-/// How many labs this machine proves at the same time: a proof mostly waits, for rollouts, for answers that do not come and
-/// for what is to rotate, so that one core is enough for each.
-fn at_once() -> usize {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    cores.clamp(1, AT_ONCE)
+/// How many sessions this machine lives at the same time. In a cluster that is somebody's they would meet.
+fn at_once(ground: GroundKind, jobs: Option<NonZeroUsize>) -> usize {
+    match (ground, jobs) {
+        (GroundKind::Context, _) => 1,
+        (GroundKind::Embedded, Some(jobs)) => jobs.get().min(Semaphore::MAX_PERMITS),
+        (GroundKind::Embedded, None) => std::thread::available_parallelism().map_or(1, usize::from) * A_CORE,
+    }
+}
+
+/// Labs in the order in which they begin: what takes a student longest takes a proof longest, and must not come last.
+fn longest_first(ids: &[String], cwd: Option<&Path>) -> Vec<usize> {
+    let minutes = |id: &String| {
+        let found = catalog::find(id, cwd).ok()?;
+        Some(found.load(&Topologies).ok()?.minutes)
+    };
+    let mut order: Vec<usize> = (0..ids.len()).collect();
+    order.sort_by_cached_key(|at| Reverse(minutes(&ids[*at])));
+    order
 }
 
 fn exit(passed: bool) -> ExitCode {
@@ -48,14 +67,20 @@ fn exit(passed: bool) -> ExitCode {
 ///
 /// # Errors
 /// When there is no such lab, or it cannot be run.
-pub fn verify(ids: &[String], labs: Option<&Path>, place: &Place, out: &Output) -> Result<ExitCode, CliError> {
+pub fn verify(
+    ids: &[String],
+    labs: Option<&Path>,
+    jobs: Option<NonZeroUsize>,
+    place: &Place,
+    out: &Output,
+) -> Result<ExitCode, CliError> {
     let ground = place.ground()?;
     let ground: GroundKind = if ground.is_empty() {
         GroundKind::Embedded
     } else {
         ground.parse()?
     };
-    let place = (ground, place.context()?);
+    let context = place.context()?;
     let named = trust::named(labs, out)?;
     let ids = match (ids, &named) {
         ([], None) => catalog::shipped(),
@@ -66,17 +91,19 @@ pub fn verify(ids: &[String], labs: Option<&Path>, place: &Place, out: &Output) 
         (ids, _) => ids.to_vec(),
     };
     let cwd = named.or_else(|| std::env::current_dir().ok());
-    // Each lab has a cluster of its own, and mostly waits; in a cluster that is somebody's they would meet.
-    let at_once = match (ground, ids.len()) {
-        (GroundKind::Embedded, many) => many.min(at_once()),
-        _ => 1,
-    };
     let end = CancellationToken::new();
-    let proving = ids
-        .iter()
-        .map(|id| prove(id, cwd.as_deref(), place.clone(), ids.len() > 1, &end, out));
-    // All of them to their end, whatever comes of one: each deletes its cluster.
-    let proving = stream::iter(proving).buffered(at_once.max(1)).collect::<Vec<_>>();
+    let places = Semaphore::new(at_once(ground, jobs));
+    let proving = Proving {
+        cwd: cwd.as_deref(),
+        ground,
+        context,
+        places: &places,
+        end: &end,
+    };
+    let order = longest_first(&ids, cwd.as_deref());
+    let started = order.iter().map(|at| prove(&ids[*at], &proving, ids.len() > 1, out));
+    // All of them to their end, whatever comes of one: each deletes its clusters.
+    let proving = future::join_all(started);
     let (proofs, signal) = session::block_on(async {
         let signal = OnceLock::new();
         let mut signals = Ends::new()?;
@@ -97,7 +124,9 @@ pub fn verify(ids: &[String], labs: Option<&Path>, place: &Place, out: &Output) 
     if let Some(number) = signal {
         return Ok(ExitCode::from(128_u8.saturating_add(number)));
     }
-    let proofs: Vec<Proof> = proofs.into_iter().collect::<Result<_, _>>()?;
+    let mut proofs: Vec<(usize, Result<Proof, CliError>)> = order.into_iter().zip(proofs).collect();
+    proofs.sort_by_key(|(at, _)| *at);
+    let proofs: Vec<Proof> = proofs.into_iter().map(|(_, proof)| proof).collect::<Result<_, _>>()?;
     let proved = proofs.iter().all(|proof| proof.ok);
     match proofs.as_slice() {
         [proof] if out.json() => out.value(proof)?,
@@ -138,14 +167,7 @@ impl Ends {
     }
 }
 
-async fn prove(
-    id: &str,
-    cwd: Option<&Path>,
-    place: (GroundKind, Option<ContextChoice>),
-    among_others: bool,
-    end: &CancellationToken,
-    out: &Output,
-) -> Result<Proof, CliError> {
+async fn prove(id: &str, proving: &Proving<'_>, among_others: bool, out: &Output) -> Result<Proof, CliError> {
     let name = if among_others {
         format!("{}  ", text::one_line(id))
     } else {
@@ -168,7 +190,7 @@ async fn prove(
             out.note(format!("    found: {}", text::one_line(&line.found)));
         }
     };
-    author::verify(id, cwd, place, end, &mut told)
+    author::verify(id, proving, &mut told)
         .await
         .map_err(|error| match error.hint() {
             Some(hint) => CliError::with_hint(error, hint),

@@ -25,7 +25,7 @@ use crate::session::{
 /// When the session host cannot be reached or refuses.
 pub fn run(command: Lab, out: &Output) -> Result<ExitCode, CliError> {
     match command {
-        Lab::Verify { ids, labs, place } => author::verify(&ids, labs.as_deref(), &place, out),
+        Lab::Verify { ids, labs, jobs, place } => author::verify(&ids, labs.as_deref(), jobs, &place, out),
         Lab::Export { id, output } => export::run(id, output.as_deref(), out),
         Lab::Manifests { id, shape } => ground::manifests(&id, &shape, out),
         Lab::Lint { paths } => author::lint(&paths, out),
@@ -393,7 +393,7 @@ fn hinted(done: Done, step: &str, out: &Output) -> Result<ExitCode, CliError> {
         None => out.line(&done.message)?,
     }
     if let Some(cost) = view.and_then(|step| step.next_hint) {
-        out.note(format!("the next hint costs {cost} points"));
+        out.note(format!("the next hint costs {}", cost.counted()));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -89,7 +89,7 @@ impl Session {
                 // What is live: an answer that was right once keeps its points, whatever is answered after it.
                 let told = match self.view().steps[at].checks[index].live {
                     CheckState::Passed => "your answer is right",
-                    CheckState::Failed => "your answer is not right; the check says why, and you may answer again",
+                    CheckState::Failed => "your answer is not right; you may answer again",
                     CheckState::NotRun | CheckState::Undetermined => "your answer is kept, and not judged yet",
                 };
                 Ok(told.to_owned())
@@ -112,7 +112,7 @@ impl Session {
             ));
         };
         self.feed(&Event::HintOpened { step: at, hint });
-        Ok(format!("a hint, for {cost} points"))
+        Ok(format!("a hint, for {}", cost.counted()))
     }
 
     /// Back to the start of the lab, or of a step; returns when it is ready again, with what is not as it was.

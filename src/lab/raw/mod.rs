@@ -174,7 +174,8 @@ pub struct RawStep {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Hint", extend("oneOf" = [{ "required": ["when"] }, { "required": ["cost"] }]))]
 pub struct RawHint {
-    /// The failure at whose sight the hint opens by itself, at no cost.
+    /// The failure at whose sight the hint opens by itself, at no cost. One that is there before the student does anything
+    /// opens it once the student has the checks run.
     pub when: Option<RawWhen>,
     /// What the hint costs, in points, when it is asked for.
     #[schemars(range(min = 0, max = 100))]

@@ -211,6 +211,7 @@ impl Host {
             Command::Check { step } => {
                 session.ready()?;
                 let at = step.as_deref().map(|step| session.open_step(step)).transpose()?;
+                session.ask(at);
                 session.check(at).await;
                 Ok("checked".to_owned())
             }
@@ -256,7 +257,11 @@ impl Host {
                 let mut how = "was running already";
                 session.look().await;
                 match session.phase() {
-                    Phase::Failed(_) => session.retry(),
+                    Phase::Failed(_) => {
+                        session.retry();
+                        // What failed never ran.
+                        how = if session.is_new() { "is ready" } else { GOES_ON };
+                    }
                     Phase::Paused => {
                         session.resume();
                         how = GOES_ON;

@@ -16,7 +16,7 @@ use crate::{
         snapshot::{NoticeLevel, Phase, StepState},
         topics::Topic,
     },
-    verdict::{Judgement, Verdict},
+    verdict::{Finding, Judgement, Verdict},
 };
 
 /// The most secrets a session remembers.
@@ -58,9 +58,23 @@ pub struct CheckProgress {
     pub latched: Option<Judgement>,
     /// The last judgement.
     pub live: Option<Judgement>,
+    /// What was found first, before anything was done about it.
+    first: Option<Finding>,
+    /// Whether the student has asked for it to run.
+    asked: bool,
 }
 
 impl CheckProgress {
+    /// Forgets what only this life of the session knows.
+    fn forget_live(&mut self) {
+        (self.live, self.first, self.asked) = (None, None, false);
+    }
+
+    /// Whether a failure tells something about what the student did: one that was there before does not, until asked for.
+    fn tells(&self, finding: Finding) -> bool {
+        self.asked || self.first.is_some_and(|first| first != finding)
+    }
+
     /// Whether it was judged to fail, the last time.
     pub fn failed(&self) -> bool {
         let live = self.live.as_ref();
@@ -139,7 +153,7 @@ impl State {
     pub fn durable(&self) -> Durable {
         let mut steps = self.steps.clone();
         for check in steps.iter_mut().flat_map(|step| &mut step.checks) {
-            check.live = None;
+            check.forget_live();
         }
         Durable {
             epoch: self.epoch,
@@ -303,6 +317,15 @@ impl State {
         }
     }
 
+    /// The student asks for the checks of a step, or of all: from here on what they find opens hints.
+    pub fn ask(&mut self, only: Option<usize>) {
+        for (at, step) in self.steps.iter_mut().enumerate() {
+            if only.is_none_or(|only| only == at) {
+                step.checks.iter_mut().for_each(|check| check.asked = true);
+            }
+        }
+    }
+
     fn judged(&mut self, step: usize, check: usize, judgement: &Judgement) -> Vec<Effect> {
         let epoch = self.epoch;
         let locked = step >= self.steps.len() || self.step_state(step) == StepState::Locked;
@@ -310,11 +333,15 @@ impl State {
             return Vec::new();
         };
         progress.live = Some(judgement.clone());
+        progress.first.get_or_insert(judgement.finding);
         if progress.latched.is_some() {
             return Vec::new();
         }
         if !judgement.passed() {
-            return self.opens_by_itself(step, check, judgement);
+            return match progress.tells(judgement.finding) {
+                true => self.opens_by_itself(step, check, judgement),
+                false => Vec::new(),
+            };
         }
         progress.latched = Some(judgement.clone());
         let plan = Arc::clone(&self.lab);

@@ -106,7 +106,7 @@ impl State {
                 opened.loot = opened.loot.min(self.loot.len());
             }
             for check in &mut progress.checks {
-                check.live = None;
+                check.forget_live();
             }
             if dropped.contains(&at) {
                 let plan = &self.lab.steps[at];

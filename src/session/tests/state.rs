@@ -112,13 +112,30 @@ fn hints_open_by_what_was_found_and_cost_when_asked_for() {
     let mut state = State::new(wiretap());
     state.apply(&Event::Deployed { epoch: 0 });
     assert_eq!(state.next_hint(0), Some((2, Points(3))));
-    state.apply(&judged(0, 0, false, Finding::NoTraffic));
+    let other = Finding::WrongAnswer;
+    for finding in [other, other, Finding::NoTraffic] {
+        assert_eq!(state.steps()[0].hints, [0_usize; 0], "nothing was done yet");
+        state.apply(&judged(0, 0, false, finding));
+    }
     assert_eq!(state.steps()[0].hints, [0]);
     state.apply(&judged(0, 0, true, Finding::Expected));
     assert_eq!(state.earned(0), Points(10), "what opened by itself costs nothing");
     state.apply(&Event::HintOpened { step: 0, hint: 2 });
     assert_eq!(state.earned(0), Points(7));
     assert_eq!(state.next_hint(0), None);
+}
+
+#[test]
+fn a_failure_that_was_there_from_the_beginning_opens_a_hint_when_the_check_is_asked_for() {
+    let mut state = State::new(wiretap());
+    state.apply(&Event::Deployed { epoch: 0 });
+    let failed = judged(0, 0, false, Finding::NoTraffic);
+    state.apply(&failed);
+    state.apply(&failed);
+    assert_eq!(state.steps()[0].hints, [0_usize; 0], "the student has done nothing");
+    state.ask(Some(0));
+    state.apply(&failed);
+    assert_eq!(state.steps()[0].hints, [0]);
 }
 
 #[test]

@@ -18,9 +18,12 @@ use super::{
     keys::{self, Action, Key},
     model::{Link, Model, Overlay, Pane, Pending, Screen, Told},
 };
-use crate::session::{
-    command::{Command, Refusal, Reply},
-    snapshot::{CheckState, NoticeLevel, SessionView, Snapshot, StepState},
+use crate::{
+    score::Points,
+    session::{
+        command::{Command, Refusal, Reply},
+        snapshot::{CheckState, NoticeLevel, SessionView, Snapshot, StepState},
+    },
 };
 
 /// Something that happened.
@@ -165,11 +168,13 @@ fn snapshot_came(model: &mut Model, snapshot: Snapshot) {
     }
     if let Some(id) = passed {
         // What the step taught is worth a look before the next one.
-        tell(
-            model,
-            NoticeLevel::Success,
-            format!("step {id} is passed; 1 shows what it taught, → goes to the next step"),
-        );
+        let all = |session: &SessionView| session.steps.iter().all(|step| step.state == StepState::Passed);
+        let next = if model.session().is_some_and(all) {
+            "every step is; 1 shows what to keep"
+        } else {
+            "1 shows what it taught, → goes to the next step"
+        };
+        tell(model, NoticeLevel::Success, format!("step {id} is passed; {next}"));
         model.step = Some(id);
         model.instructions_scroll = usize::MAX;
     }
@@ -329,13 +334,14 @@ fn turn_pane(model: &mut Model, by: usize) {
 fn turn_step(model: &mut Model, forward: bool) {
     let at = model.current_step_index();
     let at = if forward { at + 1 } else { at.saturating_sub(1) };
-    let Some(id) = model
-        .session()
-        .and_then(|session| session.steps.get(at))
-        .map(|step| step.id.clone())
-    else {
+    let step = model.session().and_then(|session| session.steps.get(at));
+    let Some((id, new)) = step.map(|step| (step.id.clone(), step.earned == Points(0))) else {
         return;
     };
+    // The checks of a step that nobody has begun tell nothing yet: what it asks for does.
+    if new && model.pane == Pane::Checks && model.step.as_ref() != Some(&id) {
+        model.pane = Pane::Instructions;
+    }
     model.step = Some(id);
     model.instructions_scroll = 0;
     model.check_row = 0;

@@ -393,8 +393,40 @@ fn a_step_that_passes_stays_until_the_student_goes_on() {
     update(&mut m, Msg::Snapshot(Box::new(next)));
     assert_eq!(m.current_step().unwrap().id, "listen");
     assert!(told(&m).contains("step listen is passed"), "{}", told(&m));
+    m.pane = Pane::Checks;
     press(&mut m, "right");
     assert_eq!(m.current_step().unwrap().id, "gaps");
+    assert_eq!(m.pane, Pane::Instructions, "what a new step asks for comes first");
+}
+
+#[test]
+fn the_last_step_that_passes_leads_to_what_is_to_be_kept() {
+    let mut m = model(80, 24);
+    let mut next = m.snapshot.clone();
+    next.revision += 1;
+    for step in &mut next.session.as_mut().unwrap().steps {
+        step.state = StepState::Passed;
+    }
+    update(&mut m, Msg::Snapshot(Box::new(next)));
+    assert!(told(&m).contains("every step is; 1 shows what to keep"), "{}", told(&m));
+    assert!(!told(&m).contains("next step"), "{}", told(&m));
+}
+
+#[test]
+fn the_checks_of_a_step_that_was_begun_stay_in_sight() {
+    let mut m = model(80, 24);
+    m.pane = Pane::Checks;
+    let mut next = m.snapshot.clone();
+    next.revision += 1;
+    let id = m.current_step().unwrap().id.clone();
+    let at = m.current_step_index();
+    let steps = &mut next.session.as_mut().unwrap().steps;
+    assert!(steps.len() > at + 1, "there is a step after {id}");
+    steps[at + 1].earned = Points(5);
+    update(&mut m, Msg::Snapshot(Box::new(next)));
+    press(&mut m, "right");
+    assert_ne!(m.current_step().unwrap().id, id);
+    assert_eq!(m.pane, Pane::Checks);
 }
 
 #[test]

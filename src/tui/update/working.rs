@@ -131,7 +131,7 @@ pub(super) fn hint(model: &mut Model) -> Vec<Effect> {
         }
         Some(cost) if cost.0 > 0 => {
             model.overlay = Some(Overlay::Confirm {
-                question: format!("The next hint costs {cost} points. Open it?"),
+                question: format!("The next hint costs {}. Open it?", cost.counted()),
                 commands: vec![command],
             });
             Vec::new()

@@ -97,16 +97,17 @@ fn hints(step: &StepView, width: usize, model: &Model, lines: &mut Vec<Line<'sta
         let cost = if hint.cost.0 == 0 {
             String::new()
         } else {
-            format!(" ({} points)", hint.cost)
+            format!(" ({})", hint.cost.counted())
         };
         lines.push(Line::styled(format!("Hint {}{cost}", at + 1), model.theme.strong()));
         lines.extend(markdown::render(&hint.text, width, model.theme));
     }
-    if let Some(cost) = step.next_hint {
+    // Who has passed needs none, though one can still be had.
+    if let Some(cost) = step.next_hint.filter(|_| step.state != StepState::Passed) {
         let cost = if cost.0 == 0 {
             "costs nothing".to_owned()
         } else {
-            format!("costs {cost} points")
+            format!("costs {}", cost.counted())
         };
         lines.push(Line::default());
         lines.push(Line::styled(
