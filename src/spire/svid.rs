@@ -40,7 +40,7 @@ impl Rotation {
         }
     }
 
-    /// Whether it should have happened, whoever counts: [`PATIENCE`] after the latest moment.
+    /// Whether it should have happened: [`PATIENCE`] after the latest moment.
     pub fn is_overdue(self, now_s: i64) -> bool {
         now_s > self.until_s.saturating_add(PATIENCE)
     }

@@ -122,17 +122,17 @@ async fn ask(admin: &str, path: &str) -> std::io::Result<String> {
         .unwrap_or_default())
 }
 
-/// The port of the listener, once it has its secrets and accepts.
+/// The port of the listener, once it has its secrets and a worker has it: only then does anybody listen.
 async fn port(envoy: &mut Running, dir: &Path) -> u16 {
     let since = Instant::now();
     loop {
         if let Ok(admin) = std::fs::read_to_string(dir.join("admin"))
-            && let Ok(active) = ask(
+            && let Ok(given) = ask(
                 &admin,
-                "/stats?filter=listener_manager.total_listeners_active&format=json",
+                "/stats?filter=listener_manager.listener_create_success&format=json",
             )
             .await
-            && active.contains("\"value\":1")
+            && given.contains("\"value\":1")
             && let Ok(listeners) = ask(&admin, "/listeners?format=json").await
             && let Some(port) = port_in(&listeners)
         {

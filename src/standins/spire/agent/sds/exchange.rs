@@ -3,11 +3,13 @@
 //! As SPIRE has it, an answer goes out when the names that are asked for change, and whenever what the workload may have
 //! does; a request that accepts or refuses an answer is known by its nonce, and one with an older nonce says nothing.
 
+use std::collections::BTreeSet;
+
 use tonic::Status;
 
 use super::{
     Names,
-    secrets::{NoAnswer, View},
+    secrets::{NoAnswer, View, named},
 };
 use crate::api::{
     discovery::{DiscoveryRequest, DiscoveryResponse},
@@ -32,7 +34,11 @@ impl Exchange {
     /// Takes a request.
     pub fn asked(&mut self, mut request: DiscoveryRequest) {
         if let Some(error) = &request.error_detail {
-            tracing::error!(resources = ?request.resource_names, error = error.message, "Envoy reported errors applying secrets");
+            tracing::error!(
+                resources = named(&request.resource_names),
+                error = error.message,
+                "Envoy reported errors applying secrets"
+            );
         }
         if let Some(nonce) = &self.nonce {
             if *nonce != request.response_nonce {
@@ -96,5 +102,7 @@ impl Exchange {
 
 /// Whether two lists name different things; the order says nothing.
 fn differ(before: &[String], now: &[String]) -> bool {
-    before.len() != now.len() || now.iter().any(|name| !before.contains(name))
+    // A stranger's list may be long: each name is looked for among the others in little time.
+    let known: BTreeSet<&String> = before.iter().collect();
+    before.len() != now.len() || now.iter().any(|name| !known.contains(name))
 }

@@ -28,6 +28,9 @@ const SPIFFE_VALIDATOR: &str = "envoy.tls.cert_validator.spiffe";
 /// A node's metadata that counts more than the agent's setting.
 const DISABLE: &str = "disable_spiffe_cert_validation";
 
+/// Most names of a message, and most characters of each: it has to fit into the header fields of an answer.
+const MOST_NAMED: (usize, usize) = (16, 256);
+
 /// What one workload may have at one moment.
 #[derive(Clone, PartialEq)]
 pub struct View {
@@ -125,10 +128,9 @@ impl View {
             }
         }
         if !open.is_empty() {
-            let open: Vec<String> = open.iter().map(|name| format!("{name:?}")).collect();
             return Err(NoAnswer::Refused(Status::invalid_argument(format!(
-                "workload is not authorized for the requested identities [{}]",
-                open.join(" ")
+                "workload is not authorized for the requested identities {}",
+                named(open)
             ))));
         }
         if pending && !(all && given) {
@@ -136,6 +138,21 @@ impl View {
         }
         Ok(secrets)
     }
+}
+
+/// Names as Go prints them; of more than anybody needs to see the first ones.
+pub fn named(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let (most, longest) = MOST_NAMED;
+    let mut names = names.into_iter();
+    let quoted = |name: String| format!("{name:?}");
+    let shown = names.by_ref().take(most);
+    let shown = shown.map(|name| quoted(name.as_ref().chars().take(longest).collect()));
+    let shown = shown.collect::<Vec<_>>().join(" ");
+    let more = match names.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("[{shown}{more}]")
 }
 
 impl Identity {

@@ -212,6 +212,25 @@ fn the_node_may_ask_for_the_validator_that_the_agent_does_not_give_by_itself() {
     assert!(!plain(Some(&node_that_disables(Kind::BoolValue(false)))));
 }
 
+#[test]
+fn a_list_of_a_hundred_thousand_names_is_taken_and_refused_in_short() {
+    let many: Vec<String> = (0..100_000).map(|number| format!("n{number:06}")).collect();
+    let mut exchange = Exchange::default();
+    exchange.changed(view(&[]));
+    for _ in 0..2 {
+        exchange.asked(DiscoveryRequest {
+            resource_names: many.clone(),
+            ..DiscoveryRequest::default()
+        });
+    }
+    let refusal = exchange.answer(&Names::default(), "n".into()).unwrap_err();
+    assert!(
+        refusal.message().ends_with("\"n000015\" and 99984 more]"),
+        "{}",
+        refusal.message()
+    );
+}
+
 fn request(asked: &[&str], version: &str, nonce: &str) -> DiscoveryRequest {
     DiscoveryRequest {
         version_info: version.into(),
