@@ -89,6 +89,8 @@ fn configuration(socket: &Path, bundle: &str, client: &str) -> Value {
     let http = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "orders",
+        // Who reads to the end would wait a second for it.
+        "delayed_close_timeout": "0s",
         "route_config": {"virtual_hosts": [{"name": "orders", "domains": ["*"], "routes": [
             {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": "orders"}}}]}]},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config":
