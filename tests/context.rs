@@ -2,6 +2,8 @@
 //! embedded one of another home, so that what stands above the ground is shown to lean on none of its own.
 #![allow(clippy::unwrap_used)]
 
+#[path = "context/beyond.rs"]
+mod beyond;
 mod common;
 
 use std::{path::PathBuf, process::Output};
@@ -290,6 +292,57 @@ fn what_a_cluster_lacks_is_told_before_anything_is_written() {
     let said = student.refused(&["--fresh", "--images", "registry.invalid/none"]);
     assert!(said.contains("registry.invalid/none/shop/frontend:1"), "{said}");
     assert!(said.contains("the lab needs these images"), "{said}");
+    assert!(said.contains("registry.invalid/none/observer:1"), "{said}");
+}
+
+/// The observer is found where the pods' own images are; nobody says so for each capture.
+#[test]
+fn an_observer_comes_from_where_the_namespace_says() {
+    if !embedded_works() {
+        return;
+    }
+    let shared = Shared::new("context-observer");
+    let home = &shared.0;
+    let printed = home.ztlab(&["lab", "manifests", "wiretap", "--images", "registry.invalid/none"]);
+    let printed = text(&printed.stdout);
+    assert!(printed.contains("ztlab.dev/images: registry.invalid/none"), "{printed}");
+    for (namespace, images, image) in [
+        (
+            "elsewhere",
+            Some("registry.invalid/none/"),
+            "registry.invalid/none/observer:1",
+        ),
+        ("here", None, "ztlab.dev/observer:1"),
+    ] {
+        shared.kubectl(&["create", "namespace", namespace]);
+        if let Some(images) = images {
+            let annotation = format!("ztlab.dev/images={images}");
+            shared.kubectl(&["annotate", "namespace", namespace, &annotation]);
+        }
+        shared.kubectl(&[
+            "run",
+            "pod",
+            "-n",
+            namespace,
+            "--image=ztlab.dev/toolbox:1",
+            "--",
+            "sleep",
+            "1000",
+        ]);
+        shared.kubectl(&[
+            "wait",
+            "-n",
+            namespace,
+            "--for=condition=Ready",
+            "pod/pod",
+            "--timeout=60s",
+        ]);
+        let output = home.ztlab(&["capture", "--pod", "pod", "--namespace", namespace, "--for", "1s"]);
+        assert_eq!(output.status.success(), images.is_none(), "{}", text(&output.stderr));
+        let path = "{.spec.ephemeralContainers[0].image}";
+        let found = shared.kubectl(&["get", "pod", "pod", "-n", namespace, "-o", &format!("jsonpath={path}")]);
+        assert_eq!(found, image);
+    }
 }
 
 #[test]

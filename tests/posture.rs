@@ -402,3 +402,127 @@ fn a_dead_callee_proves_nothing(lab: &Lab) {
         "{cell:#}"
     );
 }
+
+/// A pod whose proxy ends TLS and speaks in clear to the program beside it: the clear text never leaves the pod, and is not
+/// taken for what a neighbour or the network can read.
+#[test]
+fn a_proxy_in_the_pod_is_not_taken_for_the_network() {
+    everywhere(|lab| {
+        shop(lab);
+        let mtls = lab.ztlab(&["manifests", "mtls", "--certificates"]);
+        lab.apply_text(&text(&mtls.stdout));
+        ready(lab);
+        let variable = |name: &str, value: &str| serde_json::json!({"name": name, "value": value});
+        let secret = |name: &str, secret: &str, key: &str| {
+            serde_json::json!({"name": name,
+            "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}})
+        };
+        // orders-api ends TLS; payments-api, in the same pod, serves in clear on the loopback interface alone.
+        let patch = serde_json::json!({"spec": {"template": {
+            "metadata": {"annotations": {"ztlab.dev/proxy": "orders-api"}},
+            "spec": {"containers": [
+                {"name": "orders-api", "env": [variable("PAYMENTS_URL", "http://127.0.0.1:9090")]},
+                {"name": "program", "image": "ztlab.dev/shop/payments-api:1",
+                    "volumeMounts": [{"name": "tls", "mountPath": "/tls"}],
+                    "env": [variable("LISTEN", "127.0.0.1:9090"),
+                        secret("PAYMENTS_TOKEN", "payments-token", "token"),
+                        variable("LEDGER_URL", "postgresql://ledger:5432/shop?sslmode=verify-full"),
+                        secret("LEDGER_USER", "ledger-login", "username"),
+                        secret("LEDGER_PASSWORD", "ledger-login", "password"),
+                        variable("TLS_UPSTREAM_CA_FILE", "/tls/ca.crt"),
+                        variable("TLS_UPSTREAM_CERT_FILE", "/tls/tls.crt"),
+                        variable("TLS_UPSTREAM_KEY_FILE", "/tls/tls.key")]}]}}}});
+        lab.kubectl(&[
+            "patch",
+            "deployment",
+            "orders-api",
+            "-n",
+            "shop",
+            "-p",
+            &patch.to_string(),
+        ]);
+        ready(lab);
+        lab.until("no order goes through the proxy", || {
+            lab.kubectl(&["logs", "-n", "shop", "deploy/frontend", "--since=3s"])
+                .contains("placed and paid")
+        });
+        let args = [
+            "capture",
+            "--cluster",
+            "t",
+            "--namespace",
+            "shop",
+            "--pod",
+            "orders-api",
+            "--for",
+            "6s",
+            "--json",
+        ];
+        let output = lab.ztlab(&args);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let captured = text(&output.stdout);
+        let messages: Vec<Value> = captured
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        // The kubelet's health checks are in clear, on a port of their own.
+        let of_the_node = |message: &Value| {
+            [&message["from"], &message["to"]]
+                .iter()
+                .any(|end| end["who"]["kind"] == "node")
+        };
+        let own = messages
+            .iter()
+            .filter(|message| message["by_ztlab"] == false && !of_the_node(message));
+        let own: Vec<&Value> = own.collect();
+        let on = |interface: &str| {
+            own.iter()
+                .filter(|message| message["point"]["interface"] == interface)
+                .count()
+        };
+        assert!(on("lo") > 0 && on("eth0") > 0, "{captured}");
+        for message in &own {
+            let point = &message["point"];
+            assert_eq!(point["proxy"], "orders-api", "{message:#}");
+            let leaks = message["leaks"].as_array().is_some_and(|leaks| !leaks.is_empty());
+            match point["interface"].as_str().unwrap() {
+                "lo" => {
+                    assert_eq!(
+                        (&point["kind"], &point["side"]),
+                        (&"inside-pod".into(), &"program".into()),
+                        "{message:#}"
+                    );
+                }
+                _ => {
+                    assert_eq!(
+                        (&point["kind"], &point["side"]),
+                        (&"on-the-wire".into(), &"network".into()),
+                        "{message:#}"
+                    );
+                    assert!(
+                        !leaks && message["protocol"] != "http",
+                        "in clear between pods: {message:#}"
+                    );
+                }
+            }
+        }
+        let inside = |message: &&&Value| message["point"]["interface"] == "lo" && message["protocol"] == "http";
+        let clear: Vec<_> = own.iter().filter(inside).collect();
+        assert!(
+            clear.iter().any(|message| message.to_string().contains("card-number")),
+            "{captured}"
+        );
+        // The posture is about what is between pods.
+        let measured = measure(lab, &[]);
+        for (from, to, port) in [("frontend", "orders-api", 443), ("orders-api", "ledger", 5432)] {
+            let cell = cell(&measured, from, to, port);
+            assert_eq!(cell["reach"], "allowed", "{cell:#}");
+            assert_eq!(cell["readable"]["answer"], "no", "{cell:#}");
+        }
+        let calls = cell(&measured, "frontend", "orders-api", 443);
+        assert_eq!(calls["client_authenticated"]["answer"], "yes", "{calls:#}");
+        // Nobody else comes to the program's own port, and no cell says so.
+        let cells = measured["matrix"]["cells"].as_array().unwrap();
+        assert!(cells.iter().all(|cell| cell["port"] != 9090), "{measured:#}");
+    });
+}

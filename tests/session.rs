@@ -413,3 +413,59 @@ fn progress_is_exported_without_the_secrets() {
         "{events:?}"
     );
 }
+
+/// What a capture of TLS 1.3 cannot show is shown as what it is: known from a handshake of ztlab's own, and not read.
+#[test]
+fn identities_beside_a_capture_are_marked_and_so_are_ztlabs_own_probes() {
+    if !embedded_works() {
+        return;
+    }
+    let home = Home::new("captured-identities");
+    ok(&home, &["lab", "start", "spiffe-mtls"]);
+    ok(&home, &["lab", "solve", "svids"]);
+    let before = earned(&home);
+    let capture = home
+        .command(home.binary())
+        .args(["capture", "--pod", "payments-api", "--follow"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let id = "spiffe://ztlab.example/ns/shop/sa/payments-api";
+    let until = Instant::now() + Duration::from_secs(90);
+    let messages = loop {
+        let session = json(&home, &["lab", "status", "--json"])["session"].clone();
+        let messages = session["traffic"]["messages"].as_array().unwrap().clone();
+        let named = |message: &Value| {
+            let held = message["identities"].as_array();
+            held.is_some_and(|held| held.iter().any(|held| held["spiffe_id"] == id))
+        };
+        if messages.iter().any(named) && messages.iter().any(|message| message["probe"] == true) {
+            break messages;
+        }
+        assert!(Instant::now() < until, "{messages:#?}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    for message in &messages {
+        for held in message["identities"].as_array().into_iter().flatten() {
+            assert_eq!(
+                (&held["source"], &held["on_the_wire"], &message["protocol"]),
+                (&"probe".into(), &false.into(), &"tls".into())
+            );
+            assert_eq!(message["probe"], false, "{message:#}");
+            // Each end has its own, by its workload, and the capture itself holds nothing of it.
+            let workload = message[held["end"].as_str().unwrap()].as_str().unwrap();
+            let own = format!("spiffe://ztlab.example/ns/shop/sa/{workload}");
+            assert_eq!(held["spiffe_id"], own, "{message:#}");
+            assert!(!message["text"].as_str().unwrap().contains("spiffe://"), "{message:#}");
+            assert!(held["at_ms"].as_u64().unwrap() > 0);
+        }
+    }
+    let sent = Command::new("kill").args(["-INT", &capture.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+    let said = capture.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(said.contains("[ztlab's probe] "), "{said}");
+    // What ztlab asked is nothing that the student did.
+    assert_eq!(earned(&home), before);
+}

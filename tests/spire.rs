@@ -84,8 +84,52 @@ fn the_shop_lives_on_identities_that_rotate() {
             "of {}: {failed:?}",
             orders.len()
         );
+        a_client_that_serves_nowhere(lab);
         who_is_refused(lab);
     });
+}
+
+/// Its SVID is shown to nobody but its callee, whose log tells which one it was, and later the newer one.
+fn a_client_that_serves_nowhere(lab: &Lab) {
+    lab.kubectl(&["delete", "service", "frontend", "-n", "shop"]);
+    let container = "/spec/template/spec/containers/0";
+    let patch = json!([
+        {"op": "remove", "path": format!("{container}/ports")},
+        {"op": "remove", "path": format!("{container}/readinessProbe")},
+    ]);
+    lab.kubectl(&[
+        "patch",
+        "deployment",
+        "frontend",
+        "-n",
+        "shop",
+        "--type=json",
+        "-p",
+        &patch.to_string(),
+    ]);
+    rolled_out(lab, "shop", &["deploy/frontend"]);
+    let measured = measure(lab, &["--rotation", "45s"]);
+    let cells = measured["matrix"]["cells"].as_array().unwrap();
+    assert!(
+        cells.iter().all(|cell| cell["to"]["name"] != "frontend"),
+        "{measured:#}"
+    );
+    let calls = cells
+        .iter()
+        .find(|cell| cell["declared"] == true && cell["from"]["name"] == "frontend")
+        .unwrap();
+    let client = &calls["credentials"]["client"];
+    assert_eq!(client["rotated"], "yes", "{calls:#}");
+    assert!(
+        client["because"].as_str().unwrap().contains("in the callee's log"),
+        "{client:#}"
+    );
+    let evidence = client["evidence"].as_array().unwrap();
+    assert_eq!(evidence.len(), 2);
+    assert!(evidence.iter().all(|one| one["kind"] == "log"), "{client:#}");
+    let life = client["not_after"].as_i64().unwrap() - client["not_before"].as_i64().unwrap();
+    assert!((30..=60).contains(&life), "{client:#}");
+    assert_eq!(measured["level"]["level"], 3, "{:#}", measured["level"]);
 }
 
 /// A pod that the network takes for orders-api is not taken for it by payments-api: with no identity, and with its own.

@@ -216,4 +216,72 @@ mod tests {
         assert!(error.to_string().ends_with("is a symbolic link"), "{error}");
         assert!(error.hint().unwrap().contains("plain text file"), "{error}");
     }
+
+    /// The lab `spire` with a change.
+    fn changed(from: &str, to: &str) -> Linted {
+        let dir = tempfile::tempdir().unwrap();
+        let lab = dir.path().join("spire");
+        fs::create_dir_all(lab.join("solution")).unwrap();
+        let original = Path::new(env!("CARGO_MANIFEST_DIR")).join("labs/spire");
+        for file in fs::read_dir(original.join("solution")).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), lab.join("solution").join(file.file_name())).unwrap();
+        }
+        let text = fs::read_to_string(original.join("lab.yaml")).unwrap();
+        assert!(text.contains(from), "{from}");
+        fs::write(lab.join("lab.yaml"), text.replacen(from, to, 1)).unwrap();
+        lint(&[lab], None).unwrap()
+    }
+
+    #[test]
+    fn what_is_made_beyond_the_namespace_must_be_said() {
+        let layer = "    - layer: spire\n";
+        let own = "    - { kind: ClusterSPIFFEID, apiVersion: spire.spiffe.io/v1alpha1, name: shop }\n";
+        assert_eq!(changed(layer, layer).errors, 0);
+        let told = |linted: &Linted| {
+            let problems = linted.files[0].problems.iter();
+            let told = problems.filter(|problem| problem.rule == "undeclared-object");
+            told.map(|problem| (problem.message.clone(), problem.source.trim().to_owned()))
+                .collect::<Vec<_>>()
+        };
+        // Every action that applies the layer, and the one with a policy in its namespace.
+        let found = told(&changed(layer, ""));
+        let whole = found.iter().filter(|(_, source)| source.contains("layer: spire"));
+        assert_eq!(whole.count(), 3, "{found:?}");
+        assert!(
+            found.iter().any(|(_, source)| source.contains("walled.yaml")),
+            "{found:?}"
+        );
+        assert!(found.iter().any(|(message, _)| message.ends_with("more")), "{found:?}");
+        let found = told(&changed(own, ""));
+        assert!(!found.is_empty(), "{found:?}");
+        for (message, source) in found {
+            assert!(message.ends_with(": ClusterSPIFFEID shop"), "{message}");
+            assert!(
+                source.contains("by-label.yaml") || source.contains("by-account.yaml"),
+                "{source}"
+            );
+        }
+        // What the topology has for the whole cluster, too.
+        let found = told(&changed("topology: [flat]", "topology: [flat, spiffe]"));
+        assert!(found.is_empty(), "it is said: {found:?}");
+    }
+
+    #[test]
+    fn an_entry_that_says_nothing_clear_is_told() {
+        let own = "    - layer: spire\n";
+        for (entry, rule) in [
+            ("{ kind: ConfigMap, name: a }", "makes-in-namespace"),
+            ("{ layer: spire, kind: ClusterRole, name: a }", "makes-what"),
+            ("{ kind: ClusterRole }", "makes-what"),
+            ("{ layer: nosuch }", "value"),
+        ] {
+            let linted = changed(own, &format!("{own}    - {entry}\n"));
+            let rules: Vec<_> = linted.files[0].problems.iter().map(|problem| problem.rule).collect();
+            assert_eq!(rules, [rule], "{entry}: {:#?}", linted.files[0].problems);
+        }
+        for entry in ["{ kind: ClusterRole, name: a }", "{ kind: Namespace, name: other }"] {
+            assert_eq!(changed(own, &format!("{own}    - {entry}\n")).errors, 0, "{entry}");
+        }
+    }
 }

@@ -165,8 +165,9 @@ impl CaptureFile {
 }
 
 fn comment(message: &Message, point: &CapturePoint, comments: &mut Vec<String>) {
+    let own = if message.is_probe() { "ztlab's own probe, " } else { "" };
     comments.push(format!(
-        "{}: {} {}, seen on {}",
+        "{own}{}: {} {}, seen on {}",
         message.route(),
         message.protocol,
         message.summary,
@@ -261,8 +262,9 @@ mod tests {
         assert_eq!(reader.finish(), Ok(()));
         let last = comments.pop().unwrap().unwrap();
         assert!(comments.iter().all(Option::is_none), "{comments:?}");
+        // The request of this file has the header of a probe.
         assert!(
-            last.starts_with("10.244.0.10 → 10.244.0.20: http POST /charge"),
+            last.starts_with("ztlab's own probe, 10.244.0.10 → 10.244.0.20: http POST /charge"),
             "{last}"
         );
         assert!(last.ends_with(", seen on eth0, on the wire"), "{last}");

@@ -8,6 +8,7 @@
 mod able;
 mod error;
 mod file;
+mod identities;
 mod live;
 mod names;
 pub mod observer;
@@ -22,6 +23,7 @@ mod traffic;
 pub use able::able;
 pub use error::CaptureError;
 pub use file::CaptureFile;
+pub use identities::{Held, Identities};
 pub use live::{CaptureStream, start};
 pub use names::Names;
 pub use recorder::{Flows, Recorder};

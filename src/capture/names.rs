@@ -79,6 +79,16 @@ impl Names {
         lock(&self.table).lookup(addr, ts_ns)
     }
 
+    /// The uid of whose address this was at a time, where that is certain.
+    pub fn holder(&self, addr: IpAddr, ts_ns: u64) -> Option<String> {
+        let table = lock(&self.table);
+        let tenures = table.addresses.get(&addr)?;
+        let had = |tenure: &&Tenure| tenure.from_ns <= ts_ns && tenure.until_ns.is_none_or(|until| ts_ns < until);
+        let mut holders = tenures.iter().filter(had);
+        let only = holders.next().filter(|_| holders.next().is_none())?;
+        Some(only.uid.clone())
+    }
+
     /// Puts names to both ends of a message and of its leaks.
     pub fn name(&self, message: &mut Message) {
         message.from.who = self.lookup(message.from.addr.ip(), message.ts_ns);
@@ -93,6 +103,30 @@ impl Names {
     pub fn name_flow(&self, flow: &mut Flow) {
         flow.client.who = self.lookup(flow.client.addr.ip(), flow.first_ns);
         flow.server.who = self.lookup(flow.server.addr.ip(), flow.first_ns);
+    }
+}
+
+#[cfg(test)]
+impl Names {
+    /// Pods, each with its address from when to when.
+    pub(super) fn of_pods(all: &[(&str, &str, u64, Option<u64>)]) -> Self {
+        let names = Self::default();
+        for (uid, addr, from_ns, until_ns) in all {
+            let tenure = Tenure {
+                uid: (*uid).to_owned(),
+                who: Arc::new(Who {
+                    kind: WhoKind::Pod,
+                    namespace: None,
+                    name: (*uid).to_owned(),
+                    workload: None,
+                }),
+                from_ns: *from_ns,
+                until_ns: *until_ns,
+            };
+            let addr = addr.parse().unwrap_or(IpAddr::from([0, 0, 0, 0]));
+            lock(&names.table).addresses.entry(addr).or_default().push(tenure);
+        }
+        names
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ContainerState, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, Namespace, Pod};
 use kube::{
     Api,
     api::{AttachParams, AttachedProcess, Patch, PatchParams},
@@ -11,11 +11,11 @@ use kube::{
 use serde_json::json;
 
 use super::{CaptureError, place};
-use crate::packet::CapturePoint;
+use crate::{cluster::manifests::image_in, packet::CapturePoint};
 
 /// Name of the ephemeral container; one that has ended cannot be started again, so a number is added to the next.
 pub const CONTAINER: &str = "ztlab-observer";
-/// Its image.
+/// Its image, by the name that images of ztlab have where no other registry is given.
 pub const IMAGE: &str = "ztlab.dev/observer:1";
 /// Where the binary is in the container.
 pub const PROGRAM: &str = "/.ztlab/ztlab";
@@ -184,7 +184,7 @@ fn choose(pod: &Pod) -> Option<String> {
 async fn add(api: &Api<Pod>, observer: &Observer) -> Result<(), CaptureError> {
     let patch = json!({ "spec": { "ephemeralContainers": [{
         "name": observer.container,
-        "image": IMAGE,
+        "image": image(&observer.client, &observer.namespace).await,
         "imagePullPolicy": "IfNotPresent",
         // Listening and probing need rights over the pod's network, whatever user the pod's own programs run as.
         "securityContext": {
@@ -200,6 +200,15 @@ async fn add(api: &Api<Pod>, observer: &Observer) -> Result<(), CaptureError> {
             "cannot add an observer to pod {}/{}",
             observer.namespace, observer.pod
         )))
+}
+
+/// The observer's image, from where the namespace says that the images of ztlab are.
+async fn image(client: &kube::Client, namespace: &str) -> String {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    // Who may not look at the namespace has not made it either: nothing is said there.
+    let found = namespaces.get_opt(namespace).await.ok().flatten();
+    let annotations = found.and_then(|found| found.metadata.annotations).unwrap_or_default();
+    image_in(&annotations, IMAGE)
 }
 
 /// Waits until the observer runs; the reason where it does not.

@@ -162,6 +162,9 @@ pub struct Call {
     /// What the caller proved.
     #[serde(default)]
     pub caller: String,
+    /// Which certificate it showed, where it showed one and the callee says so.
+    #[serde(default)]
+    pub certificate: Option<Shown>,
     /// HTTP method, or `login` or `query`.
     pub method: String,
     /// HTTP path, or the statement.
@@ -171,6 +174,17 @@ pub struct Call {
     /// Id of the probe, for ztlab's own calls.
     #[serde(default)]
     pub probe: Option<String>,
+}
+
+/// A client's certificate, as an access log tells it from others.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Shown {
+    /// The serial number.
+    pub serial: String,
+    /// Valid from, in seconds since the Unix epoch.
+    pub not_before: i64,
+    /// Valid until, in seconds since the Unix epoch.
+    pub not_after: i64,
 }
 
 impl Call {

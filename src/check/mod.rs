@@ -15,6 +15,7 @@ pub mod work;
 
 pub use evidence::{
     Call, Calls, CertificateFound, Certificates, Evidence, ExecFound, FileFound, KeyAt, Loot, Objects, Probes, Refused,
+    Shown,
 };
 pub use gather::{GatherError, Posture, Scene, gather, is_students, pods_of, pods_of_source, read_store, running_pod};
 pub use judge::{expected, judge};

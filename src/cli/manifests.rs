@@ -3,7 +3,18 @@
 use std::{fmt::Write, process::ExitCode};
 
 use super::{args::Manifests, error::CliError, output::Output};
-use crate::cluster::manifests;
+use crate::{
+    cluster::manifests::{self, Transform},
+    session::{client, snapshot::SessionView},
+};
+
+/// The session that runs, if one does: where others use its cluster too, manifests say whose they are.
+async fn running() -> Result<Option<SessionView>, CliError> {
+    match client::connect().await? {
+        Some(client) => Ok(super::session::snapshot(&client).await?.session),
+        None => Ok(None),
+    }
+}
 
 /// Runs the command.
 ///
@@ -32,6 +43,12 @@ pub fn run(args: &Manifests, out: &Output) -> Result<ExitCode, CliError> {
     };
     let texts = manifests::texts(layer).ok_or_else(unknown)?;
     let objects = manifests::built_in(layer).ok_or_else(unknown)??;
+    let session = super::session::block_on(running())?;
+    let transform = session
+        .as_ref()
+        .and_then(|session| session.manifests.clone())
+        .unwrap_or_default();
+    let objects = transform.objects(objects);
     let made = if args.certificates {
         let made = manifests::certificates::for_services(&objects)?;
         if made.is_empty() {
@@ -53,12 +70,20 @@ pub fn run(args: &Manifests, out: &Output) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = String::new();
+    if let Some(session) = session.filter(|_| transform != Transform::default()) {
+        let [lab, ground] = [&session.lab.id, &session.ground].map(|name| crate::text::one_line(name));
+        let _ = writeln!(
+            text,
+            "# As the lab {lab} has them on {ground}: `ztlab lab stop --delete` finds by these labels what the lab made."
+        );
+    }
     // The Secrets first: a pod that finds its Secret missing may wait for minutes before it looks again. JSON is YAML.
     for object in &made {
         let json = serde_json::to_string_pretty(object).map_err(|error| CliError::new(error.to_string()))?;
         let _ = writeln!(text, "---\n{json}");
     }
     for (name, content) in texts {
+        let content = transform.file(name, content)?;
         let _ = writeln!(text, "---\n# manifests/{name}\n{}", content.trim_end());
     }
     out.line(text.trim_end())?;

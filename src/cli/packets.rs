@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     args::{Packets, View},
-    capture::{clock, show_message},
+    capture::{clock, own, show_message},
     error::CliError,
     output::{Output, Tint},
 };
@@ -252,7 +252,9 @@ impl Viewer<'_> {
 
     fn flow(&self, flow: &Flow) -> Result<(), CliError> {
         if self.out.json() {
-            return self.out.value_line(flow);
+            let mut told = serde_json::to_value(flow).map_err(|error| CliError::new(error.to_string()))?;
+            told["by_ztlab"] = flow.is_probe().into();
+            return self.out.value_line(&told);
         }
         let tint = match flow.verdict {
             FlowVerdict::Readable => Tint::Bad,
@@ -265,10 +267,11 @@ impl Viewer<'_> {
             ""
         };
         self.out.line(format!(
-            "{:>4} {} {} {}{hidden}",
+            "{:>4} {} {}{} {}{hidden}",
             flow.id,
             self.out
                 .bold(&text::one_line(&format!("{} → {}", flow.client, flow.server))),
+            self.out.tinted(own(flow.is_probe()), Tint::Quiet),
             flow.protocol,
             self.out.tinted(flow.verdict.as_str(), tint)
         ))?;

@@ -4,9 +4,17 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
-use kube::{Api, Client, api::PostParams, core::DynamicObject, discovery::Scope};
+use kube::{
+    Api, Client,
+    api::{ApiResource, PostParams},
+    core::DynamicObject,
+    discovery::Scope,
+};
 
-use super::{ClusterError, ClusterHandle, manifests::kinds};
+use super::{
+    ClusterError, ClusterHandle,
+    manifests::{Kinds, kinds},
+};
 
 const AT_ONCE: usize = 16;
 
@@ -80,29 +88,76 @@ async fn needed(
     let kinds = kinds(&cluster.client).await?;
     let mut rights = BTreeSet::new();
     for object in objects {
-        let (resource, can) = kinds.resolve(object)?;
+        let Some((resource, can)) = kind_of(&kinds, objects, object)? else {
+            continue;
+        };
         for verb in ["get", "create", "update", "delete"] {
             rights.insert(Right {
                 verb,
                 group: resource.group.clone(),
                 resource: resource.plural.clone(),
                 subresource: "",
-                namespace: object
-                    .metadata
-                    .namespace
-                    .clone()
-                    .filter(|_| can.scope == Scope::Namespaced),
+                namespace: object.metadata.namespace.clone().filter(|_| can == Scope::Namespaced),
             });
         }
     }
-    rights.extend(WITH_PODS.iter().map(|(verb, subresource)| Right {
-        verb,
-        group: String::new(),
-        resource: "pods".to_owned(),
-        subresource,
-        namespace: Some(namespace.to_owned()),
-    }));
+    let mut with_pods = BTreeSet::from([namespace.to_owned()]);
+    with_pods.extend(super::manifests::namespaces(objects));
+    for (namespace, (verb, subresource)) in with_pods
+        .iter()
+        .flat_map(|one| WITH_PODS.iter().map(move |right| (one, right)))
+    {
+        rights.insert(Right {
+            verb,
+            group: String::new(),
+            resource: "pods".to_owned(),
+            subresource,
+            namespace: Some(namespace.clone()),
+        });
+    }
     Ok(rights)
+}
+
+/// The kind of an object, which the lab itself may define. None where it is defined by what is neither there nor in `objects`.
+fn kind_of(
+    kinds: &Kinds,
+    objects: &[DynamicObject],
+    object: &DynamicObject,
+) -> Result<Option<(ApiResource, Scope)>, ClusterError> {
+    let unknown = match kinds.resolve(object) {
+        Ok((resource, can)) => return Ok(Some((resource, can.scope))),
+        Err(error) => error,
+    };
+    let types = object.types.clone().unwrap_or_default();
+    let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
+    let defined = objects.iter().find(|one| {
+        let spec = &one.data["spec"];
+        one.types
+            .as_ref()
+            .is_some_and(|types| types.kind == "CustomResourceDefinition")
+            && spec["group"] == group
+            && spec["names"]["kind"] == types.kind.as_str()
+    });
+    match defined {
+        Some(definition) => {
+            let spec = &definition.data["spec"];
+            let scope = match spec["scope"].as_str() {
+                Some("Cluster") => Scope::Cluster,
+                _ => Scope::Namespaced,
+            };
+            let resource = ApiResource {
+                group: group.to_owned(),
+                version: version.to_owned(),
+                api_version: types.api_version.clone(),
+                kind: types.kind.clone(),
+                plural: spec["names"]["plural"].as_str().unwrap_or_default().to_owned(),
+            };
+            Ok(Some((resource, scope)))
+        }
+        // One that is only named may be of a kind that comes later.
+        None if object.data.is_null() => Ok(None),
+        None => Err(unknown),
+    }
 }
 
 async fn allowed(client: &Client, right: &Right) -> Result<bool, ClusterError> {

@@ -107,6 +107,19 @@ pub enum ClusterError {
         /// What, with its article.
         what: String,
     },
+    /// What a lab makes is there already, and somebody else's.
+    #[error(
+        "the lab makes what is somebody else's on {cluster:?}, and touches none of it: {}",
+        some(objects)
+    )]
+    Clash {
+        /// The cluster.
+        cluster: String,
+        /// Each object, and whose it is where that can be told.
+        objects: Vec<String>,
+        /// Whether a prefix would give the lab other names.
+        prefixable: bool,
+    },
     /// The cluster's user may not do what a lab takes.
     #[error("this user may not do what the lab takes on {cluster:?}: {}", missing.join("; "))]
     Rights {
@@ -171,6 +184,9 @@ impl ClusterError {
             Self::NoContext { known, .. } if known.is_empty() => "it has no context at all".to_owned(),
             Self::NoContext { known, .. } => format!("the contexts are: {}", known.join(", ")),
             Self::NotOurs { .. } => "choose another name with --namespace-prefix, or remove it yourself if nobody needs it".to_owned(),
+            Self::Clash {
+                objects, prefixable, ..
+            } => clash(objects, *prefixable),
             Self::Rights { .. } => {
                 "ask the cluster's administrator for these rights, or take the lab on the embedded ground, where you have them"
                     .to_owned()
@@ -197,5 +213,28 @@ impl ClusterError {
             Self::Kubeconfig { .. } => "kubectl config get-contexts shows the contexts there are".to_owned(),
             Self::Api { .. } => return None,
         })
+    }
+}
+
+/// How many objects a message names.
+const NAMED: usize = 6;
+
+fn some(objects: &[String]) -> String {
+    let named = objects.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ");
+    match objects.len().saturating_sub(NAMED) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
+}
+
+fn clash(objects: &[String], prefixable: bool) -> String {
+    let of_labs = objects.iter().all(|object| object.contains("the lab `"));
+    let namespaces = objects.iter().all(|object| object.starts_with("namespace "));
+    if of_labs {
+        "end that lab first, with `ztlab lab stop --delete` where it was started, or take another cluster".to_owned()
+    } else if namespaces && prefixable {
+        "choose another name with --namespace-prefix, or remove it yourself if nobody needs it".to_owned()
+    } else {
+        "take the lab on another cluster, or remove them yourself if nobody needs them".to_owned()
     }
 }

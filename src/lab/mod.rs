@@ -22,7 +22,7 @@ mod validate;
 pub use error::{LabError, Problem, Severity};
 pub use model::*;
 pub use order::in_order;
-pub use surroundings::{Layer, Manifests, Surroundings};
+pub use surroundings::{Layer, Manifests, Placed, Surroundings};
 pub use validate::Lint;
 
 /// The largest lab file, in bytes.

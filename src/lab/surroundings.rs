@@ -1,6 +1,9 @@
 //! What a lab file is read among: the manifests of the topologies, and the files beside it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use super::error::did_you_mean;
 
@@ -13,6 +16,38 @@ pub struct Layer {
     pub services: BTreeMap<String, BTreeSet<u16>>,
     /// Whether there are NetworkPolicies: without any, every pod reaches every other.
     pub policies: bool,
+    /// What is in no namespace, or in one that is named.
+    pub placed: BTreeSet<Placed>,
+}
+
+/// An object that does not follow the lab into its namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Placed {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// Its namespace; none where it belongs to the whole cluster.
+    pub namespace: Option<String>,
+}
+
+impl Placed {
+    /// Whether it is in this namespace, or is it.
+    pub fn within(&self, namespace: &str) -> bool {
+        match &self.namespace {
+            Some(own) => own == namespace,
+            None => self.kind == "Namespace" && self.name == namespace,
+        }
+    }
+}
+
+impl fmt::Display for Placed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
 }
 
 impl Layer {
@@ -20,6 +55,7 @@ impl Layer {
     pub fn extend(&mut self, other: Layer) {
         self.policies |= other.policies;
         self.workloads.extend(other.workloads);
+        self.placed.extend(other.placed);
         for (service, ports) in other.services {
             self.services.entry(service).or_default().extend(ports);
         }

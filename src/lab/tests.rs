@@ -23,6 +23,7 @@ fn layer(workloads: &[&str]) -> Layer {
             .map(|(name, port)| ((*name).to_owned(), ports(*port)))
             .collect(),
         policies: workloads.contains(&"policy"),
+        placed: BTreeSet::new(),
     }
 }
 

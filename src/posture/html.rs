@@ -6,7 +6,7 @@ use super::{
     level::{LevelReport, Rule},
     model::{Answer, Cell, Finding, Matrix, Property},
     svg,
-    text::{at, facts, letters, marks, properties, standing, targets, title},
+    text::{at, facts, letters, marks, properties, targets, title},
     words,
 };
 
@@ -146,7 +146,7 @@ fn rules(level: &LevelReport, out: &mut String) {
             out,
             "<tr><td>{level}</td><td>{}</td><td>{sign} {holds}</td><td>{}</td></tr>",
             escape(asks),
-            escape(&standing(rule))
+            escape(&rule.standing())
         );
     }
     out.push_str("</table>\n");

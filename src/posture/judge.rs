@@ -351,8 +351,8 @@ impl Place<'_> {
         proved.find(|proved| proved.from == self.from.name && proved.to == self.to.name)
     }
 
-    /// The client's credential, where only the callee saw it: by its log, an identity; by the port at which the caller itself
-    /// shows the same one, what becomes of it.
+    /// The client's credential, where only the callee saw it: by the port at which the caller itself shows the same one; where
+    /// it serves nowhere, by the callee's log alone.
     fn told_client(&self) -> Option<Credential> {
         let told = self.told()?;
         let mut looks = self.seen.looks.iter().filter(|look| look.of == self.from.name);
@@ -361,7 +361,7 @@ impl Place<'_> {
             (credential.is_svid() && credential.identity == told.id)
                 .then(|| self.watched(&look.of, look.port, credential))
         });
-        Some(own.unwrap_or_else(|| Credential::svid(&told.id)))
+        Some(own.unwrap_or_else(|| told.credential()))
     }
 
     /// A credential with what came of watching the port that showed it.

@@ -430,6 +430,8 @@ fn a_clients_svid_is_known_by_the_callees_log_and_its_own_port() {
         from: name("web"),
         to: name("api"),
         id: id.into(),
+        shown: None,
+        before: None,
         evidence: line.clone(),
     }];
     let cell = of(&seen, "web");

@@ -79,6 +79,30 @@ pub struct Rule {
     pub first: Option<Breaks>,
 }
 
+impl Rule {
+    /// How it stands, in words: how many calls it looked at, and which was the first against it.
+    pub fn standing(&self) -> String {
+        match (&self.first, self.holds) {
+            (_, Answer::Yes) => format!("so it is for every call looked at ({})", self.looked_at),
+            (Some(first), _) => {
+                let edge = if first.edge.is_empty() {
+                    String::new()
+                } else {
+                    format!("{}: ", first.edge)
+                };
+                let (against, of) = (self.against, self.looked_at);
+                let word = if self.holds == Answer::No {
+                    "against it"
+                } else {
+                    "not shown"
+                };
+                format!("{against} of {of} {word}, the first: {edge}{}", first.because)
+            }
+            (None, _) => "nothing to look at".to_owned(),
+        }
+    }
+}
+
 /// The level with the reasons for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LevelReport {
@@ -274,10 +298,15 @@ fn short_lived(side: &str, credential: &Credential, domain: Option<&str>) -> Jud
         );
     }
     match credential.lifetime() {
-        None => (
+        None if credential.because.is_empty() => (
             Answer::Undetermined,
             format!("how long the {side}'s {kind} lives was not seen"),
         ),
+        None => {
+            let because = &credential.because;
+            let told = format!("how long the {side}'s {kind} lives was not seen: {because}");
+            (Answer::Undetermined, told)
+        }
         Some(life) if life > SHORT_LIVED => (
             Answer::No,
             format!("the {side}'s {kind} lives {}", super::words::lasting(life)),

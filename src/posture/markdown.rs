@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::{
     level::LevelReport,
     model::{Cell, Matrix, Property},
-    text::{at, facts, letters, marks, properties, standing, targets, title},
+    text::{at, facts, letters, marks, properties, targets, title},
 };
 
 /// Text that Markdown shows as it is, in a line and in a table's cell: names are untrusted. Punctuation is written as
@@ -125,7 +125,7 @@ fn rules(level: &LevelReport, out: &mut String) {
             rule.level,
             escape(&rule.asks),
             rule.holds,
-            escape(&standing(rule))
+            escape(&rule.standing())
         );
     }
     out.push('\n');

@@ -109,7 +109,7 @@ pub async fn measure_again(
     let ears = field.listen().await;
     field.probe(&mut seen, progress).await;
     seen.heard = ears.heard(scope.listen, &field, &seen).await;
-    field.callers(client, &mut seen).await;
+    field.callers(client, &objects.pods, &mut seen).await;
     let programs = Programs::of_pods(&objects.pods);
     let matrix = |seen: &Seen| {
         let mut notes = inventory.notes.clone();
@@ -129,7 +129,12 @@ pub async fn measure_again(
     };
     let decides = !scope.if_it_decides || matrix(&seen).level().level.reaches(ROTATES - 1);
     let longest = if decides { scope.rotation } else { Duration::ZERO };
+    let watching = Instant::now();
     field.watch(&mut seen, longest, (memory, programs), progress).await;
+    let left = longest.saturating_sub(watching.elapsed());
+    field
+        .await_callers(client, &scope.namespaces, &mut seen, left, progress)
+        .await;
     Ok(matrix(&seen))
 }
 

@@ -27,9 +27,9 @@ use crate::{
 };
 
 /// How often a server is asked for its certificate while it is watched.
-const EVERY: Duration = Duration::from_secs(1);
+pub(super) const EVERY: Duration = Duration::from_secs(1);
 /// By this part of its life SPIRE has replaced an SVID: half, and a tenth of that half late, and what a second rounds.
-const DUE: f64 = 0.55;
+pub(super) const DUE: f64 = 0.55;
 /// One that is in use after this part of its life was not replaced in time.
 const LATE: f64 = 0.75;
 
@@ -62,7 +62,7 @@ fn at(leaf: &CertificateFacts, part: f64) -> i64 {
     leaf.not_before.saturating_add((life as f64 * part) as i64)
 }
 
-fn seconds(ns: u64) -> i64 {
+pub(super) fn seconds(ns: u64) -> i64 {
     i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX)
 }
 
@@ -271,6 +271,11 @@ impl Memory {
         let (old, renewed) = known.rotation.as_ref()?;
         // One that is late may not be renewed any more, whatever was seen before: that is to be watched.
         (!is_late(new, probe.started_ns)).then(|| rotated(old, renewed, leaf(renewed).map_or(0, |leaf| leaf.not_after)))
+    }
+
+    /// What each server showed last.
+    pub fn shown(&self) -> Vec<ProbeResult> {
+        self.all().values().map(|one| one.last.clone()).collect()
     }
 
     /// Forgets all but these.

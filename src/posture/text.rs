@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    level::{Level, LevelReport, Rule},
+    level::{Level, LevelReport},
     model::{Answer, Cell, DeclaredBy, Mark, Matrix, Name, Property, Purpose},
     words,
 };
@@ -75,28 +75,6 @@ pub(super) fn marks(matrix: &Matrix) -> Vec<Mark> {
     marks
 }
 
-/// A rule's standing in words.
-pub(super) fn standing(rule: &Rule) -> String {
-    match (&rule.first, rule.holds) {
-        (_, Answer::Yes) => format!("so it is for every call looked at ({})", rule.looked_at),
-        (Some(first), _) => {
-            let edge = if first.edge.is_empty() {
-                String::new()
-            } else {
-                format!("{}: ", first.edge)
-            };
-            let (against, of) = (rule.against, rule.looked_at);
-            let word = if rule.holds == Answer::No {
-                "against it"
-            } else {
-                "not shown"
-            };
-            format!("{against} of {of} {word}, the first: {edge}{}", first.because)
-        }
-        (None, _) => "nothing to look at".to_owned(),
-    }
-}
-
 /// A declared call's properties in words.
 pub(super) fn properties(cell: &Cell) -> String {
     let said = |property: Property, word: &str| match cell.answer(property) {
@@ -134,7 +112,7 @@ pub fn text(matrix: &Matrix) -> String {
     out.push(String::new());
     for rule in &level.rules {
         wrapped(&format!("Level {}: {}", rule.level, rule.asks), "  ", &mut out);
-        wrapped(&format!("  {}: {}", rule.holds, standing(rule)), "    ", &mut out);
+        wrapped(&format!("  {}: {}", rule.holds, rule.standing()), "    ", &mut out);
     }
     let declared: Vec<&Cell> = matrix.cells.iter().filter(|cell| cell.declared == Some(true)).collect();
     if !declared.is_empty() {

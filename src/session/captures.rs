@@ -138,6 +138,11 @@ impl Captures {
         self.running.keys().cloned().collect()
     }
 
+    /// The pod that is listened to in a workload.
+    pub fn pod(&self, workload: &str) -> Option<&str> {
+        self.running.get(workload).map(|running| running.pod.as_str())
+    }
+
     /// Ends the capture of a workload.
     pub fn cancel(&self, workload: &str) {
         if let Some(running) = self.running.get(workload) {
@@ -181,7 +186,7 @@ impl Captures {
         let since = self
             .messages
             .iter()
-            .filter(|(number, ..)| *number > seq)
+            .filter(|(number, _, message)| *number > seq && !message.is_probe())
             .map(|(_, _, message)| message);
         let meant =
             since.filter(|message| between.is_none_or(|(one, other)| message.between(one.as_str(), other.as_str())));
@@ -259,6 +264,7 @@ fn message_view(seq: u64, workload: &str, message: &Message) -> MessageView {
         probe: message.is_probe(),
         summary: message.summary.clone(),
         text: text.to_owned(),
+        identities: Vec::new(),
         packets: message.frames.clone(),
         leaks: message
             .leaks

@@ -20,14 +20,17 @@ use super::{
     edited::Pinned,
     journal::Journal,
     site::Choice,
-    snapshot::{Notice, NoticeLevel, Phase, ProgressView, SessionView, WorkloadView},
+    snapshot::{IdentityView, MessageView, Notice, NoticeLevel, Phase, ProgressView, SessionView, WorkloadView},
     state::{Effect, Event, Start, State},
     topics::Topic,
     view,
     work::{WorkDir, WorkError},
     world::{Change, Changes, Notes, World, WorldError},
 };
-use crate::{cluster::Progress, lab::Lab};
+use crate::{
+    cluster::{Progress, manifests::Transform},
+    lab::Lab,
+};
 
 /// Notices that are kept.
 const NOTICES: usize = 50;
@@ -206,8 +209,33 @@ impl Session {
         view.cluster.clone_from(&self.cluster);
         view.ground = self.choice.told();
         view.kubeconfig = kubeconfig.map(|path| path.display().to_string());
+        drop(core);
+        for message in &mut view.traffic.messages {
+            if message.protocol == "tls" && !message.probe {
+                message.identities = self.identities(message);
+            }
+        }
+        view.manifests = Some(self.world.transform()).filter(|transform| *transform != Transform::default());
         view.work = self.work.path().display().to_string();
         view
+    }
+
+    /// Who is at the ends of an encrypted message, by what was measured beside it.
+    fn identities(&self, message: &MessageView) -> Vec<IdentityView> {
+        let ends = [("from", &message.from_address), ("to", &message.to_address)];
+        let held = ends.map(|(end, address)| {
+            let held = self
+                .world
+                .held(address.parse().ok()?, message.at_ms.saturating_mul(1_000_000))?;
+            Some(IdentityView {
+                end: end.to_owned(),
+                spiffe_id: held.id,
+                source: "probe".to_owned(),
+                on_the_wire: false,
+                at_ms: held.at_ns / 1_000_000,
+            })
+        });
+        held.into_iter().flatten().collect()
     }
 
     /// What the session is doing.

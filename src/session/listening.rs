@@ -17,6 +17,7 @@ use super::{
 use crate::{
     capture::{EndReason, TrafficEvent},
     check::Loot,
+    packet::FlowVerdict,
 };
 
 /// How often traffic alone makes the checks run again.
@@ -137,7 +138,21 @@ impl Session {
                 news = true;
             }
             // Nothing of it is in a snapshot.
-            TrafficEvent::Flow(flow) => return core.captures.judged(workload, *flow),
+            TrafficEvent::Flow(flow) => {
+                // Its certificates are hidden, those of a handshake of one's own are not.
+                let hidden = flow.encrypted && flow.verdict == FlowVerdict::Undetermined && !flow.is_probe();
+                let pod = core.captures.pod(workload).filter(|_| hidden).map(str::to_owned);
+                let news = core.captures.judged(workload, *flow.clone());
+                drop(core);
+                if let Some(pod) = pod {
+                    let session = self.clone();
+                    self.spawn(async move {
+                        session.world().look_at(&pod, flow.server.addr).await;
+                        session.touch();
+                    });
+                }
+                return news;
+            }
             TrafficEvent::Counters { packets, dropped, .. } => {
                 core.captures.count(workload, packets, dropped);
                 drop(core);

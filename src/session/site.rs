@@ -59,7 +59,17 @@ impl Choice {
         let Some(context) = &self.context else {
             return Ok(Transform::default());
         };
+        let beyond = manifests::beyond(lab)?;
+        if !beyond.is_empty() && !context.prefix.is_empty() {
+            return Err(WorldError::new(format!(
+                "the lab `{}` makes objects that a cluster has once ({}), and they cannot have a prefix",
+                lab.id,
+                manifests::told(&beyond)
+            ))
+            .hint("start it without --namespace-prefix; one session of it can run on a cluster at a time"));
+        }
         let mut namespaces = manifests::namespaces(&objects(lab)?);
+        namespaces.extend(manifests::namespaces(&beyond));
         namespaces.insert(lab.namespace.clone());
         for name in &namespaces {
             let whole = format!("{}{name}", context.prefix);
@@ -209,6 +219,31 @@ mod tests {
         for bad in ["-", "Ann-", "a b", &"x".repeat(63)] {
             assert!(choice(bad).transform(&lab(), "me").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn what_a_lab_makes_is_all_of_its_layers_but_its_own_namespace() {
+        let found = crate::catalog::find("spiffe-mtls", None).unwrap();
+        let lab = found.load(&crate::session::Topologies).unwrap();
+        let beyond = manifests::beyond(&lab).unwrap();
+        let name = |object: &DynamicObject| {
+            assert_eq!(object.metadata.namespace, None);
+            let kind = object.types.as_ref().unwrap().kind.clone();
+            format!("{kind} {}", object.metadata.name.as_ref().unwrap())
+        };
+        let names: Vec<String> = beyond.iter().map(name).collect();
+        for name in [
+            "Namespace spire",
+            "CSIDriver csi.spiffe.io",
+            "ClusterSPIFFEID shop",
+            "ClusterRole spire-agent",
+        ] {
+            assert!(names.contains(&name.to_owned()), "{name}: {names:?}");
+        }
+        assert!(!names.contains(&"Namespace shop".to_owned()), "{names:?}");
+        assert!(choice("").transform(&lab, "me").unwrap().namespaces.contains("spire"));
+        let refused = choice("ann-").transform(&lab, "me").unwrap_err();
+        assert!(refused.message.contains("cannot have a prefix"), "{refused}");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cluster::manifests::Transform,
     packet::{CapturePoint, PlaceKind},
     score::{Points, Score, Weight},
     verdict::Finding,
@@ -70,6 +71,9 @@ pub struct SessionView {
     pub namespace: String,
     /// The cluster's kubeconfig, for the student's shell; absent until the cluster is there.
     pub kubeconfig: Option<String>,
+    /// What manifests become before they are applied there, where the ground asks for a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<Transform>,
     /// The student's work directory, where the shell opens.
     #[serde(default)]
     pub work: String,
@@ -325,10 +329,40 @@ pub struct MessageView {
     pub summary: String,
     /// The readable text of it; control characters are replaced. May be cut.
     pub text: String,
+    /// Which SPIFFE IDs its ends hold, where that is known from elsewhere: not read from these packets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<IdentityView>,
     /// The numbers of the packets that carried it, in the capture.
     pub packets: Vec<u64>,
     /// What leaks in it.
     pub leaks: Vec<LeakView>,
+}
+
+/// Which identity one end of an encrypted conversation holds, by a measurement beside the capture.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdentityView {
+    /// Which end: `from` or `to`.
+    pub end: String,
+    /// The SPIFFE ID.
+    pub spiffe_id: String,
+    /// What showed it: `probe`, a TLS handshake of ztlab's own with the same address, or with the same pod.
+    pub source: String,
+    /// Always `false`: the certificate was encrypted, and nobody who listens can read it.
+    pub on_the_wire: bool,
+    /// When the source showed it, in milliseconds since the Unix epoch.
+    pub at_ms: u64,
+}
+
+impl IdentityView {
+    /// Where it is from and how old it was, in words, for a message of this time.
+    pub fn words(&self, message_ms: u64) -> String {
+        let seconds = self.at_ms.abs_diff(message_ms).div_ceil(1000);
+        let when = if self.at_ms <= message_ms { "before" } else { "after" };
+        format!(
+            "by a {} {seconds} s {when}, not on the wire",
+            crate::text::one_line(&self.source)
+        )
+    }
 }
 
 /// Where a message was captured.

@@ -29,6 +29,7 @@ pub fn session(core: &Core) -> SessionView {
         namespace: lab.namespace.clone(),
         ground: String::new(),
         kubeconfig: None,
+        manifests: None,
         work: String::new(),
         spent_ms: core.clock.spent(super::now_ms()),
         steps,

@@ -1,6 +1,6 @@
 //! The seam between a session and the cluster it runs in. Tests put a scripted world here.
 
-use std::{collections::BTreeSet, path::PathBuf, pin::Pin, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use futures::Stream;
@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::check::Ran;
 use crate::{
-    capture::TrafficEvent,
+    capture::{Held, TrafficEvent},
     check::{Evidence, Loot, Posture},
-    cluster::Progress,
+    cluster::{Progress, manifests::Transform},
     evidence::CaptureEvidence,
     lab::{Check, Deed, Fill, Lab, Source},
     posture::{Matrix, PostureError},
@@ -37,11 +37,26 @@ pub trait World: Send + Sync {
     /// Ends what watches the cluster; with `delete`, what was made for the lab goes too.
     async fn end(&self, lab: &Lab, delete: bool) -> Result<(), WorldError>;
 
+    /// What manifests become there.
+    fn transform(&self) -> Transform {
+        Transform::default()
+    }
+
     /// The cluster's kubeconfig, once there is a cluster.
     fn kubeconfig(&self) -> Option<PathBuf>;
 
     /// Collects what a check is judged by.
     async fn gather(&self, sight: &Sight, check: &Check, given: Option<String>) -> Evidence;
+
+    /// Which identity whoever is at an address holds at a time (nanoseconds since the Unix epoch), by what ztlab measured
+    /// beside any capture.
+    fn held(&self, _end: SocketAddr, _ts_ns: u64) -> Option<Held> {
+        None
+    }
+
+    /// Asks a server for its certificate, from a pod whose capture shows a conversation with it that hides one. Not again
+    /// within a minute.
+    async fn look_at(&self, _pod: &str, _server: SocketAddr) {}
 
     /// Starts a capture; returns once it listens.
     async fn capture(&self, workload: &str, filter: Option<String>) -> Result<Listening, WorldError>;

@@ -8,6 +8,8 @@ use std::{
 
 use serde::Serialize;
 
+use super::tls::Shown;
+
 /// The longest text taken over from a caller into a log line, in characters.
 const LONGEST: usize = 256;
 
@@ -27,6 +29,9 @@ pub struct Access {
     pub caller_port: u16,
     /// What the caller proved about itself, `none` if nothing.
     pub caller: String,
+    /// Which certificate the caller showed, where it proved something by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Shown>,
     /// HTTP method, or the kind of database message.
     pub method: String,
     /// HTTP path and query, or the database statement.
@@ -73,6 +78,7 @@ impl Access {
             caller_ip: peer.ip().to_canonical().to_string(),
             caller_port: peer.port(),
             caller: "none".to_owned(),
+            certificate: None,
             method: String::new(),
             path: String::new(),
             status: 0,

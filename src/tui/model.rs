@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use super::{field::Field, keys::Context, theme::Theme, update::Ran};
 use crate::session::{
     command::Command,
-    snapshot::{CheckState, LabSummary, MessageView, NoticeLevel, Phase, SessionView, Snapshot, StepState, StepView},
+    snapshot::{
+        CheckState, CheckView, LabSummary, MessageView, NoticeLevel, Phase, SessionView, Snapshot, StepState, StepView,
+    },
 };
 
 /// The whole state of the interface.
@@ -33,6 +35,8 @@ pub struct Model {
     pub instructions_scroll: usize,
     /// The check at the mark.
     pub check_row: usize,
+    /// Whether the student put the mark there, and has not answered since.
+    pub check_chosen: bool,
     /// The message at the mark, by its number; none follows the newest.
     pub message: Option<u64>,
     /// Show only messages that leak.
@@ -206,6 +210,7 @@ impl Model {
             pane: Pane::Instructions,
             instructions_scroll: 0,
             check_row: 0,
+            check_chosen: false,
             message: None,
             leaks_only: false,
             overlay: None,
@@ -269,19 +274,20 @@ impl Model {
     /// The first question of the step that is not answered rightly, the check at the mark before others.
     pub fn open_question(&self) -> Option<&str> {
         let step = self.current_step()?;
-        let asks = |at: usize| {
-            step.checks
-                .get(at)
-                .filter(|check| check.question.is_some() && check.verdict != CheckState::Passed)
+        let asks = |check: &&CheckView| check.question.is_some() && check.verdict != CheckState::Passed;
+        let chosen = self.check_chosen && self.pane == Pane::Checks;
+        let marked = step.checks.get(self.check_row).filter(|_| chosen).filter(asks);
+        // One that is answered may wait for something else to be judged.
+        let waits = |check: &&CheckView| {
+            let answered = check
+                .question
+                .as_ref()
+                .is_some_and(|question| question.answer.is_some());
+            answered && check.verdict != CheckState::Failed
         };
-        let marked = if self.pane == Pane::Checks {
-            asks(self.check_row)
-        } else {
-            None
-        };
-        marked
-            .or_else(|| (0..step.checks.len()).find_map(asks))
-            .map(|check| check.name.as_str())
+        let open = || step.checks.iter().filter(asks);
+        let next = || open().find(|check| !waits(check)).or_else(|| open().next());
+        marked.or_else(next).map(|check| check.name.as_str())
     }
 
     /// Where keys are looked up, the narrowest place first.

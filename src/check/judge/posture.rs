@@ -69,7 +69,14 @@ fn look_level(wanted: u8, matrix: &Matrix) -> Look {
     let proof = report
         .rules
         .iter()
-        .map(|rule| format!("level {}: {}", rule.level, rule.asks))
+        .map(|rule| {
+            let holds = match rule.holds {
+                Answer::Yes => "holds",
+                Answer::No => "does not hold",
+                Answer::Undetermined => "is undetermined",
+            };
+            format!("level {} {holds}: {}", rule.level, rule.standing())
+        })
         .collect();
     match report.level {
         Level::Unknown => (Verdict::Undetermined, Finding::NotMeasured, found, proof),

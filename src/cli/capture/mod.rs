@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use self::show::show_view;
-pub(super) use self::show::{clock, show_message};
+pub(super) use self::show::{clock, own, show_message};
 use super::{args::Capture, error::CliError, output::Output, session, shell};
 use crate::{
     capture::{self, CaptureRequest, EndReason, Names, Pods, Scope, TrafficEvent},

@@ -15,13 +15,14 @@ pub(super) fn show_view(message: &MessageView, out: &Output) -> Result<(), CliEr
         return out.value_line(message);
     }
     out.line(format!(
-        "{} {} {} {}{}",
+        "{} {} {}{} {}{}",
         out.tinted(&clock(message.at_ms), Tint::Quiet),
         out.bold(&format!(
             "{} → {}",
             text::one_line(&message.from),
             text::one_line(&message.to)
         )),
+        out.tinted(own(message.probe), Tint::Quiet),
         message.protocol,
         text::one_line(&message.summary),
         out.tinted(&place_of_view(message), Tint::Quiet)
@@ -29,17 +30,35 @@ pub(super) fn show_view(message: &MessageView, out: &Output) -> Result<(), CliEr
     for leak in &message.leaks {
         show_leak(&leak.kind, &leak.value, out)?;
     }
+    for held in &message.identities {
+        let who = if held.end == "from" { &message.from } else { &message.to };
+        let told = format!(
+            "    ≈ {} holds {} ({})",
+            text::one_line(who),
+            text::one_line(&held.spiffe_id),
+            held.words(message.at_ms)
+        );
+        out.line(out.tinted(&told, Tint::Quiet))?;
+    }
     Ok(())
+}
+
+/// The mark of what ztlab itself asked, or was answered.
+pub(in crate::cli) fn own(probe: bool) -> &'static str {
+    if probe { "[ztlab's probe] " } else { "" }
 }
 
 pub(in crate::cli) fn show_message(message: &Message, out: &Output) -> Result<(), CliError> {
     if out.json() {
-        return out.value_line(message);
+        let mut told = serde_json::to_value(message).map_err(|error| CliError::new(error.to_string()))?;
+        told["by_ztlab"] = message.is_probe().into();
+        return out.value_line(&told);
     }
     out.line(format!(
-        "{} {} {} {}{}",
+        "{} {} {}{} {}{}",
         out.tinted(&clock(message.ts_ns / 1_000_000), Tint::Quiet),
         out.bold(&text::one_line(&message.route())),
+        out.tinted(own(message.is_probe()), Tint::Quiet),
         message.protocol,
         text::one_line(&message.summary),
         out.tinted(&places(message), Tint::Quiet)

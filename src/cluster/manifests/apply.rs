@@ -45,11 +45,20 @@ impl Kinds {
 
     /// Every namespaced kind whose objects can be listed and deleted.
     pub(super) fn namespaced(&self) -> Vec<ApiResource> {
+        self.in_scope(&Scope::Namespaced)
+    }
+
+    /// Every kind of the whole cluster whose objects can be listed and deleted.
+    pub(super) fn of_the_cluster(&self) -> Vec<ApiResource> {
+        self.in_scope(&Scope::Cluster)
+    }
+
+    fn in_scope(&self, scope: &Scope) -> Vec<ApiResource> {
         self.0
             .groups()
             .flat_map(|group| group.recommended_resources())
             .filter(|(_, can)| {
-                can.scope == Scope::Namespaced && can.supports_operation("list") && can.supports_operation("delete")
+                can.scope == *scope && can.supports_operation("list") && can.supports_operation("delete")
             })
             .map(|(resource, _)| resource)
             .collect()

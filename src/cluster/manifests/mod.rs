@@ -1,10 +1,12 @@
 //! Plain manifests: read, applied, waited for, put back.
 
 mod apply;
+mod beyond;
 pub mod certificates;
 mod owned;
 mod ready;
 mod reset;
+mod text;
 mod transform;
 
 use std::{fs, path::Path};
@@ -14,10 +16,13 @@ use kube::core::DynamicObject;
 use super::ClusterError;
 
 pub use apply::apply;
-pub use owned::{claim, remove};
+pub use beyond::{beyond, is_clusters, told};
+pub use owned::{claim, is_marked, remove, reserve};
 pub use ready::{Readiness, never_pulled, wait_ready, wait_ready_for};
 pub use reset::{namespaces, reset};
-pub use transform::{IMAGES, LAB_LABEL, OWNER_LABEL, Transform, images};
+pub use transform::{IMAGES, LAB_LABEL, OWNER_LABEL, Transform, image_in, images};
+
+pub(super) use apply::Kinds;
 
 /// The kinds a cluster serves.
 pub(super) async fn kinds(client: &kube::Client) -> Result<apply::Kinds, ClusterError> {

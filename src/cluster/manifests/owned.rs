@@ -1,16 +1,22 @@
 //! On a cluster that others use too: only what a lab made for this student is ever touched.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolume};
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, DynamicObject},
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Preconditions, TypeMeta},
+    discovery::Scope,
 };
 
 use crate::cluster::{ClusterError, ClusterHandle, Progress, ProgressEvent};
 
 use super::{
+    LAB_LABEL, OWNER_LABEL,
     apply::{Kinds, api_error, name_of, status},
     reset::namespaces,
 };
@@ -20,12 +26,15 @@ const GONE: Duration = Duration::from_secs(180);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 const AT_ONCE: usize = 8;
+/// The annotation of a lab's namespace that says what the lab will make beyond it: nobody else's lab may make that too.
+const MAKES: &str = "ztlab.dev/makes";
 
-/// Makes sure that `objects` touch nothing but what carries `marks`: objects in no namespace are new or marked, and the
-/// others live in namespaces that `objects` make. What is on its way out is waited for. Tells whether anything is there already.
+/// Makes sure that `objects` touch nothing but what carries `marks`: objects in no namespace are new or marked, the others
+/// live in namespaces that `objects` make, and no lab of others is to make the same. What is on its way out is waited for.
+/// Tells whether anything is there already.
 ///
 /// # Errors
-/// The first object that is somebody else's.
+/// Every object that is somebody else's.
 pub async fn claim(
     cluster: &ClusterHandle,
     objects: &[DynamicObject],
@@ -35,7 +44,7 @@ pub async fn claim(
     let kinds = Kinds::of(&cluster.client).await?;
     let made: Vec<&str> = objects
         .iter()
-        .filter(|object| object.types.as_ref().is_some_and(|types| types.kind == "Namespace"))
+        .filter(|object| is(object, "Namespace"))
         .filter_map(|object| object.metadata.name.as_deref())
         .collect();
     if let Some(foreign) = namespaces(objects).iter().find(|name| !made.contains(&name.as_str())) {
@@ -44,20 +53,28 @@ pub async fn claim(
             what: format!("the namespace {foreign}, which the lab's manifests use without making it"),
         });
     }
+    let found = found(cluster, &kinds, objects).await?;
+    let others: Vec<String> = found
+        .iter()
+        .filter(|(_, found)| !is_marked(found, marks))
+        .map(|(object, found)| whose(object, found))
+        .collect();
+    let others = match others.is_empty() {
+        true => reserved(cluster, objects, marks).await?,
+        false => others,
+    };
+    if !others.is_empty() {
+        return Err(ClusterError::Clash {
+            cluster: cluster.name.clone(),
+            objects: others,
+            // What says that it makes more has names that cannot be changed.
+            prefixable: !objects.iter().any(|object| object.annotations().contains_key(MAKES)),
+        });
+    }
     let mut there = false;
-    for object in objects.iter().filter(|object| object.metadata.namespace.is_none()) {
-        let api = kinds.api(&cluster.client, object)?;
-        let Some(found) = get(&api, object).await? else {
-            continue;
-        };
-        if !is_marked(&found, marks) {
-            return Err(ClusterError::NotOurs {
-                cluster: cluster.name.clone(),
-                what: format!("the {}", name_of(object)),
-            });
-        }
+    for (object, found) in found {
         if found.metadata.deletion_timestamp.is_some() {
-            gone(&api, object, progress).await?;
+            gone(&kinds.api(&cluster.client, object)?, &found, progress).await?;
         } else {
             there = true;
         }
@@ -65,48 +82,261 @@ pub async fn claim(
     Ok(there)
 }
 
-/// Removes those of `objects` that are in no namespace and carry `marks`, with everything in them, and waits until they are gone.
+/// Notes in the namespace that a lab makes first what it will make beyond it, so that a second lab can tell.
+pub fn reserve(objects: &mut [DynamicObject], namespace: &str, beyond: &[DynamicObject]) {
+    let own = objects
+        .iter_mut()
+        .find(|object| is(object, "Namespace") && object.metadata.name.as_deref() == Some(namespace));
+    if let Some(own) = own.filter(|_| !beyond.is_empty()) {
+        let names: Vec<String> = beyond.iter().map(name_of).collect();
+        let annotations = own.metadata.annotations.get_or_insert_default();
+        annotations.insert(MAKES.to_owned(), names.join(", "));
+    }
+}
+
+/// What labs of others are to make of `objects`, each with whose it is.
+async fn reserved(
+    cluster: &ClusterHandle,
+    objects: &[DynamicObject],
+    marks: &BTreeMap<String, String>,
+) -> Result<Vec<String>, ClusterError> {
+    let names: BTreeSet<String> = objects.iter().map(name_of).collect();
+    let api: Api<Namespace> = Api::all(cluster.client.clone());
+    let list = match api.list(&ListParams::default().labels(OWNER_LABEL)).await {
+        Err(error) if status(&error).is_some_and(|status| status.code == 403) => return Ok(Vec::new()),
+        listed => listed.map_err(api_error("list the namespaces of labs".to_owned()))?,
+    };
+    let mut clashes = Vec::new();
+    for namespace in list {
+        let labels = namespace.labels();
+        if marks.iter().all(|(key, value)| labels.get(key) == Some(value)) {
+            continue;
+        }
+        let made = namespace.annotations().get(MAKES).map_or("", String::as_str);
+        let lab = labels.get(LAB_LABEL).map_or("?", String::as_str);
+        let own = namespace.name_any();
+        let same = made.split(", ").filter(|name| names.contains(*name));
+        clashes.extend(same.map(|name| {
+            let [name, lab, own] = [name, lab, own.as_str()].map(crate::text::one_line);
+            format!("{name} (kept for the lab `{lab}` in the namespace {own})")
+        }));
+    }
+    Ok(clashes)
+}
+
+/// Removes everything in no namespace that carries `marks`, with all that is in it, and waits until it is gone: first the
+/// objects of the kinds that the lab defined, then `namespace`, whose pods may need what the lab made elsewhere, then the
+/// other namespaces, the definitions last. Gives the names of those of `objects` that stay because nothing shows that this
+/// lab made them.
 ///
 /// # Errors
 /// The first object that the API refuses to remove, or that does not go.
 pub async fn remove(
     cluster: &ClusterHandle,
     objects: &[DynamicObject],
+    namespace: &str,
     marks: &BTreeMap<String, String>,
     progress: &Progress,
-) -> Result<(), ClusterError> {
+) -> Result<Vec<String>, ClusterError> {
     let kinds = Kinds::of(&cluster.client).await?;
-    let removals: Vec<_> = objects
-        .iter()
-        .filter(|object| object.metadata.namespace.is_none())
-        .map(|object| {
-            let api = kinds.api(&cluster.client, object);
-            let object = object.clone();
-            async move {
-                let api = api?;
-                match get(&api, &object).await? {
-                    Some(found) if is_marked(&found, marks) => {}
-                    _ => return Ok(()),
-                }
-                let what = format!("delete {}", name_of(&object));
-                match api.delete(&object.name_any(), &DeleteParams::background()).await {
-                    Err(error) if status(&error).is_none_or(|status| status.code != 404) => {
-                        return Err(api_error(what)(error));
-                    }
-                    _ => {}
-                }
-                gone(&api, &object, progress).await
-            }
-        })
+    let (mut ours, mut left) = (marked(cluster, &kinds, marks).await?, Vec::new());
+    for (object, found) in found(cluster, &kinds, objects).await? {
+        if !is_marked(&found, marks) {
+            left.push(name_of(object));
+        } else if !ours.iter().any(|one| one.uid() == found.uid()) {
+            ours.push(found);
+        }
+    }
+    if ours.is_empty() {
+        // Nothing was ever made.
+        return Ok(Vec::new());
+    }
+    let mut custom = Vec::new();
+    for definition in ours.iter().filter(|object| is(object, "CustomResourceDefinition")) {
+        custom.extend(instances(cluster, definition).await?);
+    }
+    let (definitions, rest): (Vec<_>, Vec<_>) = ours
+        .into_iter()
+        .partition(|object| is(object, "CustomResourceDefinition"));
+    let (spaces, rest): (Vec<_>, Vec<_>) = rest.into_iter().partition(|object| is(object, "Namespace"));
+    let names: BTreeSet<String> = spaces.iter().map(ResourceExt::name_any).collect();
+    let volumes = volumes(cluster, &names).await?;
+    let (own, spaces): (Vec<_>, Vec<_>) = spaces
+        .into_iter()
+        .partition(|object| object.metadata.name.as_deref() == Some(namespace));
+    for wave in [custom, own, spaces, rest, definitions] {
+        delete_all(cluster, &kinds, wave, progress).await?;
+    }
+    let api: Api<PersistentVolume> = Api::all(cluster.client.clone());
+    for volume in volumes {
+        let what = format!("persistentvolume {}", volume.name_any());
+        let look = || async {
+            let found = api.get_opt(&volume.name_any()).await;
+            Ok(found
+                .map_err(api_error(format!("look for the {what}")))?
+                .and_then(|one| one.uid()))
+        };
+        until_gone(&what, volume.uid(), look).await?;
+    }
+    Ok(left)
+}
+
+/// What there is of those of `objects` that are in no namespace. Of a kind that the cluster does not know there is nothing.
+async fn found<'a>(
+    cluster: &ClusterHandle,
+    kinds: &Kinds,
+    objects: &'a [DynamicObject],
+) -> Result<Vec<(&'a DynamicObject, DynamicObject)>, ClusterError> {
+    let mut all = Vec::new();
+    for object in objects.iter().filter(|object| object.metadata.namespace.is_none()) {
+        if kinds.resolve(object).is_err() {
+            continue;
+        }
+        if let Some(mut found) = get(&kinds.api(&cluster.client, object)?, object).await? {
+            found.types.clone_from(&object.types);
+            all.push((object, found));
+        }
+    }
+    Ok(all)
+}
+
+/// Everything in no namespace that carries the marks, whatever kind it is of.
+async fn marked(
+    cluster: &ClusterHandle,
+    kinds: &Kinds,
+    marks: &BTreeMap<String, String>,
+) -> Result<Vec<DynamicObject>, ClusterError> {
+    let selector: Vec<String> = marks.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if selector.is_empty() {
+        return Ok(Vec::new());
+    }
+    let params = ListParams::default().labels(&selector.join(","));
+    let lists: Vec<_> = kinds
+        .of_the_cluster()
+        .into_iter()
+        .map(|resource| list(cluster, resource, params.clone()))
         .collect();
+    let lists: Vec<Vec<DynamicObject>> = futures::stream::iter(lists)
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await?;
+    Ok(lists.into_iter().flatten().collect())
+}
+
+async fn list(
+    cluster: &ClusterHandle,
+    resource: ApiResource,
+    params: ListParams,
+) -> Result<Vec<DynamicObject>, ClusterError> {
+    let api: Api<DynamicObject> = Api::all_with(cluster.client.clone(), &resource);
+    match api.list(&params).await {
+        Ok(list) => {
+            let types = TypeMeta {
+                api_version: resource.api_version.clone(),
+                kind: resource.kind.clone(),
+            };
+            let items = list.items.into_iter().map(|mut object| {
+                object.types = Some(types.clone());
+                object
+            });
+            Ok(items.collect())
+        }
+        // A kind may be there in name only, or nothing that this user may look at.
+        Err(error) if status(&error).is_some_and(|status| matches!(status.code, 403..=405 | 503)) => Ok(Vec::new()),
+        Err(error) => Err(api_error(format!("list {}", resource.plural))(error)),
+    }
+}
+
+/// The objects of the kind that a definition defines.
+async fn instances(cluster: &ClusterHandle, definition: &DynamicObject) -> Result<Vec<DynamicObject>, ClusterError> {
+    let spec = &definition.data["spec"];
+    let versions = spec["versions"].as_array().into_iter().flatten();
+    let served = versions.filter(|version| version["served"] == true);
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let (group, kind, plural) = (
+        text(&spec["group"]),
+        text(&spec["names"]["kind"]),
+        text(&spec["names"]["plural"]),
+    );
+    let Some(version) = served.map(|version| text(&version["name"])).next() else {
+        return Ok(Vec::new());
+    };
+    let resource = ApiResource {
+        api_version: format!("{group}/{version}"),
+        group,
+        version,
+        kind,
+        plural,
+    };
+    list(cluster, resource, ListParams::default()).await
+}
+
+/// The volumes that claims in these namespaces have, and that go with their claims.
+async fn volumes(cluster: &ClusterHandle, of: &BTreeSet<String>) -> Result<Vec<PersistentVolume>, ClusterError> {
+    let api: Api<PersistentVolume> = Api::all(cluster.client.clone());
+    let list = match api.list(&ListParams::default()).await {
+        Err(error) if status(&error).is_some_and(|status| status.code == 403) => return Ok(Vec::new()),
+        listed => listed.map_err(api_error("list persistentvolumes".to_owned()))?,
+    };
+    let goes = |volume: &PersistentVolume| {
+        let Some(spec) = &volume.spec else { return false };
+        let claim = spec.claim_ref.as_ref().and_then(|claim| claim.namespace.as_ref());
+        spec.persistent_volume_reclaim_policy.as_deref() == Some("Delete")
+            && claim.is_some_and(|namespace| of.contains(namespace))
+    };
+    Ok(list.into_iter().filter(goes).collect())
+}
+
+async fn delete_all(
+    cluster: &ClusterHandle,
+    kinds: &Kinds,
+    objects: Vec<DynamicObject>,
+    progress: &Progress,
+) -> Result<(), ClusterError> {
+    let removals = objects.into_iter().map(|object| async move {
+        let (resource, can) = kinds.resolve(&object)?;
+        let api = match (&object.metadata.namespace, can.scope) {
+            (Some(namespace), Scope::Namespaced) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
+            _ => Api::all_with(cluster.client.clone(), &resource),
+        };
+        let params = DeleteParams {
+            // The one that was looked at.
+            preconditions: Some(Preconditions {
+                uid: object.uid(),
+                resource_version: None,
+            }),
+            ..DeleteParams::background()
+        };
+        match api.delete(&object.name_any(), &params).await {
+            Err(error) if status(&error).is_none_or(|status| !matches!(status.code, 404 | 409)) => {
+                return Err(api_error(format!("delete {}", name_of(&object)))(error));
+            }
+            _ => {}
+        }
+        gone(&api, &object, progress).await
+    });
+    let removals: Vec<_> = removals.collect();
     futures::stream::iter(removals)
         .buffer_unordered(AT_ONCE)
         .try_collect()
         .await
 }
 
-fn is_marked(object: &DynamicObject, marks: &BTreeMap<String, String>) -> bool {
+fn is(object: &DynamicObject, kind: &str) -> bool {
+    object.types.as_ref().is_some_and(|types| types.kind == kind)
+}
+
+/// Whether an object carries marks, all of them; none are carried by nothing.
+pub fn is_marked(object: &DynamicObject, marks: &BTreeMap<String, String>) -> bool {
     !marks.is_empty() && marks.iter().all(|(key, value)| object.labels().get(key) == Some(value))
+}
+
+/// An object that is there, and whose it is where that can be told.
+fn whose(object: &DynamicObject, found: &DynamicObject) -> String {
+    match found.labels().get(LAB_LABEL) {
+        Some(lab) => format!("{} (of the lab `{}`)", name_of(object), crate::text::one_line(lab)),
+        None => name_of(object),
+    }
 }
 
 async fn get(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<Option<DynamicObject>, ClusterError> {
@@ -122,8 +352,17 @@ async fn gone(api: &Api<DynamicObject>, object: &DynamicObject, progress: &Progr
         total: 1,
         detail: name_of(object),
     });
+    let look = || async { Ok(get(api, object).await?.and_then(|found| found.uid())) };
+    until_gone(&name_of(object), object.uid(), look).await
+}
+
+/// Waits until what is looked at is there no more, or another in its place.
+async fn until_gone<F>(what: &str, uid: Option<String>, look: impl Fn() -> F) -> Result<(), ClusterError>
+where
+    F: Future<Output = Result<Option<String>, ClusterError>>,
+{
     let waiting = async {
-        while get(api, object).await?.is_some() {
+        while look().await?.is_some_and(|there| Some(&there) == uid.as_ref()) {
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
@@ -131,7 +370,7 @@ async fn gone(api: &Api<DynamicObject>, object: &DynamicObject, progress: &Progr
     match tokio::time::timeout(GONE, waiting).await {
         Ok(result) => result,
         Err(_) => Err(ClusterError::NotReady {
-            what: format!("the removal of the {}", name_of(object)),
+            what: format!("the removal of the {what}"),
             seconds: GONE.as_secs(),
             state: "it is still there: something in it has a finalizer that nobody takes away".to_owned(),
         }),

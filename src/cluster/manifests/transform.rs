@@ -13,6 +13,10 @@ pub const LAB_LABEL: &str = "ztlab.dev/lab";
 /// The label that says for which student.
 pub const OWNER_LABEL: &str = "ztlab.dev/owner";
 
+/// The annotation of a namespace that says where the images of ztlab are for its pods: what is to stand in the place of
+/// [`IMAGES`].
+const IMAGES_ANNOTATION: &str = "ztlab.dev/images";
+
 /// How manifests are changed before they are written. The default changes nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transform {
@@ -74,7 +78,7 @@ impl Transform {
         text
     }
 
-    fn dns(&self, text: &str) -> String {
+    pub(super) fn dns(&self, text: &str) -> String {
         self.namespaces.iter().fold(text.to_owned(), |text, name| {
             text.replace(&format!(".{name}.svc"), &format!(".{}.svc", self.namespace(name)))
         })
@@ -95,6 +99,10 @@ impl Transform {
         if object.metadata.namespace.is_none() && !self.labels.is_empty() {
             let labels = object.metadata.labels.get_or_insert_default();
             labels.extend(self.labels.clone());
+        }
+        if let Some(images) = self.images.as_ref().filter(|_| is_namespace) {
+            let annotations = object.metadata.annotations.get_or_insert_default();
+            annotations.insert(IMAGES_ANNOTATION.to_owned(), images.clone());
         }
         self.value(&mut object.data);
         object
@@ -128,8 +136,19 @@ impl Transform {
     }
 }
 
+/// What an image is called in a namespace with these annotations: so whoever adds a container to a pod finds it where the
+/// pod's own are from.
+pub fn image_in(annotations: &BTreeMap<String, String>, image: &str) -> String {
+    let images = annotations.get(IMAGES_ANNOTATION).cloned();
+    let transform = Transform {
+        images: images.filter(|images| !images.is_empty()),
+        ..Transform::default()
+    };
+    transform.image(image)
+}
+
 /// Replaces `word` where it stands alone behind `before`.
-fn replace_word(text: &str, before: &str, word: &str, new: &str) -> String {
+pub(super) fn replace_word(text: &str, before: &str, word: &str, new: &str) -> String {
     let wanted = format!("{before}{word}");
     let mut out = String::new();
     let mut rest = text;
@@ -239,6 +258,15 @@ spec: { ingress: [ { from: [ { namespaceSelector: { matchLabels: { kubernetes.io
         .unwrap();
         assert_eq!(transform().foreign(&foreign).as_deref(), Some("kube-system"));
         assert_eq!(Transform::default().foreign(&foreign), None, "a cluster of one's own");
+        let annotations = done[0].metadata.annotations.clone().unwrap();
+        assert_eq!(
+            image_in(&annotations, "ztlab.dev/observer:1"),
+            "registry.example/lab/observer:1"
+        );
+        assert_eq!(
+            image_in(&BTreeMap::new(), "ztlab.dev/observer:1"),
+            "ztlab.dev/observer:1"
+        );
         let of = images(&done);
         assert_eq!(of.len(), 3, "{of:?}");
     }

@@ -130,6 +130,8 @@ pub struct Lab {
     pub capabilities: Vec<Capability>,
     /// Programs that the student runs on their own machine.
     pub host_tools: Vec<String>,
+    /// What it makes beyond its namespace.
+    pub makes: Vec<Makes>,
     /// Who is meant to call whom.
     pub edges: Vec<Edge>,
     /// The steps, in the order a student sees them; `needs` form no cycle.
@@ -164,6 +166,22 @@ impl Lab {
     pub fn points(&self) -> Points {
         self.steps.iter().map(|step| step.points).sum()
     }
+}
+
+/// What a lab makes beyond its namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Makes {
+    /// What a layer of manifests has there.
+    Layer(String),
+    /// One object of the whole cluster.
+    Object {
+        /// Its API group and version, where it is no kind that comes with Kubernetes.
+        api_version: Option<String>,
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 /// A call that the application declares.

@@ -93,6 +93,11 @@ pub struct RawSpec {
     /// What must be there before the lab starts.
     #[serde(default)]
     pub needs: RawNeeds,
+    /// What the lab makes beyond its `namespace`, by its manifests or by the student's hand: objects that belong to the
+    /// whole cluster, and other namespaces. On a cluster that others use too, the lab starts only where none of it is
+    /// there, and takes all of it away again.
+    #[serde(default)]
+    pub makes: Vec<Spanned<RawMakes>>,
     /// The calls that the application is meant to make. The posture is measured against them.
     #[serde(default)]
     pub edges: Vec<RawEdge>,
@@ -114,6 +119,22 @@ pub struct RawNeeds {
     /// Programs that the student runs on their own machine, such as `openssl`. `kubectl` and `ztlab` are there always.
     #[serde(default, rename = "hostTools")]
     pub host_tools: Vec<Text>,
+}
+
+/// What a lab makes beyond its namespace: either a `layer`, or one object by `kind` and `name`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Makes", extend("oneOf" = [{ "required": ["layer"] }, { "required": ["kind", "name"] }]))]
+pub struct RawMakes {
+    /// All that this layer of manifests has outside of the lab's namespace, as `spire`.
+    pub layer: Option<Text>,
+    /// The API group and version of the object. Not needed for the kinds that come with Kubernetes.
+    #[serde(rename = "apiVersion")]
+    pub api_version: Option<Text>,
+    /// The kind of the object, which belongs to no namespace: `Namespace`, `ClusterRole`, …
+    pub kind: Option<Text>,
+    /// The name of the object.
+    pub name: Option<Text>,
 }
 
 /// A call that the application is meant to make.

@@ -98,7 +98,7 @@ impl Validator<'_> {
         }
     }
 
-    fn named_object(&mut self, kind: &Text, name: &Text, api_version: Option<&Text>) -> Option<Named> {
+    pub(super) fn named_object(&mut self, kind: &Text, name: &Text, api_version: Option<&Text>) -> Option<Named> {
         let kind_name = self.line(kind);
         if kind_name.is_empty() || !kind_name.chars().all(|c| c.is_ascii_alphanumeric()) {
             self.places

@@ -30,6 +30,7 @@ impl Validator<'_> {
                 .hint("labs are found by the names of their directories")
                 .rule("other-name");
         }
+        self.lint_made(&raw.spec);
         for prerequisite in &raw.metadata.prerequisites {
             let id = prerequisite.value.trim();
             if super::is_name(id) && !(lint.lab)(id) {

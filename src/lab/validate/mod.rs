@@ -5,6 +5,7 @@ mod check;
 mod deed;
 mod lint;
 mod look;
+mod makes;
 mod markdown;
 mod named;
 mod place;
@@ -86,6 +87,7 @@ impl Validator<'_> {
         let host_tools: Vec<String> = spec.needs.host_tools.iter().map(|tool| self.host_tool(tool)).collect();
         self.host_tools.clone_from(&host_tools);
         let clusters = self.clusters(spec.clusters.as_ref());
+        let makes = self.makes(&spec.makes);
         let prerequisites = metadata
             .prerequisites
             .iter()
@@ -114,6 +116,7 @@ impl Validator<'_> {
             files: self.among.files.clone(),
             capabilities,
             host_tools,
+            makes: makes?,
             edges,
             steps: steps?,
             recap: spec.recap.as_ref().map(|text| self.markdown(text)),
@@ -163,7 +166,7 @@ impl Validator<'_> {
         layers
     }
 
-    fn unknown_layer(&mut self, layer: &Text) {
+    pub(super) fn unknown_layer(&mut self, layer: &Text) {
         let message = format!("there is no topology `{}`", crate::text::one_line(&layer.value));
         self.places
             .report(layer, message)

@@ -78,11 +78,12 @@ pub struct Evidence {
 
 impl fmt::Display for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", self.kind.as_str())?;
-        if !self.id.is_empty() {
-            write!(f, "{} ", self.id)?;
+        let (kind, pod, says) = (self.kind.as_str(), &self.pod, &self.says);
+        match (self.id.as_str(), self.kind) {
+            ("", EvidenceKind::Packet) => write!(f, "packets in {pod}: {says}"),
+            ("", _) => write!(f, "{kind} in {pod}: {says}"),
+            (id, _) => write!(f, "{kind} {id} in {pod}: {says}"),
         }
-        write!(f, "in {}: {}", self.pod, self.says)
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     PATIENCE, Place, STUDENT, api_error, late,
     workloads::{pod_is_up, rolled_out},
 };
-use crate::{lab::Named, session::world::WorldError};
+use crate::{cluster::manifests, lab::Named, session::world::WorldError};
 
 /// Who sets up what a student begins with.
 const ZTLAB: &str = "ztlab";
@@ -46,6 +46,16 @@ pub(super) async fn apply(place: &Place, objects: Vec<DynamicObject>) -> Result<
         let api = api(place, resource, scope, object.namespace());
         if *scope == Scope::Namespaced && object.metadata.namespace.is_none() {
             object.metadata.namespace = Some(place.namespace.clone());
+        }
+        if *scope == Scope::Cluster {
+            let there = api.get_opt(&object.name_any()).await;
+            not_theirs(
+                place,
+                &types.kind,
+                there
+                    .map_err(api_error(format!("look for the {}", types.kind)))?
+                    .as_ref(),
+            )?;
         }
         apply_one(&api, object).await?;
         let here = object.metadata.namespace.as_deref() == Some(place.namespace.as_str());
@@ -83,6 +93,18 @@ async fn apply_one(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(
     let params = PatchParams::apply(STUDENT).force();
     let patched = api.patch(&name, &params, &Patch::Apply(object)).await;
     patched.map(drop).map_err(api_error(doing()))
+}
+
+/// Refuses an object of the whole cluster that was there before, on a cluster that others use too.
+pub(super) fn not_theirs(place: &Place, kind: &str, there: Option<&DynamicObject>) -> Result<(), WorldError> {
+    let marks = &place.transform.labels;
+    match there {
+        Some(there) if !marks.is_empty() && !manifests::is_marked(there, marks) => Err(WorldError::new(format!(
+            "the {kind} {} is not the lab's, and is not touched on a cluster that others use too",
+            there.name_any()
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Makes what ztlab applied the student's, so that applying anew takes away what is no longer wanted.
@@ -174,6 +196,9 @@ pub(super) async fn delete(place: &Place, named: &Named) -> Result<(), WorldErro
     let Some(there) = api.get_opt(name).await.map_err(api_error(doing()))? else {
         return Ok(());
     };
+    if there.metadata.namespace.is_none() {
+        not_theirs(place, kind, Some(&there))?;
+    }
     let uid = there.metadata.uid.unwrap_or_default();
     match api.delete(name, &DeleteParams::default()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),

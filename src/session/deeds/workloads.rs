@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     PATIENCE, Place, STUDENT, api_error,
-    apply::{api_of, apply},
+    apply::{api_of, apply, not_theirs},
     late,
 };
 use crate::{
@@ -51,6 +51,13 @@ pub(super) async fn patch_object(place: &Place, named: &Named, patch: &Value) ->
         return patch_deployment(place, name, patch).await;
     }
     let api = api_of(place, named).await?;
+    let there = api
+        .get_opt(name)
+        .await
+        .map_err(api_error(format!("look for the {kind} {name}")))?;
+    if there.as_ref().is_some_and(|there| there.metadata.namespace.is_none()) {
+        not_theirs(place, kind, there.as_ref())?;
+    }
     let params = PatchParams {
         field_manager: Some(STUDENT.to_owned()),
         ..PatchParams::default()

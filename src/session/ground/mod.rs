@@ -1,9 +1,11 @@
 //! The world as it is: a cluster of some ground.
 
+mod held;
 mod starts;
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -14,6 +16,8 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{Api, core::DynamicObject};
 
+use held::Known;
+
 use super::{
     changes,
     deeds::{self, Place},
@@ -22,7 +26,7 @@ use super::{
     world::{Changes, Listening, Notes, Ran, Restored, Sight, World, WorldError},
 };
 use crate::{
-    capture::{self, CaptureRequest, Names},
+    capture::{self, CaptureRequest, Held, Names},
     check::{self, Evidence, Scene},
     cluster::{self, ClusterError, ClusterHandle, ClusterState, Ground, Progress, manifests, no_progress},
     lab::{Capability, Check, Deed, Fill, Lab, Source},
@@ -61,6 +65,7 @@ struct Live {
     namespace: String,
     scope: Scope,
     memory: Arc<Memory>,
+    known: Arc<Known>,
 }
 
 impl GroundWorld {
@@ -111,20 +116,47 @@ impl GroundWorld {
 
     /// The objects of a lab's topology as they are on this ground.
     fn objects(&self, lab: &Lab) -> Result<Vec<DynamicObject>, WorldError> {
-        Ok(self.site.transform.objects(site::objects(lab)?))
+        let mut objects = self.site.transform.objects(site::objects(lab)?);
+        if !self.site.transform.labels.is_empty() {
+            manifests::reserve(&mut objects, &lab.namespace, &manifests::beyond(lab)?);
+        }
+        Ok(objects)
     }
 
-    /// Asks the cluster for what the lab needs of it, before anything is deployed; tells whether the lab is there already.
-    async fn look(
+    /// The same with all that the lab makes beyond its namespace, by whomever's hand.
+    fn all_objects(&self, lab: &Lab) -> Result<Vec<DynamicObject>, WorldError> {
+        let mut objects = self.site.transform.objects(manifests::beyond(lab)?);
+        objects.extend(self.objects(lab)?);
+        Ok(manifests::layered(objects))
+    }
+
+    /// Takes away what this session made on a cluster that others use too.
+    async fn remove(&self, handle: &ClusterHandle, lab: &Lab, progress: &Progress) -> Result<Vec<String>, WorldError> {
+        let (objects, marks) = (self.all_objects(lab)?, &self.site.transform.labels);
+        Ok(manifests::remove(handle, &objects, &lab.namespace, marks, progress).await?)
+    }
+
+    /// Puts a cluster that holds an earlier run of the lab back to its start.
+    async fn put_anew(
         &self,
         handle: &ClusterHandle,
         lab: &Lab,
         objects: &[DynamicObject],
         progress: &Progress,
-    ) -> Result<bool, WorldError> {
+    ) -> Result<(), WorldError> {
+        if handle.capabilities.disposable || lab.makes.is_empty() {
+            return Ok(manifests::reset(handle, objects, progress).await?);
+        }
+        // What is beyond the namespace was mostly made by hand, and one part of it may hold another.
+        self.remove(handle, lab, progress).await?;
+        Ok(manifests::apply(handle, objects, progress).await?)
+    }
+
+    /// Asks the cluster for what the lab needs of it, before anything is deployed; tells whether the lab is there already.
+    async fn look(&self, handle: &ClusterHandle, lab: &Lab, progress: &Progress) -> Result<bool, WorldError> {
         let shared = !handle.capabilities.disposable;
         if shared {
-            cluster::may(handle, objects, &lab.namespace).await?;
+            cluster::may(handle, &self.all_objects(lab)?, &lab.namespace).await?;
         }
         for capability in &lab.capabilities {
             match capability {
@@ -139,7 +171,8 @@ impl GroundWorld {
         }
         if shared {
             // Others use this cluster too.
-            return Ok(manifests::claim(handle, objects, &self.site.transform.labels, progress).await?);
+            let objects = self.all_objects(lab)?;
+            return Ok(manifests::claim(handle, &objects, &self.site.transform.labels, progress).await?);
         }
         let namespaces: Api<Namespace> = Api::all(handle.client.clone());
         let there = namespaces
@@ -157,15 +190,20 @@ impl GroundWorld {
         objects: &[DynamicObject],
         progress: &Progress,
     ) -> Result<(), WorldError> {
-        let ready = manifests::wait_ready(handle, &lab.namespace, progress);
         if handle.capabilities.stand_ins {
-            return Ok(ready.await?);
+            return Ok(manifests::wait_ready(handle, &lab.namespace, progress).await?);
         }
+        let ready = async {
+            for namespace in manifests::namespaces(objects) {
+                manifests::wait_ready(handle, &namespace, progress).await?;
+            }
+            Ok::<_, ClusterError>(())
+        };
         // Nobody waits two minutes for images that a cluster does not have.
         tokio::select! {
             ready = ready => Ok(ready?),
             image = manifests::never_pulled(handle, &lab.namespace) => {
-                let observer = [capture::observer::IMAGE.to_owned()];
+                let observer = [self.site.transform.image(capture::observer::IMAGE)];
                 Err(WorldError::from(ClusterError::Images {
                     cluster: handle.name.clone(),
                     image,
@@ -234,14 +272,14 @@ impl World for GroundWorld {
     async fn deploy(&self, lab: &Lab, as_is: bool, progress: &Progress) -> Result<Notes, WorldError> {
         let handle = self.reach(progress).await?;
         let objects = self.objects(lab)?;
-        let there = self.look(&handle, lab, &objects, progress).await?;
+        let there = self.look(&handle, lab, progress).await?;
         let mut notes = handle.notes.clone();
         if there && as_is {
             notes.extend(Self::settled(&handle, lab, progress).await?);
         } else {
             if there {
                 // What an earlier run left must not be found by this one.
-                manifests::reset(&handle, &objects, progress).await?;
+                self.put_anew(&handle, lab, &objects, progress).await?;
             } else {
                 manifests::apply(&handle, &objects, progress).await?;
             }
@@ -254,6 +292,7 @@ impl World for GroundWorld {
             namespace: lab.namespace.clone(),
             scope: Scope::of_lab(lab),
             memory: Arc::default(),
+            known: Arc::default(),
         }));
         Ok(notes)
     }
@@ -278,11 +317,12 @@ impl World for GroundWorld {
         }
         let objects = self.objects(lab)?;
         if !live.handle.capabilities.disposable {
-            manifests::claim(&live.handle, &objects, &self.site.transform.labels, progress).await?;
+            let all = self.all_objects(lab)?;
+            manifests::claim(&live.handle, &all, &self.site.transform.labels, progress).await?;
         }
         let by_snapshot = starts::put_start_back(&live.handle, lab, &objects).await?;
         if !by_snapshot {
-            manifests::reset(&live.handle, &objects, progress).await?;
+            self.put_anew(&live.handle, lab, &objects, progress).await?;
         }
         self.written(&live.handle, lab, &objects, progress).await?;
         if !by_snapshot {
@@ -318,12 +358,22 @@ impl World for GroundWorld {
             // Somebody else's cluster stays, without what was made in it.
             Err(ClusterError::Unsupported { .. }) => {
                 let handle = ground.get(&self.site.cluster).await?;
-                let objects = self.objects(lab)?;
-                let marks = &self.site.transform.labels;
-                Ok(manifests::remove(&handle, &objects, marks, &no_progress()).await?)
+                let left = self.remove(&handle, lab, &no_progress()).await?;
+                if left.is_empty() {
+                    return Ok(());
+                }
+                Err(WorldError::new(format!(
+                    "what this session made is removed; it may not have made these, which do not carry its labels and stay: {}",
+                    left.join(", ")
+                ))
+                .hint("if you made them yourself, remove them with kubectl"))
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn transform(&self) -> manifests::Transform {
+        self.site.transform.clone()
     }
 
     fn kubeconfig(&self) -> Option<PathBuf> {
@@ -353,7 +403,28 @@ impl World for GroundWorld {
             memory: live.memory,
             posture: sight.posture.clone(),
         };
-        check::gather(&scene, check, given).await
+        let evidence = check::gather(&scene, check, given).await;
+        live.known.learn(&evidence, &scene.memory, &live.names);
+        evidence
+    }
+
+    fn held(&self, end: SocketAddr, ts_ns: u64) -> Option<Held> {
+        let live = self.live().ok()?;
+        live.known.held(end, ts_ns, &live.names)
+    }
+
+    async fn look_at(&self, pod: &str, server: SocketAddr) {
+        if let Ok(live) = self.live() {
+            let Live {
+                handle,
+                namespace,
+                names,
+                ..
+            } = &live;
+            live.known
+                .look_at(&handle.client, (namespace, pod), server, names)
+                .await;
+        }
     }
 
     async fn posture(&self, lab: &Lab) -> Result<Matrix, WorldError> {

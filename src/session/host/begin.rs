@@ -162,6 +162,7 @@ impl Host {
         let (lab, site) = self.place(&found, choice.clone(), header.began_ms, &dir, &owner)?;
         tools::there(&lab)?;
         let files = brought(&found).map_err(|error| refuse(error, "mend the lab's directory"))?;
+        let files: Vec<_> = files.into_iter().map(|file| file.placed(&site.transform)).collect();
         pin::keep(&dir, &found).map_err(|error| failed(&error))?;
         posture::forget(&dir);
         let journal = Journal::create(&path, &header).map_err(|error| failed(&error))?;

@@ -7,7 +7,7 @@ use kube::core::DynamicObject;
 use crate::{
     catalog::{self, CatalogError, Found},
     cluster::manifests,
-    lab::{Difficulty, Lab, Layer, Manifests, Prerequisite, in_order},
+    lab::{Difficulty, Lab, Layer, Manifests, Placed, Prerequisite, in_order},
     score::Score,
     session::{command::Refusal, journal, snapshot::LabSummary, state::State},
 };
@@ -35,6 +35,13 @@ fn made_by(objects: &[DynamicObject]) -> Layer {
         let Some((kind, name)) = object.types.as_ref().zip(object.metadata.name.clone()) else {
             continue;
         };
+        if object.metadata.namespace.is_some() || manifests::is_clusters(kind) {
+            layer.placed.insert(Placed {
+                kind: kind.kind.clone(),
+                name: name.clone(),
+                namespace: object.metadata.namespace.clone(),
+            });
+        }
         match kind.kind.as_str() {
             "Deployment" | "StatefulSet" | "DaemonSet" | "Pod" => {
                 layer.workloads.insert(name);

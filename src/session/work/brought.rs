@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::catalog::{Found, SOURCE_BUILT_IN};
+use crate::{
+    catalog::{Found, SOURCE_BUILT_IN},
+    cluster::manifests::Transform,
+};
 
 /// The most files, directories included.
 const FILES: usize = 64;
@@ -128,6 +131,22 @@ pub struct Brought {
     pub path: PathBuf,
     /// What it says.
     pub bytes: Vec<u8>,
+}
+
+impl Brought {
+    /// The file as it is where the lab runs: a manifest that the student applies makes what is the lab's there. What is no
+    /// manifest stays as it is.
+    #[must_use]
+    pub fn placed(mut self, transform: &Transform) -> Self {
+        let is_yaml = |extension: &std::ffi::OsStr| extension == "yaml" || extension == "yml";
+        if self.path.extension().is_some_and(is_yaml)
+            && let Ok(text) = std::str::from_utf8(&self.bytes)
+            && let Ok(placed) = transform.file("work", text)
+        {
+            self.bytes = placed.into_bytes();
+        }
+        self
+    }
 }
 
 /// What a lab brings.

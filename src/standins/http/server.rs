@@ -107,6 +107,7 @@ async fn record(
     };
     let response = next.run(request).await;
     let bearer = response.extensions().get().map(|Caller(caller)| *caller);
+    access.certificate = ends.proved.as_ref().map(|proved| proved.shown.clone());
     access.caller = match (ends.proved.map(|proved| proved.text()), bearer) {
         (None, None) => access.caller,
         (None, Some(bearer)) => bearer.to_owned(),

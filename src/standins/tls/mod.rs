@@ -26,7 +26,7 @@ use thiserror::Error;
 pub use self::{
     client::{Connector, Upstream},
     files::Pair,
-    peer::Proved,
+    peer::{Proved, Shown},
     reason::noting,
     server::{Acceptor, ClientAuth, Serving, farewell},
 };

@@ -1,6 +1,7 @@
 //! What a certificate says of its holder, in words for a log.
 
 use rustls_pki_types::CertificateDer;
+use serde::Serialize;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::standins::log::bounded;
@@ -12,6 +13,30 @@ pub struct Proved {
     pub subject: String,
     /// The subject alternative names, as `DNS:orders-api`.
     pub names: Vec<String>,
+    /// Which certificate it was.
+    pub shown: Shown,
+}
+
+/// Which certificate somebody showed, so that the next one can be told from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Shown {
+    /// The serial number, in hexadecimal digits.
+    pub serial: String,
+    /// Valid from, in seconds since the Unix epoch.
+    pub not_before: i64,
+    /// Valid until, in seconds since the Unix epoch.
+    pub not_after: i64,
+}
+
+impl Shown {
+    fn of(certificate: &X509Certificate<'_>) -> Self {
+        let validity = certificate.validity();
+        Self {
+            serial: bounded(&certificate.raw_serial_as_string()),
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+        }
+    }
 }
 
 impl Proved {
@@ -21,6 +46,7 @@ impl Proved {
         Some(Proved {
             subject: bounded(&read.subject().to_string()),
             names: names(&read),
+            shown: Shown::of(&read),
         })
     }
 
@@ -60,6 +86,7 @@ pub fn summary(certificate: &CertificateDer<'_>) -> String {
     let proved = Proved {
         subject: bounded(&read.subject().to_string()),
         names: names(&read),
+        shown: Shown::of(&read),
     };
     let names = if proved.names.is_empty() {
         String::new()

@@ -141,7 +141,7 @@ fn snapshot_came(model: &mut Model, snapshot: Snapshot) {
     if old.map(|session| &session.id) != new.map(|session| &session.id) {
         model.step = None;
         model.instructions_scroll = 0;
-        model.check_row = 0;
+        (model.check_row, model.check_chosen) = (0, false);
         model.message = None;
     }
     let passed = shown.filter(|id| passes(old, new, id));
@@ -344,7 +344,7 @@ fn turn_step(model: &mut Model, forward: bool) {
     }
     model.step = Some(id);
     model.instructions_scroll = 0;
-    model.check_row = 0;
+    (model.check_row, model.check_chosen) = (0, false);
 }
 
 fn open(model: &mut Model) -> Vec<Effect> {

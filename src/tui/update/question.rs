@@ -119,6 +119,10 @@ pub(super) fn answer(model: &mut Model) -> Vec<Effect> {
     }
     model.overlay = None;
     show_checks(model);
+    let row = model
+        .current_step()
+        .and_then(|step| step.checks.iter().position(|view| view.name == check));
+    (model.check_row, model.check_chosen) = (row.unwrap_or(model.check_row), false);
     send(
         model,
         "judging the answer",

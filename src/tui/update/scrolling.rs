@@ -59,6 +59,7 @@ pub(super) fn scroll(model: &mut Model, by: Scroll) {
                 .current_step()
                 .map_or(0, |step| step.checks.len().saturating_sub(1));
             model.check_row = moved(model.check_row, max, page, &by);
+            model.check_chosen = true;
         }
         (Screen::Lab, Pane::Traffic) => {
             let messages = model.messages();

@@ -3,7 +3,7 @@ use crossterm::event::KeyEventState;
 use super::*;
 use crate::{
     score::Points,
-    session::snapshot::{ChoiceView, Notice, Phase},
+    session::snapshot::{ChoiceView, Notice, Phase, QuestionView},
     tui::fixture::{NOON, model, session},
 };
 
@@ -380,6 +380,36 @@ fn news_of_the_session_is_told_once() {
     next.revision += 1;
     update(&mut m, Msg::Snapshot(Box::new(next)));
     assert_eq!(told(&m), "");
+}
+
+#[test]
+fn what_is_not_answered_is_asked_before_what_waits_to_be_judged() {
+    let mut m = model(80, 24);
+    m.pane = Pane::Checks;
+    let at = m.current_step_index();
+    let checks = &mut m.snapshot.session.as_mut().unwrap().steps[at].checks;
+    let question = checks.iter().find_map(|check| check.question.clone()).unwrap();
+    for (check, answer) in checks.iter_mut().zip([Some("a"), None]) {
+        check.verdict = CheckState::Undetermined;
+        let answer = answer.map(str::to_owned);
+        check.question = Some(QuestionView {
+            answer,
+            ..question.clone()
+        });
+    }
+    let names: Vec<String> = checks.iter().map(|check| check.name.clone()).collect();
+    assert_eq!(m.open_question(), Some(names[1].as_str()));
+    // Unless the student goes to the other.
+    press(&mut m, "down");
+    press(&mut m, "up");
+    assert_eq!(m.open_question(), Some(names[0].as_str()));
+    m.snapshot.session.as_mut().unwrap().steps[at].checks[0].verdict = CheckState::Failed;
+    m.check_chosen = false;
+    assert_eq!(
+        m.open_question(),
+        Some(names[0].as_str()),
+        "one that failed may be answered again"
+    );
 }
 
 #[test]

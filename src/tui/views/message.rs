@@ -6,7 +6,10 @@ use ratatui::{
     text::{Line, Span},
 };
 
-use super::{clock, over, scrolled, traffic::leak_line};
+use super::{
+    clock, over, scrolled,
+    traffic::{identity_lines, leak_line},
+};
 use crate::{
     session::snapshot::MessageView,
     text,
@@ -57,6 +60,12 @@ fn lines(message: &MessageView, width: usize, model: &Model) -> Vec<Line<'static
             format!("{}, packets {}", message.protocol, packets.join(" ")),
         ),
     ];
+    if message.probe {
+        lines.push(fact("whose", "a probe of ztlab's own; no check counts it".to_owned()));
+    }
+    for held in &message.identities {
+        lines.extend(identity_lines(message, held, "", width, theme));
+    }
     if let Some(place) = &message.place {
         for (label, who) in [("seen by", &place.seen_by), ("hidden from", &place.hidden_from)] {
             let runs = [(text::one_line(who), theme.text())];

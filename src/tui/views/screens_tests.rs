@@ -6,7 +6,7 @@ use ratatui::{Terminal, backend::TestBackend, style::Modifier};
 
 use super::*;
 use crate::{
-    session::snapshot::{CheckState, ProgressView, StepState},
+    session::snapshot::{CheckState, IdentityView, MessageView, ProgressView, StepState},
     tui::{
         field::Field,
         fixture::{model, session},
@@ -42,6 +42,65 @@ fn narrow_lab() {
 fn wide_lab() {
     insta::assert_snapshot!("wide_lab", screen(&with(120, 40, |model| model.pane = Pane::Traffic)));
     insta::assert_snapshot!("very_wide_lab", screen(&with(200, 60, |_| {})));
+}
+
+/// TLS 1.3 between two services, with what is known of them from elsewhere, and a probe of ztlab's own.
+fn encrypted(model: &mut Model) {
+    model.pane = Pane::Traffic;
+    let traffic = &mut model.snapshot.session.as_mut().unwrap().traffic;
+    let held = |end: &str, service: &str, before_ms: u64| IdentityView {
+        end: end.to_owned(),
+        spiffe_id: format!("spiffe://ztlab.example/ns/shop/sa/{service}"),
+        source: "probe".to_owned(),
+        on_the_wire: false,
+        at_ms: traffic.messages[0].at_ms - before_ms,
+    };
+    let hello = MessageView {
+        protocol: "tls".to_owned(),
+        summary: "Client Hello, server name payments-api".to_owned(),
+        text: "offers TLS 1.3, TLS 1.2".to_owned(),
+        identities: vec![held("from", "orders-api", 12_000), held("to", "payments-api", 61_000)],
+        leaks: Vec::new(),
+        ..traffic.messages[0].clone()
+    };
+    let probe = MessageView {
+        seq: 9,
+        from: "mallory".to_owned(),
+        from_address: "10.244.0.9:64600".to_owned(),
+        protocol: "tcp".to_owned(),
+        summary: "connection opened and closed, nothing was said in it by anybody at all".to_owned(),
+        probe: true,
+        identities: Vec::new(),
+        ..hello.clone()
+    };
+    traffic.messages = vec![hello, probe];
+}
+
+#[test]
+fn what_was_not_read_here_and_what_ztlab_asked_is_marked() {
+    insta::assert_snapshot!("narrow_encrypted", screen(&with(80, 24, encrypted)));
+    insta::assert_snapshot!("very_wide_encrypted", screen(&with(200, 60, encrypted)));
+    for (name, at) in [("over_encrypted", 0), ("over_probe", 1)] {
+        let shown = screen(&with(80, 24, |model| {
+            encrypted(model);
+            let message = Box::new(model.session().unwrap().traffic.messages[at].clone());
+            model.overlay = Some(Overlay::Message { message, scroll: 0 });
+        }));
+        insta::assert_snapshot!(name, shown);
+    }
+    // In whatever width, the mark is not cut off.
+    for columns in [60, 80, 100, 140, 200] {
+        let shown = screen(&with(columns, 60, encrypted));
+        let words = |text: &str| {
+            shown
+                .replace(['│', '\n', '"'], " ")
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+                .contains(text)
+        };
+        assert!(words("not on the wire") && words("[ztlab's probe]"), "{shown}");
+    }
 }
 
 #[test]
@@ -222,6 +281,13 @@ fn nothing_hostile_reaches_the_terminal() {
         message.leaks[0].value = evil.to_owned();
         message.leaks[0].start = 1;
         message.leaks[0].end = 5000;
+        message.identities = vec![IdentityView {
+            end: evil.to_owned(),
+            spiffe_id: evil.to_owned(),
+            source: evil.to_owned(),
+            on_the_wire: false,
+            at_ms: u64::MAX,
+        }];
         model.labs[0].id = evil.to_owned();
         model.labs[0].title = evil.to_owned();
         model.labs[2].broken = Some(evil.to_owned());

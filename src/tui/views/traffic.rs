@@ -18,7 +18,7 @@ use ratatui::{
 use super::{clock, cut_line, pane};
 use crate::{
     packet::PlaceKind,
-    session::snapshot::{LeakView, MessageView, TrafficView},
+    session::snapshot::{IdentityView, LeakView, MessageView, TrafficView},
     text,
     tui::{
         model::{Model, Pane},
@@ -137,27 +137,30 @@ fn message_lines(message: &MessageView, chosen: bool, width: usize, model: &Mode
         Span::styled(format!("{time} "), theme.quiet()),
         Span::styled(route, route_style),
     ];
-    let mut inside = match &message.place {
+    let inside = match &message.place {
         Some(place) if place.kind != PlaceKind::OnTheWire || place.proxied => {
             format!("  [{}]", text::one_line(&place.words))
         }
         _ => String::new(),
     };
-    if message.probe {
-        inside.push_str("  [a probe of ztlab's]");
-    }
+    // Before what is said: a narrow pane cuts the end of a line.
+    let own = if message.probe { "[ztlab's probe] " } else { "" };
     let one_line = width >= ONE_LINE;
     let indent = " ".repeat(if one_line { 11 } else { 4 });
     let mut lines = Vec::new();
     if one_line {
         let mut spans = head;
-        spans.push(Span::raw(format!("  {} {summary}", message.protocol)));
+        spans.push(Span::raw("  "));
+        spans.push(Span::styled(own, theme.quiet()));
+        spans.push(Span::raw(format!("{} {summary}", message.protocol)));
         spans.push(Span::styled(inside, theme.quiet()));
         lines.push(cut_line(Line::from(spans), width));
     } else {
         lines.push(cut_line(Line::from(head), width));
         let spans = vec![
-            Span::raw(format!("{indent}{} {summary}", message.protocol)),
+            Span::raw(indent.clone()),
+            Span::styled(own, theme.quiet()),
+            Span::raw(format!("{} {summary}", message.protocol)),
             Span::styled(inside, theme.quiet()),
         ];
         lines.push(cut_line(Line::from(spans), width));
@@ -165,7 +168,29 @@ fn message_lines(message: &MessageView, chosen: bool, width: usize, model: &Mode
     for leak in &message.leaks {
         lines.push(cut_line(leak_line(leak, &indent, theme), width));
     }
+    for held in &message.identities {
+        lines.extend(identity_lines(message, held, &indent, width, theme));
+    }
     lines
+}
+
+/// Who holds which identity, with the mark that it was not read here: wrapped, since a cut would take the mark away.
+pub fn identity_lines(
+    message: &MessageView,
+    held: &IdentityView,
+    indent: &str,
+    width: usize,
+    theme: Theme,
+) -> Vec<Line<'static>> {
+    let who = if held.end == "from" { &message.from } else { &message.to };
+    let told = format!(
+        "{} holds {} ({})",
+        text::one_line(who),
+        text::one_line(&held.spiffe_id),
+        held.words(message.at_ms)
+    );
+    let runs = [(told, theme.quiet())];
+    wrap(&runs, width, &format!("{indent}≈ "), &format!("{indent}  "))
 }
 
 /// A leak on a line of its own, its value between marks that need no colour.

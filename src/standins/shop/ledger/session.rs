@@ -34,7 +34,7 @@ use super::{
 use crate::standins::{
     log::{Access, Log, bounded},
     shop::database::PROBE_PREFIX,
-    tls::Proved,
+    tls::{Proved, Shown},
 };
 
 /// What every connection is served with.
@@ -163,7 +163,7 @@ impl StartupHandler for Startup {
             let mut access = access(client, "login", metadata(client, METADATA_DATABASE));
             access.status = if outcome.is_ok() { 200 } else { 401 };
             if outcome.is_ok() {
-                access.caller = caller(client);
+                (access.caller, access.certificate) = caller(client);
             }
             self.log.access(&access);
         }
@@ -172,11 +172,11 @@ impl StartupHandler for Startup {
 }
 
 /// What a client that logged in proved.
-fn caller(client: &impl ClientInfo) -> String {
+fn caller(client: &impl ClientInfo) -> (String, Option<Shown>) {
     let password = format!("password of {}", bounded(metadata(client, METADATA_USER)));
     match Proved::by(client.client_certificates()) {
-        Some(proved) => format!("{} and {password}", proved.text()),
-        None => password,
+        Some(proved) => (format!("{} and {password}", proved.text()), Some(proved.shown)),
+        None => (password, None),
     }
 }
 
@@ -205,7 +205,7 @@ struct Queries {
 impl Queries {
     fn record(&self, client: &impl ClientInfo, text: &str, failed: bool) {
         let mut access = access(client, "query", text);
-        access.caller = caller(client);
+        (access.caller, access.certificate) = caller(client);
         access.status = if failed { 400 } else { 200 };
         self.log.access(&access);
     }
