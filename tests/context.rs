@@ -387,3 +387,79 @@ fn wiretap_is_proven_on_a_context() {
     ]));
     assert!(!shared.is_there(&["namespace", "shop"]), "it leaves nothing behind");
 }
+
+/// A lab whose second step changes what the first one made.
+const BUILT_ON: &str = r#"
+apiVersion: ztlab.dev/v1
+kind: Lab
+metadata:
+  name: built-on
+  title: One step after the other
+  level: 0
+  minutes: 5
+  difficulty: beginner
+spec:
+  objectives: [Change what was made]
+  namespace: shop
+  topology: [flat, ./visitor.yaml]
+  steps:
+    - id: make
+      title: Make it
+      points: 40
+      instructions: Make it.
+      checks:
+        - name: it is there
+          object: { apiVersion: v1, kind: ConfigMap, name: it, fields: [{ path: $.data.made, equals: "yes" }] }
+          why: It was made.
+      hints: [{ cost: 1, text: Make it. }]
+      teaches: It is there.
+      solution:
+        - apply: { yaml: "{ apiVersion: v1, kind: ConfigMap, metadata: { name: it }, data: { made: 'yes' } }" }
+      wrong:
+        - do: [{ apply: { yaml: "{ apiVersion: v1, kind: ConfigMap, metadata: { name: it }, data: { made: 'no' } }" } }]
+          fails: it is there
+        - do: [{ apply: { yaml: "{ apiVersion: v1, kind: ConfigMap, metadata: { name: it }, data: { made: maybe } }" } }]
+          fails: it is there
+    - id: change
+      title: Change it
+      needs: [make]
+      points: 60
+      instructions: Change it.
+      checks:
+        - name: it was changed
+          object: { apiVersion: v1, kind: ConfigMap, name: it, fields: [{ path: $.data.changed, equals: "yes" }] }
+          why: It was changed.
+      hints: [{ cost: 1, text: Change it. }]
+      teaches: It was changed.
+      solution:
+        - patch: { kind: ConfigMap, name: it, patch: { data: { changed: "yes" } } }
+      wrong:
+        - do: [{ patch: { kind: ConfigMap, name: it, patch: { data: { changed: "no" } } } }]
+          fails: it was changed
+        - do: [{ patch: { kind: ConfigMap, name: it, patch: { data: { changed: maybe } } } }]
+          fails: it was changed
+"#;
+
+/// There a step's start cannot be put back: what the steps before did is done again.
+#[test]
+fn a_lab_whose_steps_build_on_each_other_is_proven_on_a_context() {
+    if !embedded_works() {
+        return;
+    }
+    let shared = Shared::new("context-built-on");
+    let author = Student::new("context-built-on-author", &shared);
+    ok(&author.ztlab(&["lab", "new", "built-on"]));
+    let file = author.home.path().join("labs/built-on/lab.yaml");
+    std::fs::write(file, BUILT_ON).unwrap();
+    let context = shared.context();
+    ok(&author.ztlab(&[
+        "lab",
+        "verify",
+        "built-on",
+        "--ground",
+        "context",
+        "--context",
+        &context,
+    ]));
+    assert!(!shared.is_there(&["namespace", "shop"]), "it leaves nothing behind");
+}

@@ -186,3 +186,10 @@ fn certificates() {
         let _ = ztlab::identity::fuzz_certificates(input);
     });
 }
+
+#[test]
+fn frames_of_workloads() {
+    tried("authority", |input| {
+        let _ = ztlab_spire::fuzz_authority(input);
+    });
+}

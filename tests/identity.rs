@@ -65,6 +65,8 @@ fn who_is_who_is_seen_and_explained() {
         a_slip_in_an_entry(lab);
         a_certificate_from_a_file(lab);
         a_rotation(lab);
+        with_rights_in_one_namespace(lab);
+        while_the_server_is_off(lab);
         without_agent(lab);
     });
 }
@@ -264,6 +266,110 @@ fn a_rotation(lab: &Lab) {
         seen >= from - 1 && seen <= until + 8,
         "{seen} of {from} to {until}: {out}"
     );
+}
+
+/// Whoever may look at the shop alone sees what its pods show, and is told what is not to be seen; not that it is not there.
+fn with_rights_in_one_namespace(lab: &Lab) {
+    lab.apply_text(
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: student, namespace: shop}\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: student, namespace: shop}\nrules:\n\
+         - {apiGroups: [''], resources: [pods, services, events], verbs: [get, list, watch]}\n\
+         - {apiGroups: [''], resources: [pods/ephemeralcontainers], verbs: [get, patch, update]}\n\
+         - {apiGroups: [''], resources: [pods/exec], verbs: [get, create]}\n---\n\
+         apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: student, namespace: shop}\n\
+         roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: student}\n\
+         subjects: [{kind: ServiceAccount, name: student, namespace: shop}]\n",
+    );
+    let token = lab.kubectl(&["create", "token", "student", "-n", "shop"]);
+    let own: Value = serde_json::from_str(&lab.kubectl(&["config", "view", "--raw", "-o", "json"])).unwrap();
+    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "student",
+        "clusters": [{"name": "t", "cluster": own["clusters"][0]["cluster"]}],
+        "users": [{"name": "student", "user": {"token": token.trim()}}],
+        "contexts": [{"name": "student", "context": {"cluster": "t", "user": "student"}}]});
+    let path = lab.home().join("state/student");
+    fs::write(&path, config.to_string()).unwrap();
+    let student = |args: &[&str]| {
+        let mut command = lab.command(lab.program());
+        command
+            .env("KUBECONFIG", &path)
+            .args(["identity", "--context", "student"]);
+        let output = command.args(args).output().unwrap();
+        let code = output.status.code().unwrap();
+        (code, text(&output.stdout), text(&output.stderr))
+    };
+    let (status, out, err) = student(&["-n", "shop", "--json"]);
+    assert_eq!(status, 0, "{out}{err}");
+    let all: Value = serde_json::from_str(&out).unwrap();
+    let pods = all["workloads"].as_array().unwrap();
+    let mut orders = pods
+        .iter()
+        .filter(|pod| pod["pod"].as_str().unwrap().starts_with("orders-api-"));
+    let orders = orders.next().unwrap();
+    assert_eq!(
+        orders["seen"]["svids"][0]["spiffe_id"],
+        id_of("orders-api"),
+        "{orders:#}"
+    );
+    assert_eq!(
+        (&orders["given"], &all["nodes"]),
+        (&Value::Null, &Value::Null),
+        "{all:#}"
+    );
+    let (status, page, err) = student(&["-n", "shop"]);
+    assert_eq!(status, 0, "{err}");
+    for told in ["whether a SPIRE server runs is not known", "name SPIRE's namespace too"] {
+        assert!(
+            page.split_whitespace().collect::<Vec<_>>().join(" ").contains(told),
+            "{told}: {page}"
+        );
+    }
+    assert!(!page.contains("install SPIRE"), "{page}");
+    // What a handshake showed is known; a pod that shows nothing is undetermined, not without.
+    let (status, out, err) = student(&["explain", "shop/orders-api", "--json"]);
+    assert_eq!(status, 0, "{out}{err}");
+    let (status, out, err) = student(&["explain", "client", "-n", "shop", "--json"]);
+    assert_eq!(status, 1, "{out}{err}");
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(told["verdict"], "undetermined", "{told:#}");
+    let (status, _, err) = student(&[]);
+    assert!(
+        status == 2 && err.contains("name the namespaces that you may look at"),
+        "{err}"
+    );
+    let (status, _, err) = student(&["-n", "spire"]);
+    assert!(status == 2 && err.contains("the pods of spire"), "{err}");
+}
+
+/// A server that is switched off is to be switched on, and not installed.
+fn while_the_server_is_off(lab: &Lab) {
+    let scale = |replicas: &str| {
+        let replicas = format!("--replicas={replicas}");
+        lab.kubectl(&["scale", "statefulset", "spire-server", "-n", "spire", &replicas]);
+    };
+    scale("0");
+    lab.until("the server is gone", || {
+        lab.get(&["pods", "-n", "spire", "-l", "app=spire-server"])["items"] == json!([])
+    });
+    let off = "the StatefulSet spire/spire-server is scaled to 0";
+    let on = "kubectl -n spire scale statefulset spire-server --replicas=1";
+    let all = json(lab, &["-n", "shop"], 0);
+    assert!(
+        all["server"].as_str().unwrap().contains(off) && all["healthy"] == false,
+        "{all:#}"
+    );
+    assert!(all["next"].as_str().unwrap().contains(on), "{all:#}");
+    let told = json(lab, &["explain", "client", "-n", "shop"], 1);
+    assert!(told["because"].as_str().unwrap().contains(off), "{told:#}");
+    assert!(told["steps"][3]["next"].as_str().unwrap().contains(on), "{told:#}");
+    let (status, _, err) = identity(lab, &["bundles"]);
+    assert!(status == 2 && err.contains(off) && err.contains(on), "{err}");
+    scale("1");
+    rolled_out(lab, "spire", &["statefulset/spire-server"]);
+    // The agent finds it again by itself; the shop goes on.
+    lab.until("orders-api shows an SVID that is renewed", || {
+        let (status, out, _) = identity(lab, &["explain", "orders-api", "-n", "shop", "--json"]);
+        status == 0 && out.contains("which a handshake showed and an entry gives")
+    });
 }
 
 /// What a pod has lives on without an agent, and ends.

@@ -48,7 +48,7 @@ fn the_shop_lives_on_identities_that_rotate() {
         lab.apply_text(&layer("flat"));
         lab.apply_text(&layer("microsegmented"));
         install(lab);
-        // SVIDs of half a minute rotate after half of that.
+        // SVIDs of half a minute, dated back by ten seconds, rotate ten seconds after they came.
         let short = layer("spiffe").replacen("spec:\n  spiffeIDTemplate", "spec:\n  ttl: 30s\n  spiffeIDTemplate", 1);
         assert!(short.contains("ttl: 30s"));
         lab.apply_text(&short);

@@ -30,7 +30,7 @@ pub struct Proof {
     pub hash: String,
     /// Whether every line is ok.
     pub ok: bool,
-    /// How long the whole took, in milliseconds: the cluster made and deleted too.
+    /// How long the whole took, in milliseconds, with what was made for it and taken away.
     pub took_ms: u64,
     /// What was tried, in order.
     pub lines: Vec<Line>,
@@ -96,7 +96,7 @@ impl fmt::Display for Proof {
         if wrong == 0 {
             writeln!(
                 f,
-                "lab {}: proved, {} lines; {seconds} s, with a cluster made and deleted",
+                "lab {}: proved, {} lines; {seconds} s, with all that was made for it and taken away",
                 self.lab,
                 self.lines.len()
             )

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     catalog::{self, CatalogError},
     cluster::GroundKind,
-    lab::Lab,
+    lab::{Action, Deed, Lab, Step},
     score::Points,
     session::{
         GroundWorld, Host, Topologies,
@@ -179,6 +179,7 @@ async fn live(
         lab: lab.clone(),
         lines: Vec::new(),
         told,
+        snapshots: proving.context.is_none(),
     };
     let place = (proving.ground, proving.context.clone());
     let outcome = proving.end.run_until_cancelled(trial.all(place, &stages)).await;
@@ -245,6 +246,8 @@ struct Trial<'a> {
     lab: Arc<Lab>,
     lines: Vec<Line>,
     told: &'a Hears<'a>,
+    /// Whether the ground can put a step's start back.
+    snapshots: bool,
 }
 
 /// What a line compares.
@@ -350,10 +353,7 @@ impl Trial<'_> {
             let step = &lab.steps[at];
             for index in 0..step.wrong.len() {
                 self.attempt(run, at, index).await;
-                let back = Command::Reset {
-                    step: Some(step.id.to_string()),
-                };
-                self.done("reset the step", back).await?;
+                self.back(at).await?;
             }
             let began = Instant::now();
             let solve = Command::Solve {
@@ -391,6 +391,23 @@ impl Trial<'_> {
             began,
             outcome,
         );
+        Ok(())
+    }
+
+    /// Goes back to the start of a step. Where the ground cannot put that back, the lab begins anew, and what the steps before did
+    /// in the cluster is done again.
+    async fn back(&mut self, at: usize) -> Result<(), VerifyError> {
+        let lab = self.lab.clone();
+        let before: Vec<usize> = order::listed(&lab).into_iter().take_while(|step| *step != at).collect();
+        let changed = before.iter().any(|step| changes_the_cluster(&lab.steps[*step]));
+        let anew = !self.snapshots && changed;
+        let step = (!anew).then(|| lab.steps[at].id.to_string());
+        self.done("reset the step", Command::Reset { step }).await?;
+        for step in before.into_iter().filter(|_| anew) {
+            let step = Some(lab.steps[step].id.to_string());
+            self.done("solve what the step needs again", Command::Solve { step })
+                .await?;
+        }
         Ok(())
     }
 
@@ -446,6 +463,16 @@ impl Trial<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether the solution of a step leaves something in the cluster that another step may need.
+fn changes_the_cluster(step: &Step) -> bool {
+    let stays = |action: &Action| match action {
+        Action::Deed(Deed::Certificate { .. } | Deed::File { .. }) => false,
+        Action::Deed(_) => true,
+        _ => false,
+    };
+    step.solution.iter().any(stays)
 }
 
 fn failed(step: &StepView) -> BTreeSet<&str> {

@@ -17,7 +17,7 @@ use super::{
     output::Output,
     session,
 };
-use crate::spire::{self, GatherError, Sight, Verdict, World, text};
+use crate::spire::{self, GatherError, Sight, Verdict, World, absence, text};
 
 /// `ztlab identity …`
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,8 @@ use crate::spire::{self, GatherError, Sight, Verdict, World, text};
                   what a registration entry of the SPIRE server says. Works on any cluster with SPIRE; it\n\
                   runs `spire-server … -output json` in the server's pod, adds an observer to the pods that\n\
                   serve something, and opens TLS sessions with them.\n\n\
-                  Without --namespace: the lab's, or every one but the system's and SPIRE's own.\n\n\
+                  Without --namespace: the lab's, or every one but the system's and SPIRE's own. Who may\n\
+                  look at some namespaces only names them; what is not seen then is said to be unknown.\n\n\
                   Exit status: 0 when it was told, 1 when the pod gets no identity or the certificate\n\
                   breaks a rule, 2 for an error."
 )]
@@ -198,7 +199,7 @@ async fn look(
 
 async fn overview(place: &Place, out: &Output) -> Result<ExitCode, CliError> {
     out.progress("asking the cluster and its SPIRE server");
-    let world = spire::gather(&place.client).await?;
+    let world = place.world(None).await?;
     let pods = place.pods(&world)?;
     let sights = look(place, &world, &pods, out).await?;
     let all = spire::overview(&world, &pods, sights);
@@ -212,7 +213,7 @@ async fn overview(place: &Place, out: &Output) -> Result<ExitCode, CliError> {
 
 async fn explain(place: &Place, pod: &str, out: &Output) -> Result<ExitCode, CliError> {
     out.progress("asking the cluster and its SPIRE server");
-    let world = spire::gather(&place.client).await?;
+    let world = place.world(Some(pod)).await?;
     let pod = place.pod(&world, pod, out)?;
     let warning = spire::warning(&place.client, pod).await;
     let key = (pod.namespace().unwrap_or_default(), pod.name_any());
@@ -233,19 +234,20 @@ async fn explain(place: &Place, pod: &str, out: &Output) -> Result<ExitCode, Cli
 /// What the server said, or the error that it is to have said nothing.
 fn known<'a, T>(world: &World, answer: &'a Result<T, String>) -> Result<&'a T, CliError> {
     answer.as_ref().map_err(|why| {
-        let hint = match world.found.server() {
-            None => "install SPIRE: `ztlab manifests spire | kubectl apply -f -`".to_owned(),
-            Some(part) => format!(
+        let hint = match (absence::server(&world.found, &world.scope), world.found.server()) {
+            (Some(absence), _) => absence.next,
+            (None, Some(part)) => format!(
                 "`kubectl -n {} get pod {}` shows how it is; asking it takes the right to exec in that pod",
                 part.namespace, part.pod
             ),
+            (None, None) => "`ztlab identity` shows what there is".to_owned(),
         };
         CliError::with_hint(why, hint)
     })
 }
 
 async fn entries(place: &Place, pod: Option<&str>, out: &Output) -> Result<ExitCode, CliError> {
-    let world = spire::gather(&place.client).await?;
+    let world = place.world(pod).await?;
     let all = known(&world, &world.answers.entries)?;
     let mut shown = match pod {
         None => all.clone(),
@@ -265,7 +267,7 @@ async fn entries(place: &Place, pod: Option<&str>, out: &Output) -> Result<ExitC
 }
 
 async fn bundles(place: &Place, out: &Output) -> Result<ExitCode, CliError> {
-    let world = spire::gather(&place.client).await?;
+    let world = place.world(None).await?;
     let all = known(&world, &world.answers.bundles)?;
     if out.json() {
         out.value(all)?;
@@ -286,7 +288,7 @@ struct Watched {
 /// The certificate that a pod shows.
 async fn seen(place: &Place, pod: &str, port: Option<u16>, out: &Output) -> Result<Watched, CliError> {
     out.progress("asking the cluster and its SPIRE server");
-    let world = spire::gather(&place.client).await?;
+    let world = place.world(Some(pod)).await?;
     let pod = place.pod(&world, pod, out)?;
     let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
     let sight = look(place, &world, &[pod], out)

@@ -15,7 +15,7 @@ use self::{
     chain::{agent_known, agent_there, can_ask, mounted, runs, server_answers},
 };
 use super::{
-    gather::World,
+    gather::{Scope, World},
     model::Selector,
     registration::{Compared, Reach, compare},
     rules::Verdict as RuleVerdict,
@@ -119,7 +119,9 @@ pub fn explain(world: &World, pod: &Pod, warning: Option<&str>, seen: Sight) -> 
     let mut ids: Vec<SpiffeId> = matching.iter().map(|one| one.entry.spiffe_id.clone()).collect();
     ids.dedup();
     let (verdict, mut because) = verdict(&steps, &ids, &seen, world.now_s);
-    if verdict == Verdict::Nothing && world.found.servers.is_empty() && world.found.agents.is_empty() {
+    let found = &world.found;
+    let nowhere = found.servers.is_empty() && found.agents.is_empty() && found.declared.is_empty();
+    if verdict == Verdict::Nothing && nowhere && world.scope == Scope::Cluster {
         // Whatever else is missing: this comes first.
         "there is no SPIRE in the cluster, neither a server nor an agent".clone_into(&mut because);
     }

@@ -226,6 +226,72 @@ fn without_spire_it_is_said_what_was_looked_for() {
 }
 
 #[test]
+fn whoever_may_look_at_one_namespace_only_is_not_told_that_there_is_no_spire() {
+    let mut world = registered();
+    world.pods.retain(|pod| pod.namespace().as_deref() == Some("shop"));
+    world.found = find::find(&world.pods);
+    world.scope = Scope::Namespaces(vec!["shop".into()]);
+    world.nodes.clear();
+    world.nodes_unknown = Some("the nodes are not known: you may not list them".into());
+    let why = "whether a SPIRE server runs is not known".to_owned();
+    world.answers.health = Err(why.clone());
+    world.answers.entries = Err(why.clone());
+    world.answers.agents = Err(why);
+    let explanation = told(&world);
+    assert_eq!(explanation.verdict, Verdict::Undetermined, "{explanation:#?}");
+    assert!(!next(&explanation).contains("install"), "{}", next(&explanation));
+    assert!(
+        next(&explanation).contains("name SPIRE's namespace too"),
+        "{}",
+        next(&explanation)
+    );
+    let seen = explain(&world, &orders(&world), None, shows("orders", NOW + 600));
+    assert_eq!(seen.verdict, Verdict::Identified);
+}
+
+#[test]
+fn without_a_right_to_nodes_nobody_says_that_an_agent_is_missing() {
+    let mut world = registered();
+    world.nodes.clear();
+    world.nodes_unknown = Some("the nodes are not known: you may not list them".into());
+    let explanation = told(&world);
+    assert_eq!(explanation.verdict, Verdict::Undetermined, "{explanation:#?}");
+    let unknown: Vec<&str> = explanation
+        .steps
+        .iter()
+        .filter(|step| step.holds == Answer::Undetermined)
+        .map(|step| step.what)
+        .collect();
+    assert_eq!(
+        unknown,
+        ["the server has attested that agent", "a registration entry is for it"]
+    );
+}
+
+#[test]
+fn a_server_that_is_switched_off_is_what_it_comes_to() {
+    let mut world = registered();
+    world.pods.retain(|pod| !pod.name_any().starts_with("spire-"));
+    world.found = find::find(&world.pods);
+    let set = json!({"metadata": {"name": "spire-server", "namespace": "spire"}, "spec": {"replicas": 0, "selector": {},
+        "serviceName": "s", "template": {"spec": {"containers": [{"name": "spire-server"}]}}}});
+    world.found.declared = find::declared(&[read(set)], &[], &[]);
+    world.answers.health = Err(crate::spire::absence::server(&world.found, &world.scope).unwrap().says);
+    let explanation = told(&world);
+    let server = &explanation.steps[3];
+    assert_eq!(
+        server.says,
+        "no SPIRE server runs: the StatefulSet spire/spire-server is scaled to 0"
+    );
+    assert!(server.next.as_ref().unwrap().contains("--replicas=1"), "{server:?}");
+    assert!(
+        !explanation.because.starts_with("there is no SPIRE"),
+        "{}",
+        explanation.because
+    );
+}
+
+#[test]
 fn a_server_that_may_not_be_asked_leaves_it_open() {
     let mut world = registered();
     world.answers.health = Err("pods \"spire-server-0\" is forbidden".into());

@@ -3,12 +3,19 @@
 //! Labels, namespaces and names of objects differ between SPIRE's guides, the Helm charts and these manifests; the images'
 //! names do not, wherever they are mirrored to.
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::{
+    api::{
+        apps::v1::{DaemonSet, Deployment, StatefulSet},
+        core::v1::{Container, ContainerStatus, Pod, PodTemplateSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::ResourceExt;
 use serde::Serialize;
 
 /// What is looked for, for a message.
-pub const LOOKED_FOR: &str = "a running pod with a container whose image or name is `spire-server`, in every namespace";
+pub const LOOKED_FOR: &str = "a running pod with a container whose image or name is `spire-server`, in every namespace, and what is \
+                              to run one";
 
 /// The annotation of a pod whose image is a stand-in's.
 const STAND_IN: &str = "ztlab.dev/stand-in";
@@ -28,6 +35,9 @@ pub struct Part {
     pub ready: bool,
     /// Whether this is not SPIRE's own program but a stand-in for it.
     pub stand_in: bool,
+    /// What it waits for, where it is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
     /// Whether a DaemonSet put it on its node: an agent beside a single program serves nobody else.
     pub daemon: bool,
 }
@@ -41,6 +51,24 @@ pub struct Found {
     pub agents: Vec<Part>,
     /// Controller managers.
     pub managers: Vec<Part>,
+    /// What is to run servers and agents, looked at where one of them is missing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub declared: Vec<Declared>,
+}
+
+/// An object that is to run one of SPIRE's programs, whether or not it has pods.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Declared {
+    /// `spire-server` or `spire-agent`.
+    pub program: String,
+    /// `StatefulSet`, `Deployment` or `DaemonSet`.
+    pub kind: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// How many pods it is to have.
+    pub wants: i32,
 }
 
 impl Found {
@@ -79,12 +107,96 @@ pub fn find(pods: &[Pod]) -> Found {
                 container: container.name.clone(),
                 node: pod.spec.as_ref().and_then(|spec| spec.node_name.clone()),
                 ready: ready(pod),
+                waits: waits(pod),
                 stand_in: pod.annotations().contains_key(STAND_IN),
                 daemon: pod.owner_references().iter().any(|owner| owner.kind == "DaemonSet"),
             });
         }
     }
     found
+}
+
+/// Finds what is to run SPIRE's servers and agents.
+pub fn declared(stateful: &[StatefulSet], deployments: &[Deployment], daemons: &[DaemonSet]) -> Vec<Declared> {
+    let one = |kind: &str, meta: &ObjectMeta, wants: Option<i32>, template: Option<&PodTemplateSpec>| {
+        let containers = template.iter().filter_map(|template| template.spec.as_ref());
+        let programs = containers.flat_map(|spec| &spec.containers).filter_map(program);
+        let found = programs.filter(|name| *name != "spire-controller-manager");
+        found
+            .map(|program| Declared {
+                program: program.to_owned(),
+                kind: kind.to_owned(),
+                namespace: meta.namespace.clone().unwrap_or_default(),
+                name: meta.name.clone().unwrap_or_default(),
+                wants: wants.unwrap_or(1),
+            })
+            .collect::<Vec<_>>()
+    };
+    let stateful = stateful.iter().flat_map(|set| {
+        let spec = set.spec.as_ref();
+        one(
+            "StatefulSet",
+            &set.metadata,
+            spec.and_then(|spec| spec.replicas),
+            spec.map(|spec| &spec.template),
+        )
+    });
+    let deployments = deployments.iter().flat_map(|set| {
+        let spec = set.spec.as_ref();
+        one(
+            "Deployment",
+            &set.metadata,
+            spec.and_then(|spec| spec.replicas),
+            spec.map(|spec| &spec.template),
+        )
+    });
+    let daemons = daemons.iter().flat_map(|set| {
+        let wants = set.status.as_ref().map(|status| status.desired_number_scheduled);
+        one(
+            "DaemonSet",
+            &set.metadata,
+            wants,
+            set.spec.as_ref().map(|spec| &spec.template),
+        )
+    });
+    stateful.chain(deployments).chain(daemons).collect()
+}
+
+/// What a pod that is not ready waits for.
+fn waits(pod: &Pod) -> Option<String> {
+    if ready(pod) {
+        return None;
+    }
+    let status = pod.status.as_ref()?;
+    let said = |reason: Option<&String>, message: Option<&String>| {
+        let both: Vec<&str> = [reason, message].into_iter().flatten().map(String::as_str).collect();
+        crate::text::one_line(&both.join(": "))
+    };
+    let mut conditions = status.conditions.iter().flatten();
+    if let Some(not) = conditions.find(|one| one.type_ == "PodScheduled" && one.status == "False") {
+        return Some(format!("not scheduled: {}", said(None, not.message.as_ref())));
+    }
+    let init = status.init_container_statuses.iter().flatten();
+    let all = init.chain(status.container_statuses.iter().flatten());
+    let mut waiting = all
+        .clone()
+        .filter_map(|one| Some((one, one.state.as_ref()?.waiting.as_ref()?)));
+    if let Some((one, waiting)) = waiting.next() {
+        let why = said(waiting.reason.as_ref(), waiting.message.as_ref());
+        return Some(format!("the container {} waits: {why}", one.name));
+    }
+    let running = |one: &&ContainerStatus| one.state.as_ref().is_some_and(|state| state.running.is_some());
+    let mut unready = all.filter(running).filter(|one| !one.ready);
+    let one = unready.next()?;
+    let restarted = match one.restart_count {
+        0 => String::new(),
+        1 => "; it was restarted once".to_owned(),
+        count => format!("; it was restarted {count} times"),
+    };
+    Some(format!(
+        "the container {} runs and does not pass its readiness check{restarted}",
+        one.name
+    ))
 }
 
 /// Which of SPIRE's programs a container runs.

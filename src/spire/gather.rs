@@ -1,6 +1,14 @@
 //! Everything that is looked at, collected in one go.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service};
+use std::collections::BTreeSet;
+
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::{
+        apps::v1::{DaemonSet, Deployment, StatefulSet},
+        core::v1::{ConfigMap, Event, Namespace, Node, Pod, Service},
+    },
+};
 use kube::{
     Api, Resource, ResourceExt,
     api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
@@ -8,8 +16,9 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::{
+    absence,
     ask::{AskError, Server},
-    find::{self, Found, LOOKED_FOR, Part},
+    find::{self, Declared, Found, Part},
     manager::{self, Manager},
     model::{self, Agent, BundleView, Entry, States},
     rules::Rule,
@@ -32,9 +41,30 @@ pub enum GatherError {
 impl GatherError {
     /// What to do next.
     pub fn hint(&self) -> &'static str {
-        "identity lists pods, nodes, namespaces and Services of the whole cluster: see that you may"
+        let Self::Api { source, .. } = self;
+        if is_forbidden(source) {
+            "name the namespaces that you may look at: `ztlab identity -n NAMESPACE`; it lists pods and Services there"
+        } else {
+            "see that the cluster answers: `kubectl get pods`"
+        }
     }
 }
+
+fn is_forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
+}
+
+/// Which pods could be looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scope {
+    /// All of the cluster's.
+    Cluster,
+    /// Those of these namespaces: SPIRE may be in another.
+    Namespaces(Vec<String>),
+}
+
+/// Where SPIRE's guides and its Helm charts put it: looked at too by whoever may not look everywhere.
+const USUAL: [&str; 3] = ["spire", "spire-server", "spire-system"];
 
 /// What the SPIRE server says, each part or why it is not known.
 #[derive(Debug)]
@@ -67,12 +97,16 @@ pub struct World {
     pub now_s: i64,
     /// SPIRE's parts.
     pub found: Found,
+    /// Which pods could be looked at.
+    pub scope: Scope,
     /// All pods.
     pub pods: Vec<Pod>,
     /// All namespaces.
     pub namespaces: Vec<Namespace>,
-    /// All nodes.
+    /// All nodes; none where they are not known.
     pub nodes: Vec<Node>,
+    /// Why the nodes are not known, where they are not.
+    pub nodes_unknown: Option<String>,
     /// All ClusterSPIFFEIDs, or why they are not known.
     pub rules: Result<Vec<Rule>, String>,
     /// The controller manager's configuration, where it could be read.
@@ -94,32 +128,129 @@ impl World {
     }
 }
 
-/// Collects all of it. Changes nothing in the cluster.
+/// Collects all of it. Changes nothing in the cluster. Whoever may not look everywhere looks at the namespaces `named`, and at
+/// those that SPIRE usually is in, as far as that is allowed.
 ///
 /// # Errors
-/// When pods, nodes or namespaces cannot be listed. What SPIRE's server or its objects do not tell is part of the result.
-pub async fn gather(client: &kube::Client) -> Result<World, GatherError> {
-    let (pods, namespaces, nodes) = tokio::try_join!(
-        list::<Pod>(Api::all(client.clone()), "the pods of all namespaces"),
-        list::<Namespace>(Api::all(client.clone()), "namespaces"),
-        list::<Node>(Api::all(client.clone()), "nodes"),
-    )?;
-    let found = find::find(&pods);
+/// When the pods of all namespaces, or of one that was named, cannot be listed. What nodes, SPIRE's server or its objects do not
+/// tell is part of the result.
+pub async fn gather(client: &kube::Client, named: &[String]) -> Result<World, GatherError> {
+    let ((pods, scope), namespaces, (nodes, nodes_unknown)) =
+        tokio::try_join!(pods(client, named), namespaces(client, named), nodes(client))?;
+    let mut found = find::find(&pods);
+    if found.servers.is_empty() || found.agents.is_empty() {
+        found.declared = declared(client, &scope).await;
+    }
     let (rules, manager, answers) = tokio::join!(
         rules(client),
         read_manager(client, &found, &pods),
-        answers(client, &found, &pods),
+        answers(client, &found, &scope, &pods),
     );
     Ok(World {
         now_s: seen::now_s(),
         found,
+        scope,
         pods,
         namespaces,
         nodes,
+        nodes_unknown,
         rules,
         manager,
         answers,
     })
+}
+
+async fn pods(client: &kube::Client, named: &[String]) -> Result<(Vec<Pod>, Scope), GatherError> {
+    match list::<Pod>(Api::all(client.clone()), "the pods of all namespaces").await {
+        Ok(pods) => return Ok((pods, Scope::Cluster)),
+        Err(GatherError::Api { source, .. }) if is_forbidden(&source) && !named.is_empty() => {}
+        Err(error) => return Err(error),
+    }
+    let mut all = Vec::new();
+    let mut seen = named.to_vec();
+    seen.sort();
+    seen.dedup();
+    for namespace in &seen {
+        let api = Api::namespaced(client.clone(), namespace);
+        all.extend(list::<Pod>(api, &format!("the pods of {namespace}")).await?);
+    }
+    for namespace in USUAL.iter().filter(|usual| !named.iter().any(|one| one == *usual)) {
+        let api = Api::namespaced(client.clone(), namespace);
+        // A namespace that is not there has no pods, which says nothing.
+        if let Ok(pods) = list::<Pod>(api, "").await
+            && !pods.is_empty()
+        {
+            all.extend(pods);
+            seen.push((*namespace).to_owned());
+        }
+    }
+    Ok((all, Scope::Namespaces(seen)))
+}
+
+/// All namespaces; for whoever may not list them, those of the named ones that are there.
+async fn namespaces(client: &kube::Client, named: &[String]) -> Result<Vec<Namespace>, GatherError> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    match list(api.clone(), "namespaces").await {
+        Err(GatherError::Api { source, .. }) if is_forbidden(&source) && !named.is_empty() => {}
+        answer => return answer,
+    }
+    let mut there = Vec::new();
+    for name in named {
+        match api.get_opt(name).await {
+            Ok(found) => there.extend(found),
+            // Whether it is there its pods say; its labels are not known.
+            Err(_) => there.push(Namespace {
+                metadata: kube::api::ObjectMeta {
+                    name: Some(name.clone()),
+                    ..Default::default()
+                },
+                ..Namespace::default()
+            }),
+        }
+    }
+    Ok(there)
+}
+
+/// All nodes, or why they are not known.
+async fn nodes(client: &kube::Client) -> Result<(Vec<Node>, Option<String>), GatherError> {
+    match list(Api::all(client.clone()), "nodes").await {
+        Ok(nodes) => Ok((nodes, None)),
+        Err(GatherError::Api { source, .. }) if is_forbidden(&source) => Ok((
+            Vec::new(),
+            Some("the nodes are not known: you may not list them".to_owned()),
+        )),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is to run SPIRE's parts, as far as it may be looked at: it makes an advice better, and nothing hangs on it.
+async fn declared(client: &kube::Client, scope: &Scope) -> Vec<Declared> {
+    async fn everywhere<K>(client: &kube::Client, scope: &Scope) -> Vec<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let apis: Vec<Api<K>> = match scope {
+            Scope::Cluster => vec![Api::all(client.clone())],
+            Scope::Namespaces(seen) => {
+                let seen = seen.iter().map(String::as_str);
+                let all: BTreeSet<&str> = seen.chain(USUAL).collect();
+                all.into_iter()
+                    .map(|one| Api::namespaced(client.clone(), one))
+                    .collect()
+            }
+        };
+        let mut found = Vec::new();
+        for api in apis {
+            found.extend(list(api, "").await.unwrap_or_default());
+        }
+        found
+    }
+    let (stateful, deployments, daemons) = tokio::join!(
+        everywhere::<StatefulSet>(client, scope),
+        everywhere::<Deployment>(client, scope),
+        everywhere::<DaemonSet>(client, scope),
+    );
+    find::declared(&stateful, &deployments, &daemons)
 }
 
 /// The Services of some namespaces.
@@ -192,9 +323,10 @@ async fn read_manager(client: &kube::Client, found: &Found, pods: &[Pod]) -> Opt
     Manager::parse(&config(client, part, pods).await?)
 }
 
-async fn answers(client: &kube::Client, found: &Found, pods: &[Pod]) -> Answers {
+async fn answers(client: &kube::Client, found: &Found, scope: &Scope, pods: &[Pod]) -> Answers {
+    let absence = absence::server(found, scope);
     let Some(part) = found.server() else {
-        return Answers::none(&format!("no SPIRE server was found; looked for: {LOOKED_FOR}"));
+        return Answers::none(&absence.map(|one| one.says).unwrap_or_default());
     };
     let config = config(client, part, pods).await;
     let server = Server {
@@ -204,7 +336,12 @@ async fn answers(client: &kube::Client, found: &Found, pods: &[Pod]) -> Answers 
     };
     let health = match server.run("healthcheck").await {
         Ok(said) => Ok(said.trim().to_owned()),
-        Err(error) => Err(error.to_string()),
+        // One that is not ready says what is wrong with it, or cannot be asked because of what it waits for.
+        Err(error) => Err(match (absence, &error) {
+            (None, _) => error.to_string(),
+            (Some(absence), AskError::Failed { said, .. }) => format!("{}; it says: {said}", absence.says),
+            (Some(absence), _) => absence.says,
+        }),
     };
     // A server that cannot be reached at all would be waited for once more by each question.
     if let Err(why) = &health {

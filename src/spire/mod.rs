@@ -11,6 +11,7 @@
 //! handshakes by the pods' observers. What an entry says a pod *may* have and what a handshake showed that it *has* are told
 //! apart everywhere. Everything else is pure. Nothing here knows the stand-ins: SPIRE's own images answer the same.
 
+pub mod absence;
 mod ask;
 pub mod explain;
 mod find;
@@ -29,9 +30,9 @@ pub mod text;
 
 pub use ask::AskError;
 pub use explain::{Explanation, Matched, Step, Verdict, explain};
-pub use find::{Found, LOOKED_FOR, Part, find};
+pub use find::{Declared, Found, LOOKED_FOR, Part, find};
 pub(crate) use gather::services;
-pub use gather::{Answers, GatherError, World, gather, warning};
+pub use gather::{Answers, GatherError, Scope, World, gather, warning};
 pub use model::{Agent, AuthorityView, BundleView, Entry, JwtKeyView, Selector, bundle_set};
 pub use overview::{Given, Overview, PodIdentity, overview};
 pub use registration::{Compared, Lack, Missing, Parent, Reach, compare};

@@ -7,8 +7,9 @@ use kube::ResourceExt;
 use serde::Serialize;
 
 use super::{
+    absence,
     find::Found,
-    gather::World,
+    gather::{Scope, World},
     model::{BundleView, Entry},
     registration::{Reach, compare},
     seen::Sight,
@@ -48,12 +49,17 @@ pub struct Overview {
     pub measured_s: i64,
     /// SPIRE's parts.
     pub spire: Found,
-    /// How many nodes there are.
-    pub nodes: usize,
+    /// How many nodes there are; `None` where that is not known.
+    pub nodes: Option<usize>,
+    /// Whether all pods were looked at, so that a part of SPIRE that was not found is not there.
+    pub everywhere: bool,
     /// What the server's healthcheck printed, or why it did not.
     pub server: String,
     /// Whether it answered.
     pub healthy: bool,
+    /// What to do, where it cannot answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
     /// The pods.
     pub workloads: Vec<PodIdentity>,
     /// The registration entries.
@@ -98,6 +104,7 @@ pub fn overview(world: &World, pods: &[&Pod], mut sights: BTreeMap<(String, Stri
         answers.entries.as_ref().err(),
         answers.agents.as_ref().err(),
         answers.bundles.as_ref().err(),
+        world.nodes_unknown.as_ref(),
     ]
     .into_iter()
     .flatten()
@@ -109,11 +116,16 @@ pub fn overview(world: &World, pods: &[&Pod], mut sights: BTreeMap<(String, Stri
     Overview {
         measured_s: world.now_s,
         spire: world.found.clone(),
-        nodes: world.nodes.len(),
+        nodes: world.nodes_unknown.is_none().then_some(world.nodes.len()),
+        everywhere: world.scope == Scope::Cluster,
         server: match &answers.health {
             Ok(said) | Err(said) => said.clone(),
         },
         healthy: answers.health.is_ok(),
+        next: match answers.health {
+            Ok(_) => None,
+            Err(_) => absence::server(&world.found, &world.scope).map(|absence| absence.next),
+        },
         workloads,
         entries: entries.to_vec(),
         bundles: answers.bundles.as_deref().unwrap_or_default().to_vec(),

@@ -14,8 +14,7 @@ use crate::{
 /// 1.15), when it looks: every five seconds. An `availability_target` in its configuration makes it earlier.
 const HALF: f64 = 0.5;
 const JITTER: f64 = 0.1;
-/// An agent looks every five seconds; and one that counts from the moment of issue, not from the certificate's beginning ten
-/// seconds earlier, comes five seconds later. In seconds.
+/// An agent looks every five seconds, and a server that is busy or away for a moment is asked again. In seconds.
 const PATIENCE: i64 = 10;
 
 /// When an SVID is to be replaced, by SPIRE's rule: an estimate, since the agent alone knows.
@@ -41,7 +40,7 @@ impl Rotation {
         }
     }
 
-    /// Whether it should have happened, whoever counts: [`PATIENCE`] after the latest moment.
+    /// Whether it should have happened: [`PATIENCE`] after the latest moment.
     pub fn is_overdue(self, now_s: i64) -> bool {
         now_s > self.until_s.saturating_add(PATIENCE)
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     find,
-    gather::{Answers, World},
+    gather::{Answers, Scope, World},
     model::{self, Agent, Entry, Selector},
 };
 use crate::identity::SpiffeId;
@@ -141,6 +141,7 @@ pub(crate) fn world() -> World {
     World {
         now_s: NOW,
         found: find::find(&pods),
+        scope: Scope::Cluster,
         pods,
         namespaces: vec![read(
             json!({"metadata": {"name": "shop", "labels": {"kubernetes.io/metadata.name": "shop"}}}),
@@ -149,6 +150,7 @@ pub(crate) fn world() -> World {
             read(json!({"metadata": {"name": "node-1", "uid": "node-uid"}})),
             read(json!({"metadata": {"name": "node-2", "uid": "other-uid"}})),
         ],
+        nodes_unknown: None,
         rules: Ok(Vec::new()),
         manager: None,
         answers: Answers {

@@ -82,23 +82,27 @@ fn spire(page: &mut Page, all: &Overview) {
         None => all.server.clone(),
     };
     page.item(0, "server", 14, &server);
+    if let Some(next) = &all.next {
+        page.item(0, "do next", 14, next);
+    }
     let agents = &all.spire.agents;
     let ready = agents.iter().filter(|part| part.ready).count();
-    let nodes = if all.nodes == 1 { "node" } else { "nodes" };
-    page.item(
-        0,
-        "agents",
-        14,
-        &format!(
-            "{ready} of {} ready; the cluster has {} {nodes}",
-            agents.len(),
-            all.nodes
-        ),
-    );
+    let nodes = match all.nodes {
+        None => String::new(),
+        Some(1) => "; the cluster has 1 node".to_owned(),
+        Some(nodes) => format!("; the cluster has {nodes} nodes"),
+    };
+    let told = if agents.is_empty() && !all.everywhere {
+        format!("not known{nodes}")
+    } else {
+        format!("{ready} of {} ready{nodes}", agents.len())
+    };
+    page.item(0, "agents", 14, &told);
     let managers = &all.spire.managers;
     let manager = match managers.first() {
         Some(part) if part.ready => format!("{}/{}: ClusterSPIFFEIDs become entries", part.namespace, part.pod),
         Some(part) => format!("{}/{}, not ready: ClusterSPIFFEIDs wait", part.namespace, part.pod),
+        None if !all.everywhere => "not known".to_owned(),
         None => "none: ClusterSPIFFEIDs have no effect".to_owned(),
     };
     page.item(0, "manager", 14, &manager);

@@ -102,6 +102,26 @@ fn everything_narrow_and_wide() {
 }
 
 #[test]
+fn what_was_not_looked_at_is_not_said_to_be_missing() {
+    let (mut world, _) = shop();
+    world
+        .pods
+        .retain(|pod| pod.metadata.namespace.as_deref() == Some("shop"));
+    world.found = crate::spire::find(&world.pods);
+    world.scope = crate::spire::Scope::Namespaces(vec!["shop".into()]);
+    world.nodes_unknown = Some("the nodes are not known: you may not list them".into());
+    let absence = crate::spire::absence::server(&world.found, &world.scope).unwrap();
+    world.answers.health = Err(absence.says.clone());
+    let page = super::overview(&overview(&world, &[], BTreeMap::new()), 200);
+    assert!(page.contains(&absence.says) && page.contains(&absence.next), "{page}");
+    assert!(
+        page.contains("agents        not known\n") && page.contains("manager       not known\n"),
+        "{page}"
+    );
+    assert!(page.contains("Not known: the nodes are not known"), "{page}");
+}
+
+#[test]
 fn explanations_narrow_and_wide() {
     let (world, authority) = shop();
     for (name, sight) in [

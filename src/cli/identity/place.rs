@@ -47,6 +47,18 @@ pub(super) async fn place(args: &Args) -> Result<Place, CliError> {
 }
 
 impl Place {
+    /// The cluster and its SPIRE; `pod` is who is asked about.
+    ///
+    /// # Errors
+    /// When not even the namespaces that were named may be looked at.
+    pub(super) async fn world(&self, pod: Option<&str>) -> Result<World, CliError> {
+        let of_pod = pod
+            .and_then(|text| text.split_once('/'))
+            .map(|(namespace, _)| namespace.to_owned());
+        let named: Vec<String> = self.namespaces.iter().cloned().chain(of_pod).collect();
+        Ok(spire::gather(&self.client, &named).await?)
+    }
+
     /// The pods to tell of, by namespace and name.
     ///
     /// # Errors

@@ -105,6 +105,16 @@ impl Validator<'_> {
             .into_iter()
             .chain(own.iter().map(|one| one.name.as_str()))
             .collect();
+        let namespace = &spec.namespace;
+        if namespace.value != "default" && !own.iter().any(|one| one.name == namespace.value) {
+            self.places
+                .report(namespace, format!("nothing makes the namespace `{}`", namespace.value))
+                .expected("a Namespace of this name in the topology")
+                .hint(
+                    "every built-in topology has the namespace `shop`; write a manifest of kind Namespace for another",
+                )
+                .rule("no-namespace");
+        }
         self.undeclared(&spec.topology, &topology, &declared, &known);
         for step in &spec.steps.value {
             let wrong = step.wrong.iter().flat_map(|attempt| &attempt.value.actions);

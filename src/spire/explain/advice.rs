@@ -45,6 +45,13 @@ pub(super) fn entry_there(
         let says = format!("the entry {} may: {}", one.entry.id, one.missing[0].says);
         return step(WHAT, Answer::Undetermined, says, None);
     }
+    if let (Some(why), Some(one)) = (&world.nodes_unknown, near.first().filter(|one| one.missing.is_empty())) {
+        let says = format!(
+            "the entry {} would match below the agent of its node, and {why}",
+            one.entry.id
+        );
+        return step(WHAT, Answer::Undetermined, says, None);
+    }
     let says = match count {
         0 => "the server has no registration entry at all".to_owned(),
         1 => "the one registration entry that the server has does not match it".to_owned(),

@@ -7,6 +7,7 @@ use super::{CSI_DRIVER, Step, step};
 use crate::{
     posture::Answer,
     spire::{
+        absence::{self, Absence},
         find::Part,
         gather::World,
         model::Agent,
@@ -147,38 +148,36 @@ pub(super) fn agent_there(world: &World, node: Option<&str>) -> Step {
         return step(WHAT, Answer::No, "the pod has no node yet", None);
     };
     let Some(part) = world.found.agent_on(node) else {
-        let says = if world.found.agents.is_empty() {
-            "no SPIRE agent runs in the cluster: no container's image or name is `spire-agent`".to_owned()
-        } else {
-            format!(
-                "no SPIRE agent runs on the node {node}; there are agents on {}",
-                agent_nodes(world)
-            )
-        };
-        let next = if world.found.agents.is_empty() {
-            "install SPIRE: `ztlab manifests spire | kubectl apply -f -`".to_owned()
-        } else {
-            let namespace = &world.found.agents[0].namespace;
-            format!(
-                "see why the agents' DaemonSet leaves the node out (taints, nodeSelector): `kubectl -n {namespace} describe daemonset`"
-            )
-        };
+        if let Some(absence) = absence::agents(&world.found, &world.scope) {
+            return absent(WHAT, absence);
+        }
+        let says = format!(
+            "no SPIRE agent runs on the node {node}; there are agents on {}",
+            agent_nodes(world)
+        );
+        let namespace = &world.found.agents[0].namespace;
+        let next = format!(
+            "see why the agents' DaemonSet leaves the node out (taints, nodeSelector): `kubectl -n {namespace} describe daemonset`"
+        );
         return step(WHAT, Answer::No, says, Some(next));
     };
     let place = format!("{}/{}", part.namespace, part.pod);
     if part.ready {
         return step(WHAT, Answer::Yes, format!("{place} on the node {node}"), None);
     }
-    let next = format!(
-        "see what it waits for: `kubectl -n {} describe pod {}`, `kubectl -n {} logs {}`",
-        part.namespace, part.pod, part.namespace, part.pod
-    );
-    step(
+    absent(
         WHAT,
-        Answer::No,
-        format!("the agent {place} on the node {node} is not ready"),
-        Some(next),
+        absence::not_ready("the agent", part, &format!(" on the node {node}")),
     )
+}
+
+fn absent(what: &'static str, absence: Absence) -> Step {
+    let holds = if absence.known {
+        Answer::No
+    } else {
+        Answer::Undetermined
+    };
+    step(what, holds, absence.says, Some(absence.next))
 }
 
 fn agent_nodes(world: &World) -> String {
@@ -193,24 +192,31 @@ fn agent_nodes(world: &World) -> String {
 
 pub(super) fn server_answers(world: &World) -> Step {
     const WHAT: &str = "the SPIRE server answers";
-    let Some(part) = world.found.server() else {
-        let says = world.answers.health.as_ref().err().cloned().unwrap_or_default();
-        let next = "install SPIRE: `ztlab manifests spire | kubectl apply -f -`";
-        return step(WHAT, Answer::No, says, Some(next.to_owned()));
-    };
-    let place = format!("{}/{}", part.namespace, part.pod);
-    match &world.answers.health {
-        Ok(said) => step(WHAT, Answer::Yes, format!("{place}: {said}"), None),
-        Err(why) => {
+    let absence = absence::server(&world.found, &world.scope);
+    match (&world.answers.health, world.found.server(), absence) {
+        (Ok(said), Some(part), _) => step(
+            WHAT,
+            Answer::Yes,
+            format!("{}/{}: {said}", part.namespace, part.pod),
+            None,
+        ),
+        (Err(why), _, Some(absence)) => absent(
+            WHAT,
+            Absence {
+                says: why.clone(),
+                ..absence
+            },
+        ),
+        // A pod that is ready and cannot be asked is a matter of rights, not of the server.
+        (Err(why), Some(part), None) => {
             let next = format!(
                 "see how it is: `kubectl -n {} get pod {}`, `kubectl -n {} logs {} -c {}`; whoever asks it needs the right to \
                  exec in its pod",
                 part.namespace, part.pod, part.namespace, part.pod, part.container
             );
-            // A pod that is ready and cannot be asked is a matter of rights, not of the server.
-            let holds = if part.ready { Answer::Undetermined } else { Answer::No };
-            step(WHAT, holds, why.clone(), Some(next))
+            step(WHAT, Answer::Undetermined, why.clone(), Some(next))
         }
+        (_, None, _) => step(WHAT, Answer::Undetermined, "the server did not say", None),
     }
 }
 
@@ -230,6 +236,10 @@ pub(super) fn agent_known(world: &World, node: Option<&str>, reach: &Reach<'_>) 
                 step(WHAT, Answer::No, says, Some(next))
             }
             (None, Some(node)) => unattested(world, node, agents),
+            (None, None) if world.nodes_unknown.is_some() => {
+                let says = "which agent is that of its node is not known: you may not list nodes";
+                step(WHAT, Answer::Undetermined, says, None)
+            }
             (None, None) => step(WHAT, Answer::No, "the pod has no node yet", None),
         };
     };

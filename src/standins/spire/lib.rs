@@ -26,12 +26,15 @@ pub mod config;
 pub mod controller;
 mod convert;
 mod entries;
+mod pem;
 mod protojson;
 mod refusal;
 pub mod server;
 mod store;
 mod transport;
 pub mod workload;
+
+pub use transport::fuzz_authority;
 
 #[cfg(test)]
 mod together;

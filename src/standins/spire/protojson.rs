@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Serialize, Serializer};
+use serde_json::Value;
 
 /// Numbers of 64 bits are text: not every reader of JSON has so many digits.
 pub fn int64<S: Serializer>(number: &i64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -40,10 +41,51 @@ pub fn named_bytes<S: Serializer>(named: &HashMap<String, Vec<u8>>, serializer: 
     )
 }
 
-/// A message, or several as a list, on one line.
+/// `google.protobuf.Struct` is an object.
+pub fn structure<S: Serializer>(fields: &Option<prost_types::Struct>, serializer: S) -> Result<S::Ok, S::Error> {
+    fields.as_ref().map(object).serialize(serializer)
+}
+
+/// The fields of a struct.
+pub fn object(fields: &prost_types::Struct) -> serde_json::Map<String, Value> {
+    let fields = fields.fields.iter();
+    fields.map(|(name, field)| (name.clone(), value(field))).collect()
+}
+
+/// `google.protobuf.Value`; whole numbers without a fraction.
+fn value(value: &prost_types::Value) -> Value {
+    use prost_types::value::Kind;
+    match &value.kind {
+        None | Some(Kind::NullValue(_)) => Value::Null,
+        Some(Kind::BoolValue(value)) => (*value).into(),
+        Some(Kind::NumberValue(value)) if value.fract() == 0.0 && value.abs() < 9e15 => (*value as i64).into(),
+        Some(Kind::NumberValue(value)) => (*value).into(),
+        Some(Kind::StringValue(value)) => value.clone().into(),
+        Some(Kind::ListValue(list)) => list.values.iter().map(self::value).collect(),
+        Some(Kind::StructValue(fields)) => object(fields).into(),
+    }
+}
+
+/// A message, or several as a list, on one line. SPIRE leaves out what is null, wherever it is.
 ///
 /// # Errors
 /// Memory for the text could not be had.
 pub fn line(message: &impl Serialize) -> serde_json::Result<String> {
-    serde_json::to_string(message).map(|text| text + "\n")
+    let mut message = serde_json::to_value(message)?;
+    without_null(&mut message);
+    Ok(format!("{message}\n"))
+}
+
+fn without_null(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, field| !field.is_null());
+            fields.values_mut().for_each(without_null);
+        }
+        Value::Array(values) => {
+            values.retain(|value| !value.is_null());
+            values.iter_mut().for_each(without_null);
+        }
+        _ => {}
+    }
 }

@@ -135,18 +135,40 @@ impl Snapshot {
 }
 
 impl Cached {
+    /// The SPIFFE ID of its entry.
+    pub fn id_text(&self) -> String {
+        self.entry
+            .spiffe_id
+            .as_ref()
+            .map(|id| format!("spiffe://{}{}", id.trust_domain, id.path))
+            .unwrap_or_default()
+    }
+
     fn due_at(&self) -> i64 {
         self.svid.as_ref().map_or(0, |svid| svid.renew_at).max(self.retry_at)
     }
 }
 
-/// When the next SVID is asked for: at half the life of this one, give or take a tenth of that, so that not all come at
-/// once. `chance` is from 0 to 1.
-pub fn renew_at(issued_at: i64, expires_at: i64, chance: f64) -> i64 {
-    let half = expires_at.saturating_sub(issued_at).max(0) / 2;
+/// SPIRE's agent looks every so many seconds whether an SVID is to be replaced.
+const LOOKS: i64 = 5;
+
+/// When the document that is valid from `from` to `until` is replaced: at half of that life, give or take a tenth of the
+/// half, so that not all are asked for at once. `chance` is from 0 to 1. Seconds of the Unix epoch.
+///
+/// Source: SPIRE's `pkg/common/rotationutil`. It counts from the beginning that the document names, which SPIRE's server
+/// dates ten seconds back: one of 20 seconds lives 30, and is replaced five seconds after it came.
+pub fn renew_at(from: i64, until: i64, chance: f64) -> i64 {
+    let half = until.saturating_sub(from).max(0) / 2;
     // A life in seconds is far below what a double holds exactly.
     let jitter = (half as f64 * 0.1 * (chance * 2.0 - 1.0)) as i64;
-    issued_at.saturating_add(half + jitter)
+    until.saturating_sub(half + jitter)
+}
+
+/// [`renew_at`] of one that came at `now`, but not before the agent would look again: one so short that half of its life is
+/// over when it comes would be asked for without a pause.
+pub fn renew_after(now: i64, from: i64, until: i64, chance: f64) -> i64 {
+    let soonest = now.saturating_add((until.saturating_sub(now) / 2).clamp(1, LOOKS));
+    renew_at(from, until, chance).max(soonest)
 }
 
 #[cfg(test)]
@@ -230,8 +252,23 @@ mod tests {
     #[test]
     fn renewal_is_at_half_the_life_give_or_take_a_tenth() {
         assert_eq!(renew_at(0, 3600, 0.5), 1800);
-        assert_eq!(renew_at(0, 3600, 0.0), 1620);
-        assert_eq!(renew_at(0, 3600, 1.0), 1980);
-        assert_eq!(renew_at(10, 0, 1.0), 10);
+        assert_eq!(renew_at(0, 3600, 1.0), 1620);
+        assert_eq!(renew_at(0, 3600, 0.0), 1980);
+        assert_eq!(renew_at(10, 0, 1.0), 0);
+    }
+
+    #[test]
+    fn an_svid_of_twenty_seconds_is_replaced_five_seconds_after_it_came() {
+        // As the server dates it.
+        assert_eq!(renew_after(100, 90, 120, 0.5), 105);
+        assert_eq!(renew_after(100, 90, 3700, 0.5), 1895);
+    }
+
+    #[test]
+    fn one_whose_half_life_is_over_when_it_comes_is_not_asked_for_without_a_pause() {
+        assert_eq!(renew_after(100, 90, 110, 0.5), 105, "as often as SPIRE looks");
+        assert_eq!(renew_after(100, 90, 104, 0.5), 102, "and before it ends");
+        assert_eq!(renew_after(100, 90, 100, 0.5), 101);
+        assert_eq!(renew_after(100, 90, 50, 1.0), 101);
     }
 }

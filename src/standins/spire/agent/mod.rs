@@ -1,9 +1,11 @@
-//! The agent: attests to the server and serves the SPIFFE Workload API.
+//! The agent: attests to the server and serves the SPIFFE Workload API, and Envoy's Secret Discovery Service beside it.
 
 pub mod attestor;
 mod bundles;
 mod cache;
+mod callers;
 mod keys;
+mod sds;
 mod server;
 mod sync;
 mod workload_api;
@@ -17,12 +19,18 @@ use tonic::{Status, transport::Server as GrpcServer};
 use attestor::{Caller, WorkloadAttestor};
 pub use bundles::{BundleMessageError, bundle_message_of, bundle_of};
 use cache::Snapshot;
+use callers::Callers;
+pub use sds::Names as SecretNames;
+use sds::SecretDiscovery;
 use server::Server;
 use sync::Sync;
 use workload_api::WorkloadApi;
 
 use crate::{
-    api::{health::health_server::HealthServer, workload::spiffe_workload_api_server::SpiffeWorkloadApiServer},
+    api::{
+        health::health_server::HealthServer, secret::secret_discovery_service_server::SecretDiscoveryServiceServer,
+        workload::spiffe_workload_api_server::SpiffeWorkloadApiServer,
+    },
     clock::SharedClock,
     config::AgentConfig,
     server::health_api::HealthApi,
@@ -31,6 +39,8 @@ use crate::{
 
 /// Largest message of a workload, in bytes: audiences and tokens are small.
 const LARGEST_MESSAGE: usize = 64 * 1024;
+/// Largest message of an Envoy, in bytes: it tells in the first one of all its extensions, some 100 KiB.
+const LARGEST_OF_ENVOY: usize = 1 << 20;
 
 /// Why the agent does not start, or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -74,7 +84,8 @@ impl From<Status> for AgentError {
 /// An agent that was set up.
 pub struct Agent {
     sync: Sync,
-    api: WorkloadApi,
+    api: Option<WorkloadApi>,
+    secrets: Option<SecretDiscovery>,
     ready: watch::Receiver<Arc<Snapshot>>,
 }
 
@@ -86,17 +97,28 @@ impl Agent {
         clock: SharedClock,
     ) -> Result<Self, AgentError> {
         let (publish, cache) = watch::channel(Arc::new(Snapshot::default()));
+        let (serves_api, secrets) = (config.serves_workload_api, config.secrets.clone());
         let server = Arc::new(Server::new(config, Arc::clone(&clock))?);
         let sync = Sync::new(Arc::clone(&server), Arc::clone(&clock), publish);
         let ready = cache.clone();
-        let api = WorkloadApi {
-            attestor,
-            cache,
+        let callers = Callers { attestor, cache };
+        let secrets = secrets.map(|names| SecretDiscovery {
+            callers: callers.clone(),
+            names,
+            clock: Arc::clone(&clock),
+        });
+        let api = serves_api.then(|| WorkloadApi {
+            callers,
             server,
             clock,
             tokens: std::sync::Mutex::default(),
-        };
-        Ok(Self { sync, api, ready })
+        });
+        Ok(Self {
+            sync,
+            api,
+            secrets,
+            ready,
+        })
     }
 
     /// Whether the agent has something to give, as its health checks say.
@@ -105,7 +127,15 @@ impl Agent {
         move || ready.borrow().bundle.is_some()
     }
 
-    /// Serves the Workload API on `listener` until `stop` is ready or the agent has to end.
+    /// Follows the server without serving anybody, until `stop` is ready or the agent has to end.
+    pub async fn follow(self, stop: impl Future<Output = ()> + Send) -> Result<(), AgentError> {
+        tokio::select! {
+            error = self.sync.run() => Err(error),
+            () = stop => Ok(()),
+        }
+    }
+
+    /// Serves the Workload API and secret discovery on `listener` until `stop` is ready or the agent has to end.
     pub async fn serve(self, listener: UnixListener, stop: impl Future<Output = ()> + Send) -> Result<(), AgentError> {
         let stop = stop.shared();
         let is_ready = self.is_ready();
@@ -114,9 +144,15 @@ impl Agent {
             ready.lock().unwrap_or_else(std::sync::PoisonError::into_inner)()
         }));
         let incoming = transport::accept_unix(listener, |stream| Caller::of(stream));
-        let workload_api = SpiffeWorkloadApiServer::new(self.api).max_decoding_message_size(LARGEST_MESSAGE);
+        let workload_api = self
+            .api
+            .map(|api| SpiffeWorkloadApiServer::new(api).max_decoding_message_size(LARGEST_MESSAGE));
+        let secrets = self
+            .secrets
+            .map(|secrets| SecretDiscoveryServiceServer::new(secrets).max_decoding_message_size(LARGEST_OF_ENVOY));
         let serving = GrpcServer::builder()
-            .add_service(workload_api)
+            .add_optional_service(workload_api)
+            .add_optional_service(secrets)
             .add_service(HealthServer::new(health))
             .serve_with_incoming_shutdown(incoming, stop.clone());
         tokio::select! {

@@ -13,7 +13,7 @@ use rustls::{
 use tonic::{Request, Status, transport::Channel};
 use ztlab_identity::{TrustDomain, X509Bundle, X509BundleSet};
 
-use super::{AgentError, bundle_of, keys::new_key};
+use super::{AgentError, bundle_of, keys::new_key, sync::valid_from};
 use crate::{
     api::{
         agent::{self as agent_api, agent_client::AgentClient, attest_agent_request, attest_agent_response},
@@ -34,8 +34,8 @@ const LONGEST_FILE: u64 = 1 << 20;
 /// The agent's own SVID, as far as its renewal needs.
 #[derive(Debug, Clone)]
 pub struct Own {
-    /// When it was signed, in seconds of the Unix epoch.
-    pub issued_at: i64,
+    /// When it begins, in seconds of the Unix epoch: SPIRE's server dates it back.
+    pub valid_from: i64,
     /// When it ends, in seconds of the Unix epoch.
     pub expires_at: i64,
     /// Whether it is renewed by attesting again.
@@ -189,10 +189,15 @@ impl Server {
     fn own(&self, svid: types::X509svid, pkcs8: Vec<u8>, reattestable: bool) -> Result<Own, AgentError> {
         let id = crate::convert::id(svid.id.as_ref())
             .map_err(|refusal| AgentError::Other(format!("the server gave an SVID without id: {refusal}")))?;
+        let valid_from = svid
+            .cert_chain
+            .first()
+            .and_then(|leaf| valid_from(leaf))
+            .ok_or_else(|| AgentError::Other(format!("the server gave an SVID for {id} that is no certificate")))?;
         self.show(svid.cert_chain, pkcs8)?;
         tracing::info!(agent = %id, expires_at = svid.expires_at, "the agent has an SVID");
         Ok(Own {
-            issued_at: self.clock.now(),
+            valid_from,
             expires_at: svid.expires_at,
             reattestable,
         })

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use super::{
     AgentError, bundle_of,
-    cache::{Snapshot, Svid, renew_at},
+    cache::{Snapshot, Svid, renew_after},
     keys::new_key,
     server::{Own, Server},
 };
@@ -152,7 +152,7 @@ impl Sync {
         };
         match own {
             Ok(own) => {
-                let renew = renew_at(own.issued_at, own.expires_at, rand::random());
+                let renew = renew_after(now, own.valid_from, own.expires_at, rand::random());
                 self.own = Some((own, renew));
                 // Where nothing is known yet, the first answer is wanted at once.
                 self.revision = None;
@@ -256,13 +256,14 @@ impl Sync {
         let Some(cached) = self.snapshot.entries.get_mut(id) else {
             return false;
         };
-        match svid {
-            Some(svid) if status.code == 0 && !svid.cert_chain.is_empty() => {
+        let svid = svid.filter(|_| status.code == 0);
+        match svid.and_then(|svid| Some((valid_from(svid.cert_chain.first()?)?, svid))) {
+            Some((valid_from, svid)) => {
                 cached.svid = Some(Arc::new(Svid {
                     chain: svid.cert_chain.concat(),
                     key,
                     expires_at: svid.expires_at,
-                    renew_at: renew_at(now, svid.expires_at, rand::random()),
+                    renew_at: renew_after(now, valid_from, svid.expires_at, rand::random()),
                 }));
                 cached.retry_at = now + 1;
                 true
@@ -297,6 +298,13 @@ impl Sync {
 fn refused(error: &AgentError) -> bool {
     let judged = [Code::InvalidArgument, Code::PermissionDenied, Code::FailedPrecondition];
     matches!(error, AgentError::Rpc(status) if judged.contains(&status.code()))
+}
+
+/// The first second of a certificate's validity, of the Unix epoch; `None` for what is no certificate.
+pub(super) fn valid_from(leaf: &[u8]) -> Option<i64> {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
+    Some(leaf.validity().not_before.timestamp())
 }
 
 fn signed_by(chain: &[u8], authority: &[u8]) -> bool {

@@ -13,8 +13,8 @@ use tonic::{Request, Response, Status, metadata::MetadataMap};
 use ztlab_identity::{SpiffeId, UnixTime, jwt};
 
 use super::{
-    attestor::{Caller, WorkloadAttestor},
-    cache::{Cached, Snapshot},
+    cache::{Cached, Snapshot, renew_at},
+    callers::Callers,
     server::Server,
 };
 use crate::{
@@ -30,10 +30,8 @@ const AUDIENCES: (usize, usize) = (32, 2048);
 
 /// The service.
 pub struct WorkloadApi {
-    /// Knows who calls.
-    pub attestor: Arc<dyn WorkloadAttestor>,
-    /// What there is to give.
-    pub cache: watch::Receiver<Arc<Snapshot>>,
+    /// Knows who calls, and what there is to give.
+    pub callers: Callers,
     /// Signs JWT-SVIDs.
     pub server: Arc<Server>,
     /// The time.
@@ -55,19 +53,7 @@ impl WorkloadApi {
     /// Who calls: its selectors. A call without the header could be one that a browser was tricked into.
     async fn caller<T>(&self, request: &Request<T>) -> Result<BTreeSet<Selector>, Status> {
         secured(request.metadata())?;
-        if self.cache.borrow().bundle.is_none() {
-            return Err(Status::unavailable(
-                "the agent has nothing from the server yet; try again in a moment",
-            ));
-        }
-        let caller = request
-            .extensions()
-            .get::<Caller>()
-            .ok_or_else(|| Status::internal("workload attestation failed"))?;
-        self.attestor.attest(caller).await.map_err(|error| {
-            tracing::warn!(%error, "a workload was not attested");
-            Status::internal("workload attestation failed")
-        })
+        self.callers.attest(request.extensions()).await
     }
 
     /// A stream of what `make` makes of each state, sent when it differs from the one before. It ends with the first
@@ -83,7 +69,7 @@ impl WorkloadApi {
             ended: bool,
         }
         let clock = Arc::clone(&self.clock);
-        let mut cache = self.cache.clone();
+        let mut cache = self.callers.cache.clone();
         cache.mark_changed();
         let start = Following {
             cache,
@@ -150,7 +136,7 @@ impl WorkloadApi {
             if tokens.len() >= MOST_TOKENS {
                 tokens.clear();
             }
-            let renew_at = svid.issued_at + (svid.expires_at - svid.issued_at) / 2;
+            let renew_at = renew_at(svid.issued_at, svid.expires_at, rand::random());
             tokens.insert(
                 key,
                 Token {
@@ -175,15 +161,6 @@ fn no_identity() -> Status {
     Status::permission_denied("no identity issued")
 }
 
-fn id_text(cached: &Cached) -> String {
-    cached
-        .entry
-        .spiffe_id
-        .as_ref()
-        .map(|id| format!("spiffe://{}{}", id.trust_domain, id.path))
-        .unwrap_or_default()
-}
-
 fn x509_svids(snapshot: &Snapshot, identities: &[&Cached], now: i64) -> Result<X509svidResponse, Status> {
     let bundle = snapshot
         .bundle
@@ -195,7 +172,7 @@ fn x509_svids(snapshot: &Snapshot, identities: &[&Cached], now: i64) -> Result<X
         .filter_map(|cached| {
             let svid = cached.svid.as_ref().filter(|svid| svid.expires_at > now)?;
             Some(X509svid {
-                spiffe_id: id_text(cached),
+                spiffe_id: cached.id_text(),
                 x509_svid: svid.chain.clone(),
                 x509_svid_key: svid.key.clone(),
                 bundle: bundle.clone(),
@@ -286,10 +263,10 @@ impl SpiffeWorkloadApi for WorkloadApi {
             .map_err(|error| Status::invalid_argument(format!("invalid requested SPIFFE ID: {error}")))?
             .map(|id| id.to_string());
         let selectors = self.caller(&request).await?;
-        let snapshot = Arc::clone(&self.cache.borrow());
+        let snapshot = Arc::clone(&self.callers.cache.borrow());
         let mut svids = Vec::new();
         for cached in snapshot.identities(&selectors) {
-            let spiffe_id = id_text(cached);
+            let spiffe_id = cached.id_text();
             if wanted.as_ref().is_some_and(|wanted| *wanted != spiffe_id) {
                 continue;
             }
@@ -329,7 +306,7 @@ impl SpiffeWorkloadApi for WorkloadApi {
             return Err(Status::invalid_argument("svid must be specified"));
         }
         let selectors = self.caller(&request).await?;
-        let snapshot = Arc::clone(&self.cache.borrow());
+        let snapshot = Arc::clone(&self.callers.cache.borrow());
         let bundles = snapshot.bundles_of(&snapshot.identities(&selectors)).jwt();
         let now = Duration::from_secs(u64::try_from(self.clock.now()).unwrap_or(0));
         let ValidateJwtsvidRequest { audience, svid } = request.into_inner();

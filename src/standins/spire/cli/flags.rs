@@ -79,6 +79,10 @@ impl Flags {
                     .cloned()
                     .ok_or_else(|| wrong(format!("flag needs an argument: -{name}")))?,
             };
+            if name == "output" {
+                check_format(&value, read.text(name))
+                    .map_err(|why| wrong(format!("invalid value {value:?} for flag -{name}: {why}")))?;
+            }
             read.0.entry(flag.name).or_default().push(value);
         }
         Ok(read)
@@ -115,6 +119,17 @@ impl Flags {
     }
 }
 
+/// The formats that SPIRE's commands print in, and `before`, which another may not follow.
+fn check_format(format: &str, before: &str) -> Result<(), String> {
+    if !["json", "pretty", "prettyprint"].contains(&format.to_lowercase().as_str()) {
+        return Err(format!("bad formatter flag: unknown format option: {format:?}"));
+    }
+    if !before.is_empty() && before != format {
+        return Err(format!("the output format has already been set to {before:?}"));
+    }
+    Ok(())
+}
+
 /// The flags as Go prints them.
 pub fn usage(command: &str, known: &[Flag]) -> String {
     let mut text = format!("Usage of {command}:\n");
@@ -131,7 +146,12 @@ pub fn usage(command: &str, known: &[Flag]) -> String {
 mod tests {
     use super::*;
 
-    const KNOWN: &[Flag] = &[value("selector", ""), value("ttl", ""), switch("node", "")];
+    const KNOWN: &[Flag] = &[
+        value("selector", ""),
+        value("ttl", ""),
+        value("output", ""),
+        switch("node", ""),
+    ];
 
     fn parse(text: &str) -> Result<Flags, FlagError> {
         Flags::parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), KNOWN)
@@ -155,6 +175,15 @@ mod tests {
         assert_eq!(wrong("-foo"), "flag provided but not defined: -foo");
         assert_eq!(wrong("-ttl"), "flag needs an argument: -ttl");
         assert_eq!(wrong("-h"), "help");
+        assert_eq!(
+            wrong("-output yaml"),
+            "invalid value \"yaml\" for flag -output: bad formatter flag: unknown format option: \"yaml\""
+        );
+        assert_eq!(
+            wrong("-output json -output=pretty"),
+            "invalid value \"pretty\" for flag -output: the output format has already been set to \"json\""
+        );
+        assert_eq!(parse("-output JSON").unwrap().text("output"), "JSON");
         assert!(wrong("stray").contains("stray"));
         assert!(parse("-ttl x").unwrap().number("ttl", 0).is_err());
     }

@@ -55,7 +55,7 @@ fn said(what: impl Into<String>) -> CommandError {
 
 /// Prints a message, or several as a list, where `-output json` asks for it; whether it did.
 fn as_json(flags: &Flags, message: &impl serde::Serialize, output: &mut Output<'_>) -> Result<bool, CommandError> {
-    if flags.text("output") != "json" {
+    if !flags.text("output").eq_ignore_ascii_case("json") {
         return Ok(false);
     }
     let line = crate::protojson::line(message).map_err(|error| said(error.to_string()))?;
@@ -65,18 +65,6 @@ fn as_json(flags: &Flags, message: &impl serde::Serialize, output: &mut Output<'
 
 /// How `-output` may be used.
 const OUTPUT_HELP: &str = "Desired output format (pretty, json); default: pretty.";
-
-/// Refuses a format of `-output` that SPIRE does not have, and JSON where this stand-in prints none.
-fn check_format(flags: &Flags, name: &str, without_json: &[&str]) -> Result<(), CommandError> {
-    match flags.text("output") {
-        "" | "pretty" => Ok(()),
-        "json" if !without_json.contains(&name) => Ok(()),
-        "json" => Err(said(format!(
-            "this stand-in prints `{name}` with `-output pretty` only"
-        ))),
-        other => Err(said(format!("bad formatter flag: unknown format option: \"{other}\""))),
-    }
-}
 
 /// A refusal as Go's gRPC prints it.
 fn rpc_error(status: &Status) -> String {

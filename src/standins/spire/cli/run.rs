@@ -1,6 +1,6 @@
 //! `run`: a program that serves until it is told to stop.
 
-use std::{future::Future, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, future::Future, path::PathBuf, sync::Arc};
 
 use futures::{FutureExt, future::Shared};
 use tokio::{
@@ -16,7 +16,11 @@ use crate::{
     },
     clock::{SharedClock, SystemClock},
     config::{AgentConfig, ConfigError, HealthChecks, ServerConfig, WorkloadProof},
-    server::{self, Core, attestation, notifier},
+    server::{
+        self, Core,
+        attestation::{self, k8s_psat},
+        notifier,
+    },
     transport,
 };
 
@@ -96,28 +100,48 @@ pub fn server(flags: &Flags) -> Result<(), CommandError> {
     block_on(serve(config))
 }
 
+/// The API server of the cluster that this runs in, once somebody needs it.
+async fn own_cluster(known: &mut Option<kube::Client>) -> Result<kube::Client, CommandError> {
+    if known.is_none() {
+        *known = Some(kube_client().await?);
+    }
+    known
+        .clone()
+        .ok_or_else(|| said("no client of the API server was made"))
+}
+
 async fn serve(config: ServerConfig) -> Result<(), CommandError> {
     let stop = stop()?;
-    let client = if config.clusters.is_some() || config.notifier.is_some() {
-        Some(kube_client().await?)
-    } else {
-        None
-    };
+    let mut own = None;
     let mut attestors = attestation::Attestors::new();
-    if let (Some(clusters), Some(client)) = (config.clusters, &client) {
-        let psat = attestation::k8s_psat::Psat {
+    if let Some(configured) = config.clusters {
+        let mut clusters = BTreeMap::new();
+        for (name, cluster) in configured {
+            let api: Arc<dyn k8s_psat::ApiServer> = match &cluster.kube_config {
+                Some(path) => Arc::new(k8s_psat::ByFile(path.clone())),
+                None => Arc::new(k8s_psat::InCluster(own_cluster(&mut own).await?)),
+            };
+            clusters.insert(name, (cluster, api));
+        }
+        let psat = k8s_psat::Psat {
             trust_domain: config.settings.trust_domain.clone(),
             clusters,
-            api: Box::new(attestation::k8s_psat::InCluster(client.clone())),
         };
-        attestors.insert(attestation::k8s_psat::TYPE.into(), Box::new(psat));
+        attestors.insert(k8s_psat::TYPE.into(), Box::new(psat));
     }
     if let Some(directory) = config.places.state.parent() {
         std::fs::create_dir_all(directory)?;
     }
     let clock: SharedClock = Arc::new(SystemClock);
     let core = Core::new(config.settings, config.places, attestors, clock).map_err(|error| said(error.to_string()))?;
-    if let (Some(into), Some(client)) = (config.notifier, client) {
+    if let Some(into) = config.notifier {
+        let client = if into.kube_config_file_path.as_os_str().is_empty() {
+            own_cluster(&mut own).await?
+        } else {
+            k8s_psat::client_by_file(&into.kube_config_file_path)
+                .await
+                .map_err(said)?
+        };
         tokio::spawn(notifier::notify(Arc::clone(&core), client, into));
     }
     if let Some(checks) = config.health {
@@ -134,7 +158,10 @@ pub fn agent(flags: &Flags) -> Result<(), CommandError> {
         return Err(said("-expandEnv: this stand-in does not expand environment variables"));
     }
     let token = (!flags.text("joinToken").is_empty()).then(|| flags.text("joinToken").to_owned());
-    let config = AgentConfig::load(&config_path(flags, "conf/agent/agent.conf"), token)?;
+    let mut config = AgentConfig::load(&config_path(flags, "conf/agent/agent.conf"), token)?;
+    if flags.on("disableSDSAPI") {
+        config.secrets = None;
+    }
     log(&config.log_level);
     tracing::info!(trust_domain = %config.trust_domain, "this is a stand-in of ztlab's for SPIRE's agent");
     block_on(attest_and_serve(config))
@@ -143,12 +170,15 @@ pub fn agent(flags: &Flags) -> Result<(), CommandError> {
 async fn attest_and_serve(config: AgentConfig) -> Result<(), CommandError> {
     let stop = stop()?;
     let attestor = All(attestors(&config.workloads).await?);
-    let (socket, checks) = (config.socket.clone(), config.health.clone());
+    let (socket, checks) = (config.serves().then(|| config.socket.clone()), config.health.clone());
     let agent =
         Agent::new(config, Arc::new(attestor), Arc::new(SystemClock)).map_err(|error| said(error.to_string()))?;
     if let Some(checks) = checks {
         serve_health(checks, agent.is_ready()).await?;
     }
+    let Some(socket) = socket else {
+        return agent.follow(stop).await.map_err(|error| said(error.to_string()));
+    };
     let listener =
         transport::listen_unix(&socket, true).map_err(|error| said(format!("{}: {error}", socket.display())))?;
     let served = agent.serve(listener, stop).await;

@@ -83,19 +83,6 @@ pub fn plural<'a>(count: usize, one: &'a str, many: &'a str) -> &'a str {
     if count == 1 { one } else { many }
 }
 
-/// DER as PEM.
-pub fn pem(label: &str, der: &[u8]) -> String {
-    use base64::{Engine, prelude::BASE64_STANDARD};
-    let text = BASE64_STANDARD.encode(der);
-    let mut lines = format!("-----BEGIN {label}-----\n");
-    for line in text.as_bytes().chunks(64) {
-        lines.push_str(&String::from_utf8_lossy(line));
-        lines.push('\n');
-    }
-    lines.push_str(&format!("-----END {label}-----\n"));
-    lines
-}
-
 /// The certificates of PEM text.
 pub fn certificates_of_pem(text: &[u8]) -> Result<Vec<Vec<u8>>, CommandError> {
     use rustls::pki_types::pem::PemObject;

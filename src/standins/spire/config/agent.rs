@@ -11,6 +11,7 @@ use super::{
     file::{self, Plugins, check_rest},
     server::{HealthSection, health, port},
 };
+use crate::agent::SecretNames;
 
 /// SPIRE's default for the Workload API's socket.
 pub const DEFAULT_SOCKET: &str = "/tmp/spire-agent/public/api.sock";
@@ -28,6 +29,10 @@ pub struct AgentConfig {
     pub socket: PathBuf,
     /// Whom to believe in the beginning.
     pub bootstrap: Bootstrap,
+    /// Whether it serves the Workload API.
+    pub serves_workload_api: bool,
+    /// What Envoy may call secrets by; none where secret discovery is not served.
+    pub secrets: Option<SecretNames>,
     /// How it proves its node.
     pub node: NodeProof,
     /// How it knows workloads.
@@ -97,6 +102,19 @@ struct AgentSection {
     join_token_file: Option<PathBuf>,
     log_level: Option<String>,
     workload_x509_svid_key_type: Option<String>,
+    sds: Option<SdsSection>,
+    disable_sds_api: Option<bool>,
+    disable_workload_api: Option<bool>,
+    #[serde(flatten)]
+    rest: Map<String, Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct SdsSection {
+    default_svid_name: Option<String>,
+    default_bundle_name: Option<String>,
+    default_all_bundles_name: Option<String>,
+    disable_spiffe_cert_validation: Option<bool>,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -110,8 +128,6 @@ const AGENT_IGNORED: &[&str] = &[
     "log_format",
     "log_selectors",
     "log_source_location",
-    "sds",
-    "disable_sds_api",
     "allow_unauthenticated_verifiers",
     "allowed_foreign_jwt_claims",
     "availability_target",
@@ -129,6 +145,11 @@ impl AgentConfig {
     /// Reads a file; `join_token` is the flag, which counts more.
     pub fn load(path: &Path, join_token: Option<String>) -> Result<Self, ConfigError> {
         Self::parse(&file::load(path)?, join_token)
+    }
+
+    /// Whether anything is served on the socket.
+    pub fn serves(&self) -> bool {
+        self.serves_workload_api || self.secrets.is_some()
     }
 
     /// Reads HCL or JSON.
@@ -166,6 +187,8 @@ impl AgentConfig {
             ),
             socket: agent.socket_path.clone().unwrap_or_else(|| DEFAULT_SOCKET.into()),
             bootstrap: bootstrap(&agent)?,
+            serves_workload_api: !agent.disable_workload_api.unwrap_or(false),
+            secrets: secrets(&agent)?,
             node: node_proof(&agent, &plugins, join_token)?,
             workloads: workload_proofs(&plugins)?,
             health: health(read.health_checks)?,
@@ -197,6 +220,21 @@ fn bootstrap(agent: &AgentSection) -> Result<Bootstrap, ConfigError> {
             "trust_bundle_path or insecure_bootstrap must be configured",
         )),
     }
+}
+
+fn secrets(agent: &AgentSection) -> Result<Option<SecretNames>, ConfigError> {
+    let default = SecretNames::default();
+    let nothing = SdsSection::default();
+    let read = agent.sds.as_ref().unwrap_or(&nothing);
+    check_rest("sds", &read.rest, &[])?;
+    let name = |given: &Option<String>, default: String| given.clone().unwrap_or(default);
+    let names = SecretNames {
+        svid: name(&read.default_svid_name, default.svid),
+        bundle: name(&read.default_bundle_name, default.bundle),
+        all_bundles: name(&read.default_all_bundles_name, default.all_bundles),
+        disable_spiffe_cert_validation: read.disable_spiffe_cert_validation.unwrap_or(false),
+    };
+    Ok((!agent.disable_sds_api.unwrap_or(false)).then_some(names))
 }
 
 fn node_proof(agent: &AgentSection, plugins: &Plugins, flag: Option<String>) -> Result<NodeProof, ConfigError> {
@@ -324,6 +362,27 @@ mod tests {
         );
         let token = AgentConfig::parse(DOCUMENTED, Some("t".into())).unwrap().node;
         assert_eq!(token, NodeProof::JoinToken("t".into()));
+    }
+
+    #[test]
+    fn secret_discovery_has_spires_names_unless_others_are_set() {
+        let config = AgentConfig::parse(DOCUMENTED, None).unwrap();
+        assert!(config.serves_workload_api && config.serves());
+        assert_eq!(config.secrets, Some(SecretNames::default()));
+        let with =
+            |text: &str| AgentConfig::parse(&DOCUMENTED.replacen("agent {", &format!("agent {{\n{text}"), 1), None);
+        let set = with(
+            "sds {\n default_svid_name = \"own\"\n default_bundle_name = \"null\"\n default_all_bundles_name = \"ROOTCA\"\n}",
+        );
+        let names = set.unwrap().secrets.unwrap();
+        assert_eq!(
+            (names.svid.as_str(), names.bundle.as_str(), names.all_bundles.as_str()),
+            ("own", "null", "ROOTCA")
+        );
+        let error = with("sds {\n default_name = \"x\"\n}").unwrap_err().to_string();
+        assert!(error.contains("default_name"), "{error}");
+        let neither = with("disable_sds_api = true\ndisable_workload_api = true").unwrap();
+        assert!(neither.secrets.is_none() && !neither.serves());
     }
 
     #[test]

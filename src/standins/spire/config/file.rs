@@ -9,7 +9,7 @@ use std::{
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::duration;
+use super::{duration, hcl};
 
 /// Largest configuration file, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -61,7 +61,7 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, ConfigError> {
     let value: Value = if text.trim_start().starts_with('{') {
         serde_json::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?
     } else {
-        hcl::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?
+        hcl::parse(text).map_err(|error| ConfigError::Syntax(error.to_string()))?
     };
     serde_json::from_value(value).map_err(|error| ConfigError::Syntax(error.to_string()))
 }

@@ -6,6 +6,7 @@
 mod agent;
 mod duration;
 mod file;
+mod hcl;
 mod server;
 
 pub use agent::{AgentConfig, Bootstrap, DEFAULT_SOCKET as AGENT_SOCKET, NodeProof, WorkloadProof};

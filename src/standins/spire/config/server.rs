@@ -55,6 +55,9 @@ pub struct BundleNotifier {
     /// Its key.
     #[serde(default = "default_key")]
     pub config_map_key: String,
+    /// How the cluster is reached from outside; empty inside.
+    #[serde(default)]
+    pub kube_config_file_path: PathBuf,
 }
 
 fn default_namespace() -> String {
@@ -171,6 +174,8 @@ struct ClusterSection {
     allowed_node_label_keys: BTreeSet<String>,
     #[serde(default)]
     allowed_pod_label_keys: BTreeSet<String>,
+    #[serde(default)]
+    kube_config_file: PathBuf,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -372,7 +377,7 @@ fn psat(data: &Value) -> Result<BTreeMap<String, k8s_psat::Cluster>, ConfigError
             cluster => cluster,
         };
         let cluster: ClusterSection = serde_json::from_value(cluster).map_err(wrong)?;
-        check_rest(&name, &cluster.rest, &["kube_config_file", "use_pod_uid_for_agent_id"])?;
+        check_rest(&name, &cluster.rest, &["use_pod_uid_for_agent_id"])?;
         if cluster.service_account_allow_list.is_empty() {
             return Err(ConfigError::value(format!(
                 "k8s_psat: cluster `{name}` must have at least one service account allowed"
@@ -385,10 +390,16 @@ fn psat(data: &Value) -> Result<BTreeMap<String, k8s_psat::Cluster>, ConfigError
                 audience: cluster.audience.unwrap_or_else(|| vec!["spire-server".into()]),
                 node_labels: cluster.allowed_node_label_keys,
                 pod_labels: cluster.allowed_pod_label_keys,
+                kube_config: path(cluster.kube_config_file),
             },
         );
     }
     Ok(read)
+}
+
+/// A path; an empty one is none, as in SPIRE's documents.
+fn path(path: PathBuf) -> Option<PathBuf> {
+    (!path.as_os_str().is_empty()).then_some(path)
 }
 
 /// A port, which SPIRE's documents write as a number or as text.
@@ -480,6 +491,20 @@ mod tests {
     }
 
     #[test]
+    fn a_server_outside_of_the_cluster_is_told_how_to_reach_it() {
+        let config = ServerConfig::parse(DOCUMENTED).unwrap();
+        assert_eq!(config.clusters.unwrap()["demo-cluster"].kube_config, None);
+        let account = "service_account_allow_list = [\"spire:spire-agent\"]";
+        for (written, read) in [("/etc/kubeconfig", Some("/etc/kubeconfig".into())), ("", None)] {
+            let text = DOCUMENTED.replace(account, &format!("{account}\nkube_config_file = \"{written}\""));
+            assert_eq!(
+                ServerConfig::parse(&text).unwrap().clusters.unwrap()["demo-cluster"].kube_config,
+                read
+            );
+        }
+    }
+
+    #[test]
     fn json_as_the_helm_chart_writes_it_is_read_too() {
         let text = r#"{"server": {"trust_domain": "shop.test", "data_dir": "/d", "ratelimit": {"signing": true}},
             "plugins": {"KeyManager": [{"memory": {"plugin_data": {}}}],
@@ -495,7 +520,11 @@ mod tests {
             ("", "server section"),
             ("server { data_dir = \"/d\" }", "trust_domain"),
             ("server { trust_domain = \"a\" }", "data_dir"),
-            ("server { trust_domain = \"A B\" data_dir = \"/d\" }", "configuration"),
+            ("server { trust_domain = \"A B\" data_dir = \"/d\" }", "A B"),
+            (
+                "server { trust_domain = \"a\" data_dir = }",
+                "line 1: a value is expected",
+            ),
             (
                 "server {\n trust_domain = \"a\"\n data_dir = \"/d\"\n ca_ttl = \"1d\"\n}",
                 "ca_ttl",

@@ -293,7 +293,10 @@ pub async fn serve(
     let result = tokio::select! {
         () = Arc::clone(&core).keep_time() => Ok(()),
         result = Arc::clone(&core).serve_admin(admin, stop.clone()) => result,
-        result = Arc::clone(&core).serve_agents(agents, stop) => result,
+        result = Arc::clone(&core).serve_agents(agents, stop.clone()) => result,
+        // An agent's call for news stays open as long as there is none: like SPIRE's, the server does not wait for those who
+        // wait for it. What it answered is on the disk.
+        () = stop => Ok(()),
     };
     // The socket of a server that ended refuses nobody any more; what is left behind otherwise is replaced at the start.
     let _ = std::fs::remove_file(&doors.admin);

@@ -3,7 +3,10 @@
 mod attestation;
 mod authority;
 mod commands;
+mod envoy;
 mod errors;
+mod json;
 mod restart;
 mod rotation;
+mod sds;
 mod world;

@@ -2,11 +2,19 @@
 
 use super::world::{World, context, settings};
 use crate::{
+    api::{
+        agent::agent_client::AgentClient,
+        bundle::{GetBundleRequest, bundle_client::BundleClient},
+    },
     ca::{Authorities, Kind},
     clock::SharedClock,
+    server::{self, Doors},
     store::{Places, Standing, Store},
+    transport,
 };
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use futures::FutureExt;
 
 #[tokio::test(start_paused = true)]
 async fn entries_agents_and_authorities_outlive_the_process() {
@@ -55,6 +63,44 @@ async fn with_keys_in_memory_another_authority_signs_after_a_restart_and_the_old
     assert_ne!(old.id, new.id);
     assert_eq!(second.x509().unwrap().id(), new.id);
     assert!(store.read(|state| state.bundle.x509.iter().any(|one| one.der == old.certificate)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_told_to_stop_does_not_wait_for_those_who_wait_for_it() {
+    let mut world = World::with(settings(86_400, 3600)).await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    world.port = free.local_addr().unwrap().port();
+    drop(free);
+    let doors = Doors {
+        admin: world.dir.path().join("second.sock"),
+        agents: ("127.0.0.1".into(), world.port),
+    };
+    let (tell, told) = tokio::sync::oneshot::channel::<()>();
+    let stop = async move { told.await.unwrap_or_default() }.shared();
+    let core = Arc::clone(&world.core);
+    let admin = doors.admin.clone();
+    let serving = tokio::spawn(async move { server::serve(core, &doors, stop).await });
+    let _agent = world.agent().await;
+    world.entry("/orders").await;
+    world.svids().await;
+    // The agent waits for news. At the other door somebody begins to attest and says no more; that this has come is known by
+    // the answer to what is asked after it on the same connection.
+    let channel = transport::over_unix(admin.clone());
+    let (mut agents, mut bundles) = (AgentClient::new(channel.clone()), BundleClient::new(channel));
+    let mut attesting = pin!(agents.attest_agent(tokio_stream::pending()));
+    tokio::select! {
+        biased;
+        ended = &mut attesting => panic!("{ended:?}"),
+        answer = bundles.get_bundle(GetBundleRequest::default()) => drop(answer.unwrap()),
+    }
+    tell.send(()).unwrap();
+    // Long before either would have its answer.
+    tokio::time::timeout(Duration::from_secs(1), serving)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert!(!admin.exists(), "the socket of a server that ended refuses nobody");
 }
 
 #[test]

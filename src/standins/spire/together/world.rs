@@ -13,7 +13,7 @@ use ztlab_identity::{TrustDomain, X509Context};
 
 use crate::{
     agent::{
-        Agent, AgentError,
+        Agent, AgentError, SecretNames,
         attestor::{AttestError, Caller, WorkloadAttestor},
         bundle_of,
     },
@@ -25,7 +25,7 @@ use crate::{
         workload::{X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient},
     },
     ca::{Settings, Subject},
-    clock::{SharedClock, TokioClock},
+    clock::{SharedClock, SystemClock, TokioClock},
     config::{AgentConfig, Bootstrap, NodeProof, WorkloadProof},
     server::{Core, attestation::Attestors},
     store::{Places, Selector},
@@ -74,12 +74,20 @@ impl World {
         Self::with_attestors(settings, Attestors::new()).await
     }
 
+    /// The same at the system's own time, for programs that go by it.
+    pub async fn now(settings: Settings) -> Self {
+        Self::at(Arc::new(SystemClock), settings, Attestors::new()).await
+    }
+
     /// The same, with node attestors.
     pub async fn with_attestors(settings: Settings, attestors: Attestors) -> Self {
+        Self::at(Arc::new(TokioClock::starting_at(START)), settings, attestors).await
+    }
+
+    async fn at(clock: SharedClock, settings: Settings, attestors: Attestors) -> Self {
         // What the programs log is shown with a test that fails.
         let _ = tracing_subscriber::fmt().with_test_writer().with_ansi(false).try_init();
         let dir = tempfile::tempdir().unwrap();
-        let clock: SharedClock = Arc::new(TokioClock::starting_at(START));
         let (core, port, server) = start(&dir, &clock, settings, attestors, 0).await;
         let workload = Arc::new(Scripted::default());
         workload.0.lock().unwrap().insert(Selector::new("unix", "uid:7"));
@@ -164,6 +172,8 @@ impl World {
                 Bootstrap::Bundle { path, spiffe: false }
             },
             node,
+            serves_workload_api: true,
+            secrets: Some(SecretNames::default()),
             workloads: vec![WorkloadProof::Unix],
             health: None,
             log_level: "INFO".into(),

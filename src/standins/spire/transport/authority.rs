@@ -328,6 +328,10 @@ fn emit(block: &Block, fields: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+#[path = "authority_fuzz.rs"]
+mod fuzz;
+pub use fuzz::fuzz;
+
 #[cfg(test)]
 #[path = "authority_tests.rs"]
 mod tests;

@@ -167,6 +167,73 @@ fn a_small_message_that_decodes_to_a_large_one_is_refused() {
     assert!(pushed(&bytes, 4096).is_err());
 }
 
+/// The first byte of a seed says in which pieces the others come.
+#[test]
+fn the_seeds_of_the_fuzz_target_come_through_it() {
+    for (name, seed) in seeds() {
+        let sets = fuzz(&seed);
+        assert!(sets > 0, "{name}: nothing behind the first mistake would be tried");
+        let committed = std::fs::read(corpus().join(name));
+        assert!(
+            committed.is_ok_and(|bytes| bytes == seed),
+            "{name}: `write_seeds` makes the seeds"
+        );
+    }
+}
+
+#[test]
+#[ignore = "writes the seeds of the fuzz target"]
+fn write_seeds() {
+    std::fs::create_dir_all(corpus()).unwrap();
+    for (name, seed) in seeds() {
+        std::fs::write(corpus().join(name), seed).unwrap();
+    }
+}
+
+fn corpus() -> std::path::PathBuf {
+    [env!("CARGO_MANIFEST_DIR"), "../../../fuzz/corpus/authority"]
+        .iter()
+        .collect()
+}
+
+/// Calls as gRPC for Python, for Go, and with all that the frames of a set can have.
+fn seeds() -> Vec<(&'static str, Vec<u8>)> {
+    let call = |authority: &str| {
+        encoded(&[
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", "/SpiffeWorkloadAPI/FetchX509SVID"),
+            (":authority", authority),
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("workload.spiffe.io", "true"),
+        ])
+    };
+    let settings = frame(4, 0, 0, &[]);
+    let data = frame(0, END_STREAM, 1, &[0; 5]);
+    let seed = |piece: u8, frames: &[&[u8]]| [&[piece], CLIENT_PREFACE, &frames.concat()].concat();
+    let of_path = frame(HEADERS, END_HEADERS, 1, &call("%2Frun%2Fspire%2Fagent.sock"));
+    let of_name = frame(HEADERS, END_HEADERS, 1, &call("localhost"));
+    let literal = [&[0x41, 4][..], b"/a/b"].concat();
+    let again = [
+        frame(HEADERS, END_HEADERS, 1, &literal),
+        frame(HEADERS, END_HEADERS | END_STREAM, 3, &[0x80 | 62]),
+    ];
+    let fields = call("/run/agent.sock");
+    let (one, two) = fields.split_at(20);
+    let padded = [&[2, 0, 0, 0, 0, 16][..], one, &[0; 2]].concat();
+    let parted = [
+        frame(HEADERS, PADDED | PRIORITY, 1, &padded),
+        frame(CONTINUATION, END_HEADERS, 1, two),
+    ];
+    vec![
+        ("path", seed(7, &[&settings, &of_path, &data])),
+        ("name", seed(255, &[&settings, &of_name, &data])),
+        ("again", seed(1, &[&again.concat()])),
+        ("parted", seed(16, &[&settings, &parted.concat(), &data])),
+    ]
+}
+
 #[test]
 fn any_bytes_are_survived() {
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;

@@ -22,7 +22,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::server::Connected;
 
-pub use authority::Mended;
+pub use authority::{Mended, fuzz as fuzz_authority};
 pub use channel::{over_tls, over_unix};
 pub use tls::{Identity, Peer, Trust, client_config, peer_of, server_config};
 

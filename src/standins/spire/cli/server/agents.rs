@@ -161,11 +161,11 @@ async fn one(
     match name {
         "evict" => {
             client.delete_agent(DeleteAgentRequest { id }).await?;
-            writeln!(output.out, "Agent evicted successfully")?;
+            done(flags, "Agent evicted successfully", output)?;
         }
         "ban" => {
             client.ban_agent(BanAgentRequest { id }).await?;
-            writeln!(output.out, "Agent banned successfully")?;
+            done(flags, "Agent banned successfully", output)?;
         }
         _ => {
             let agent = client
@@ -181,6 +181,14 @@ async fn one(
                 writeln!(output.out, "Selectors         : {}:{}", selector.r#type, selector.value)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// What has no answer but that it is done: an empty message.
+fn done(flags: &Flags, words: &str, output: &mut Output<'_>) -> Result<(), CommandError> {
+    if !as_json(flags, &serde_json::Map::new(), output)? {
+        writeln!(output.out, "{words}")?;
     }
     Ok(())
 }

@@ -117,7 +117,7 @@ fn print(bundle: &types::Bundle, spiffe: bool, header: bool, output: &mut Output
         return Ok(());
     }
     for authority in &bundle.x509_authorities {
-        write!(output.out, "{}", show::pem("CERTIFICATE", &authority.asn1))?;
+        write!(output.out, "{}", crate::pem::text("CERTIFICATE", &authority.asn1))?;
     }
     Ok(())
 }

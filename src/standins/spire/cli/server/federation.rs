@@ -1,6 +1,6 @@
 //! `spire-server federation …`.
 
-use tonic::{Code, transport::Channel};
+use tonic::{Code, Status, transport::Channel};
 
 use super::{OUTPUT, SOCKET, bundles};
 use crate::{
@@ -9,9 +9,9 @@ use crate::{
         types::{self, federation_relationship::BundleEndpointProfile},
     },
     cli::{
-        CommandError, Output,
+        CommandError, Output, as_json,
         flags::{Flag, Flags, value},
-        said, show,
+        rpc_error, said, show,
     },
 };
 
@@ -52,11 +52,14 @@ pub async fn run(name: &str, channel: Channel, flags: &Flags, output: &mut Outpu
     match name {
         "list" => {
             let request = ListFederationRelationshipsRequest::default();
-            let found = client
-                .list_federation_relationships(request)
-                .await?
-                .into_inner()
-                .federation_relationships;
+            let answer = client.list_federation_relationships(request).await;
+            let answer = answer
+                .map_err(|status| failed("error listing federation relationship", &status))?
+                .into_inner();
+            if as_json(flags, &answer, output)? {
+                return Ok(());
+            }
+            let found = answer.federation_relationships;
             writeln!(
                 output.out,
                 "Found {} {}",
@@ -78,7 +81,13 @@ pub async fn run(name: &str, channel: Channel, flags: &Flags, output: &mut Outpu
                 trust_domain: trust_domain.into(),
                 output_mask: None,
             };
-            let found = client.get_federation_relationship(request).await?.into_inner();
+            let found = client.get_federation_relationship(request).await;
+            let found = found
+                .map_err(|status| failed("error showing federation relationship", &status))?
+                .into_inner();
+            if as_json(flags, &found, output)? {
+                return Ok(());
+            }
             writeln!(
                 output.out,
                 "Found a federation relationship with trust domain {}:\n",
@@ -95,12 +104,15 @@ pub async fn run(name: &str, channel: Channel, flags: &Flags, output: &mut Outpu
             let request = BatchDeleteFederationRelationshipRequest {
                 trust_domains: vec![id.into()],
             };
-            let results = client
-                .batch_delete_federation_relationship(request)
-                .await?
-                .into_inner()
-                .results;
-            let status = results
+            let answer = client.batch_delete_federation_relationship(request).await;
+            let answer = answer
+                .map_err(|status| failed("failed to delete federation relationship", &status))?
+                .into_inner();
+            if as_json(flags, &answer, output)? {
+                return Ok(());
+            }
+            let status = answer
+                .results
                 .into_iter()
                 .next()
                 .and_then(|one| one.status)
@@ -114,7 +126,34 @@ pub async fn run(name: &str, channel: Channel, flags: &Flags, output: &mut Outpu
             writeln!(output.out, "federation relationship deleted.")?;
             Ok(())
         }
+        "refresh" => refresh(&mut client, flags, output).await,
         verb => write(verb, &mut client, flags, output).await,
+    }
+}
+
+fn failed(what: &str, status: &Status) -> CommandError {
+    said(format!("{what}: {}", rpc_error(status)))
+}
+
+async fn refresh(
+    client: &mut TrustDomainClient<Channel>,
+    flags: &Flags,
+    output: &mut Output<'_>,
+) -> Result<(), CommandError> {
+    let id = flags.text("id");
+    if id.is_empty() {
+        return Err(said("id is required"));
+    }
+    let request = RefreshBundleRequest {
+        trust_domain: id.into(),
+    };
+    match client.refresh_bundle(request).await {
+        Ok(_) if as_json(flags, &types::Status::default(), output)? => Ok(()),
+        Ok(_) => Ok(writeln!(output.out, "Bundle refreshed")?),
+        Err(status) if status.code() == Code::NotFound => Err(said(format!(
+            "there is no federation relationship with trust domain {id:?}"
+        ))),
+        Err(status) => Err(failed("failed to refresh bundle", &status)),
     }
 }
 
@@ -168,11 +207,12 @@ async fn write(
             federation_relationships: vec![asked.clone()],
             output_mask: None,
         };
-        let results = client
-            .batch_create_federation_relationship(request)
-            .await?
-            .into_inner()
-            .results;
+        let answer = client.batch_create_federation_relationship(request).await;
+        let answer = answer.map_err(|status| failed("request failed", &status))?.into_inner();
+        if as_json(flags, &answer, output)? {
+            return Ok(());
+        }
+        let results = answer.results;
         results
             .into_iter()
             .next()
@@ -183,11 +223,12 @@ async fn write(
             federation_relationships: vec![asked.clone()],
             ..Default::default()
         };
-        let results = client
-            .batch_update_federation_relationship(request)
-            .await?
-            .into_inner()
-            .results;
+        let answer = client.batch_update_federation_relationship(request).await;
+        let answer = answer.map_err(|status| failed("request failed", &status))?.into_inner();
+        if as_json(flags, &answer, output)? {
+            return Ok(());
+        }
+        let results = answer.results;
         results
             .into_iter()
             .next()

@@ -12,11 +12,11 @@ use crate::{
         svid::{MintJwtsvidRequest, MintX509svidRequest, svid_client::SvidClient},
     },
     cli::{
-        CommandError, Output,
+        CommandError, Output, as_json,
         flags::{Flag, Flags, value},
         said, show,
     },
-    config,
+    config, pem, protojson,
 };
 
 /// Flags of `x509 mint`.
@@ -44,6 +44,43 @@ pub const JWT_FLAGS: &[Flag] = &[
     ),
     value("write", "File to write token to instead of stdout"),
 ];
+
+/// What `x509 mint -output json` prints, all of it DER.
+#[derive(serde::Serialize)]
+struct Minted {
+    #[serde(serialize_with = "protojson::many_bytes")]
+    x509_svid: Vec<Vec<u8>>,
+    #[serde(serialize_with = "protojson::bytes")]
+    private_key: Vec<u8>,
+    #[serde(serialize_with = "protojson::many_bytes")]
+    root_cas: Vec<Vec<u8>>,
+}
+
+impl Minted {
+    /// Chain, key and authorities as PEM.
+    fn as_pem(&self) -> (String, String, String) {
+        let certificates = |many: &[Vec<u8>]| many.iter().map(|der| pem::text("CERTIFICATE", der)).collect::<String>();
+        (
+            certificates(&self.x509_svid),
+            pem::text("PRIVATE KEY", &self.private_key),
+            certificates(&self.root_cas),
+        )
+    }
+}
+
+/// Says that less than was asked for was given; SPIRE cuts a life to that of its authority.
+fn tell_if_capped(what: &str, expires_at: i64, wanted: Duration, output: &mut Output<'_>) -> Result<(), CommandError> {
+    let left = expires_at - crate::clock::Clock::now(&crate::clock::SystemClock);
+    if u64::try_from(left).unwrap_or(0) + 1 < wanted.as_secs() {
+        let expires =
+            jiff::Timestamp::from_second(expires_at).map_or_else(|_| expires_at.to_string(), |at| at.to_string());
+        writeln!(
+            output.err,
+            "{what} lifetime was capped shorter than specified ttl; expires {expires:?}"
+        )?;
+    }
+    Ok(())
+}
 
 fn ttl(flags: &Flags) -> Result<(Duration, i32), CommandError> {
     let text = flags.text("ttl");
@@ -78,26 +115,17 @@ pub async fn x509(channel: Channel, flags: &Flags, output: &mut Output<'_>) -> R
         .get_bundle(GetBundleRequest::default())
         .await?
         .into_inner();
-    let left = svid.expires_at - crate::clock::Clock::now(&crate::clock::SystemClock);
-    if u64::try_from(left).unwrap_or(0) + 1 < wanted.as_secs() {
-        writeln!(
-            output.err,
-            "X509-SVID lifetime was capped shorter than specified ttl; expires {:?}",
-            show::time(svid.expires_at)
-        )?;
-    }
-    let chain: String = svid
-        .cert_chain
-        .iter()
-        .map(|der| show::pem("CERTIFICATE", der))
-        .collect();
-    let roots: String = bundle
-        .x509_authorities
-        .iter()
-        .map(|one| show::pem("CERTIFICATE", &one.asn1))
-        .collect();
-    let key = show::pem("PRIVATE KEY", &key.serialize_der());
+    tell_if_capped("X509-SVID", svid.expires_at, wanted, output)?;
+    let minted = Minted {
+        x509_svid: svid.cert_chain,
+        private_key: key.serialize_der(),
+        root_cas: bundle.x509_authorities.into_iter().map(|one| one.asn1).collect(),
+    };
     let directory = flags.text("write");
+    if directory.is_empty() && as_json(flags, &minted, output)? {
+        return Ok(());
+    }
+    let (chain, key, roots) = minted.as_pem();
     if directory.is_empty() {
         writeln!(
             output.out,
@@ -154,20 +182,24 @@ pub async fn jwt(channel: Channel, flags: &Flags, output: &mut Output<'_>) -> Re
     if flags.all("audience").is_empty() {
         return Err(said("at least one audience must be specified"));
     }
-    let (_, seconds) = ttl(flags)?;
+    let (wanted, seconds) = ttl(flags)?;
     let request = MintJwtsvidRequest {
         id: Some(show::id_message(flags.text("spiffeID"))?),
         audience: flags.all("audience").to_vec(),
         ttl: seconds,
     };
-    let svid = SvidClient::new(channel)
+    let answer = SvidClient::new(channel)
         .mint_jwtsvid(request)
         .await
         .map_err(|status| said(format!("unable to mint SVID: {}", crate::cli::rpc_error(&status))))?
-        .into_inner()
-        .svid
-        .ok_or_else(|| said("server response missing token"))?;
+        .into_inner();
+    let svid = answer.svid.as_ref().filter(|svid| !svid.token.is_empty());
+    let svid = svid.ok_or_else(|| said("server response missing token"))?;
+    tell_if_capped("JWT-SVID", svid.expires_at, wanted, output)?;
     let path = flags.text("write");
+    if path.is_empty() && as_json(flags, &answer, output)? {
+        return Ok(());
+    }
     if path.is_empty() {
         writeln!(output.out, "{}", svid.token)?;
         return Ok(());

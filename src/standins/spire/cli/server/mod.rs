@@ -126,6 +126,11 @@ pub const COMMANDS: &[Command] = &[
         "Deletes a dynamic federation relationship",
         federation::FLAGS,
     ),
+    (
+        "federation refresh",
+        "Refreshes the bundle from the federation relationship with a foreign trust domain",
+        &[SOCKET, OUTPUT, value("id", "SPIFFE ID of the trust domain")],
+    ),
     ("localauthority x509 show", "Shows the local X.509 authorities", PLAIN),
     (
         "localauthority x509 prepare",
@@ -170,30 +175,8 @@ pub const COMMANDS: &[Command] = &[
     ),
 ];
 
-/// What is printed in words only; SPIRE has JSON here too.
-const WITHOUT_JSON: &[&str] = &[
-    "agent ban",
-    "agent evict",
-    "federation create",
-    "federation delete",
-    "federation list",
-    "federation show",
-    "federation update",
-    "jwt mint",
-    "localauthority jwt activate",
-    "localauthority jwt prepare",
-    "localauthority jwt revoke",
-    "localauthority jwt taint",
-    "localauthority x509 activate",
-    "localauthority x509 prepare",
-    "localauthority x509 revoke",
-    "localauthority x509 taint",
-    "x509 mint",
-];
-
 /// Runs one.
 pub async fn run(name: &str, flags: &Flags, output: &mut Output<'_>) -> Result<(), CommandError> {
-    super::check_format(flags, name, WITHOUT_JSON)?;
     let channel = channel(flags);
     let (first, rest) = name.split_once(' ').unwrap_or((name, ""));
     match first {

@@ -1,12 +1,19 @@
 //! `k8s_psat`: an agent shows the projected service-account token of its pod, which the API server's TokenReview judges.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use k8s_openapi::api::{
     authentication::v1::{TokenReview, TokenReviewSpec},
     core::v1::{Node, Pod},
 };
-use kube::api::{Api, PostParams};
+use kube::{
+    api::{Api, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use serde::Deserialize;
 use tonic::Code;
 use ztlab_identity::{Path, SpiffeId, TrustDomain};
@@ -33,6 +40,8 @@ pub struct Cluster {
     pub node_labels: BTreeSet<String>,
     /// Labels of the agent's pod that become selectors.
     pub pod_labels: BTreeSet<String>,
+    /// How its API server is reached; none for that of the cluster that this runs in.
+    pub kube_config: Option<PathBuf>,
 }
 
 /// What the API server says of a token.
@@ -83,10 +92,8 @@ pub trait ApiServer: Send + Sync {
 pub struct Psat {
     /// Whose agents.
     pub trust_domain: TrustDomain,
-    /// By the cluster's name.
-    pub clusters: BTreeMap<String, Cluster>,
-    /// The one API server: all clusters here are the one that the server runs in.
-    pub api: Box<dyn ApiServer>,
+    /// By the cluster's name, each with its API server.
+    pub clusters: BTreeMap<String, (Cluster, Arc<dyn ApiServer>)>,
 }
 
 #[derive(Deserialize)]
@@ -115,31 +122,33 @@ impl NodeAttestor for Psat {
             return Err(Refusal::invalid("missing token in attestation data"));
         }
         let name = &payload.cluster;
-        let cluster = self
+        let (cluster, api) = self
             .clusters
             .get(name)
             .ok_or_else(|| Refusal::invalid(format!("not configured for cluster \"{name}\"")))?;
-        let review = self
-            .api
-            .review(&payload.token, &cluster.audience)
-            .await
-            .map_err(|error| {
-                Refusal::internal(format!(
-                    "unable to validate token with TokenReview API for cluster \"{name}\": {error}"
-                ))
-            })?;
+        let review = api.review(&payload.token, &cluster.audience).await.map_err(|error| {
+            Refusal::internal(format!(
+                "unable to validate token with TokenReview API for cluster \"{name}\": {error}"
+            ))
+        })?;
         if !review.authenticated {
             return Err(Refusal::new(
                 Code::PermissionDenied,
                 format!("token not authenticated according to TokenReview API for cluster \"{name}\""),
             ));
         }
-        self.judge(name, cluster, &review).await
+        self.judge(name, cluster, api.as_ref(), &review).await
     }
 }
 
 impl Psat {
-    async fn judge(&self, name: &str, cluster: &Cluster, review: &Review) -> Result<Attested, Refusal> {
+    async fn judge(
+        &self,
+        name: &str,
+        cluster: &Cluster,
+        api: &dyn ApiServer,
+        review: &Review,
+    ) -> Result<Attested, Refusal> {
         let denied = |what: String| Refusal::new(Code::PermissionDenied, what);
         let broken = |what: &str, error: &str| Refusal::internal(format!("{what} for cluster \"{name}\": {error}"));
         let (namespace, account) = review
@@ -157,8 +166,7 @@ impl Psat {
             _ => Err(broken("the token is not bound to a pod", key)),
         };
         let (pod_name, pod_uid) = (bound(POD_NAME)?, bound(POD_UID)?);
-        let pod = self
-            .api
+        let pod = api
             .pod(namespace, &pod_name)
             .await
             .map_err(|error| broken("failed to get pod from k8s API server", &error))?;
@@ -167,8 +175,7 @@ impl Psat {
                 "pod UID mismatch for pod \"{pod_name}\" in cluster \"{name}\": token bound to pod UID \"{pod_uid}\""
             )));
         }
-        let node = self
-            .api
+        let node = api
             .node(&pod.node)
             .await
             .map_err(|error| broken("failed to get node from k8s API server", &error))?;
@@ -260,6 +267,45 @@ impl ApiServer for InCluster {
             uid: node.metadata.uid.unwrap_or_default(),
             labels: node.metadata.labels.unwrap_or_default(),
         })
+    }
+}
+
+/// The API server that a kubeconfig names. Like SPIRE, the server reads the file anew for each question: whoever keeps its
+/// credentials fresh need not start the server again.
+pub struct ByFile(pub PathBuf);
+
+impl ByFile {
+    async fn connect(&self) -> Result<InCluster, String> {
+        client_by_file(&self.0).await.map(InCluster)
+    }
+}
+
+/// A client for the current context of a kubeconfig.
+///
+/// # Errors
+/// What is wrong with the file, by its name.
+pub async fn client_by_file(path: &std::path::Path) -> Result<kube::Client, String> {
+    let wrong =
+        |error: &dyn std::fmt::Display| format!("unable to create client config from {}: {error}", path.display());
+    let file = Kubeconfig::read_from(path).map_err(|error| wrong(&error))?;
+    let config = kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        .await
+        .map_err(|error| wrong(&error))?;
+    kube::Client::try_from(config).map_err(|error| wrong(&error))
+}
+
+#[async_trait::async_trait]
+impl ApiServer for ByFile {
+    async fn review(&self, token: &str, audiences: &[String]) -> Result<Review, String> {
+        self.connect().await?.review(token, audiences).await
+    }
+
+    async fn pod(&self, namespace: &str, name: &str) -> Result<AgentPod, String> {
+        self.connect().await?.pod(namespace, name).await
+    }
+
+    async fn node(&self, name: &str) -> Result<AgentNode, String> {
+        self.connect().await?.node(name).await
     }
 }
 

@@ -55,11 +55,11 @@ fn psat(change: impl FnOnce(&mut Scripted)) -> Psat {
         audience: vec!["spire-server".into()],
         node_labels: ["zone".to_owned()].into(),
         pod_labels: BTreeSet::new(),
+        kube_config: None,
     };
     Psat {
         trust_domain: TrustDomain::new("shop.test").unwrap(),
-        clusters: [("demo".to_owned(), cluster)].into(),
-        api: Box::new(api),
+        clusters: [("demo".to_owned(), (cluster, Arc::new(api) as Arc<dyn ApiServer>))].into(),
     }
 }
 
@@ -112,4 +112,42 @@ async fn another_service_account_and_a_replaced_pod_are_refused() {
     assert!(refusal.message.contains("pod UID mismatch"), "{refusal}");
     let unbound = psat(|api| api.review.extra.clear());
     assert_eq!(unbound.attest(GOOD).await.unwrap_err().code, Code::Internal);
+}
+
+/// An API server that answers one TokenReview after the other, on plain HTTP, to whoever shows `token`.
+async fn reviewing(token: &'static str) -> (String, tokio::task::JoinHandle<()>) {
+    use axum::{Json, Router, http::HeaderMap, routing::post};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let answer = move |headers: HeaderMap, Json(mut review): Json<serde_json::Value>| async move {
+        assert_eq!(headers["authorization"], format!("Bearer {token}").as_str());
+        review["status"] = serde_json::json!({"authenticated": true, "audiences": ["spire-server"],
+            "user": {"username": "system:serviceaccount:spire:spire-agent"}});
+        Json(review)
+    };
+    let router = Router::new().route("/apis/authentication.k8s.io/v1/tokenreviews", post(answer));
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    (url, serving)
+}
+
+#[tokio::test]
+async fn a_cluster_is_reached_by_its_kubeconfig_which_is_read_anew_each_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("kubeconfig");
+    let audiences = ["spire-server".to_owned()];
+    let api = ByFile(path.clone());
+    let missing = api.review("t", &audiences).await.unwrap_err();
+    assert!(missing.contains(&path.display().to_string()), "{missing}");
+    for token in ["first", "second"] {
+        let (url, serving) = reviewing(token).await;
+        let config = serde_json::json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "k", "cluster": {"server": url}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+            "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}]});
+        std::fs::write(&path, config.to_string()).unwrap();
+        let review = api.review("t", &audiences).await.unwrap();
+        assert!(review.authenticated);
+        assert_eq!(review.username, "system:serviceaccount:spire:spire-agent");
+        serving.abort();
+    }
 }
