@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry};
 use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams},
@@ -9,7 +10,7 @@ use kube::{
     discovery::{Discovery, Scope, pinned_kind},
     runtime::wait::{await_condition, conditions},
 };
-use serde_json::json;
+use serde_json::{Value, json, map::Entry};
 
 use super::{
     PATIENCE, Place, STUDENT, api_error, late,
@@ -109,19 +110,12 @@ pub(super) fn not_theirs(place: &Place, kind: &str, there: Option<&DynamicObject
 
 /// Makes what ztlab applied the student's, so that applying anew takes away what is no longer wanted.
 async fn take_over(api: &Api<DynamicObject>, there: &mut DynamicObject) -> Result<(), kube::Error> {
-    let mut taken = false;
-    for entry in there.metadata.managed_fields.iter_mut().flatten() {
-        if entry.manager.as_deref() == Some(ZTLAB) {
-            entry.manager = Some(STUDENT.to_owned());
-            entry.operation = Some("Apply".to_owned());
-            taken = true;
-        }
-    }
-    if !taken {
+    let entries = there.metadata.managed_fields.clone().unwrap_or_default();
+    let Some(entries) = as_the_students(entries) else {
         return Ok(());
-    }
+    };
     let patch = json!({ "metadata": {
-        "managedFields": there.metadata.managed_fields,
+        "managedFields": entries,
         "resourceVersion": there.metadata.resource_version,
     } });
     let params = PatchParams {
@@ -131,6 +125,48 @@ async fn take_over(api: &Api<DynamicObject>, there: &mut DynamicObject) -> Resul
     api.patch(&there.name_any(), &params, &Patch::Merge(patch))
         .await
         .map(drop)
+}
+
+/// The fields of an object with those that ztlab set, by whichever operation, in the one entry of what the student applied:
+/// an API server knows one for each manager, operation and version. None where that is so already.
+fn as_the_students(entries: Vec<ManagedFieldsEntry>) -> Option<Vec<ManagedFieldsEntry>> {
+    let ours = |entry: &ManagedFieldsEntry| {
+        let manager = entry.manager.as_deref();
+        let applied = manager == Some(STUDENT) && entry.operation.as_deref() == Some("Apply");
+        entry.subresource.is_none() && (manager == Some(ZTLAB) || applied)
+    };
+    let count = entries.len();
+    let foreign = |entry: &ManagedFieldsEntry| ours(entry) && entry.manager.as_deref() == Some(ZTLAB);
+    let taken = entries.iter().any(foreign);
+    let mut merged: Vec<ManagedFieldsEntry> = Vec::new();
+    for mut entry in entries {
+        let same = |other: &&mut ManagedFieldsEntry| ours(other) && other.api_version == entry.api_version;
+        if !ours(&entry) {
+            merged.push(entry);
+        } else if let Some(first) = merged.iter_mut().find(same) {
+            let fields = first.fields_v1.get_or_insert_with(|| FieldsV1(json!({})));
+            unite(&mut fields.0, entry.fields_v1.map_or(json!({}), |fields| fields.0));
+        } else {
+            entry.manager = Some(STUDENT.to_owned());
+            entry.operation = Some("Apply".to_owned());
+            merged.push(entry);
+        }
+    }
+    (taken || merged.len() < count).then_some(merged)
+}
+
+/// Adds a set of fields (FieldsV1 of meta/v1) to another.
+fn unite(fields: &mut Value, more: Value) {
+    if let (Value::Object(fields), Value::Object(more)) = (fields, more) {
+        for (key, value) in more {
+            match fields.entry(key) {
+                Entry::Occupied(mut there) => unite(there.get_mut(), value),
+                Entry::Vacant(free) => {
+                    free.insert(value);
+                }
+            }
+        }
+    }
 }
 
 async fn kind_of(client: &Client, types: &TypeMeta) -> Result<(ApiResource, Scope), WorldError> {
@@ -209,5 +245,60 @@ pub(super) async fn delete(place: &Place, named: &Named) -> Result<(), WorldErro
         Ok(Ok(_)) => Ok(()),
         Ok(Err(error)) => Err(WorldError::new(format!("{}: {error}", doing()))),
         Err(_) => Err(late(&doing())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(manager: &str, operation: &str, fields: Value) -> ManagedFieldsEntry {
+        ManagedFieldsEntry {
+            manager: Some(manager.to_owned()),
+            operation: Some(operation.to_owned()),
+            api_version: Some("v1".to_owned()),
+            fields_v1: Some(FieldsV1(fields)),
+            ..ManagedFieldsEntry::default()
+        }
+    }
+
+    #[test]
+    fn what_ztlab_set_becomes_one_entry_of_the_students() {
+        let status = ManagedFieldsEntry {
+            subresource: Some("status".to_owned()),
+            ..entry(ZTLAB, "Update", json!({ "f:status": {} }))
+        };
+        let entries = vec![
+            entry(
+                ZTLAB,
+                "Apply",
+                json!({ "f:spec": { "f:a": {}, "f:ports": { "k:80": { ".": {} } } } }),
+            ),
+            entry("kubectl", "Update", json!({ "f:spec": { "f:b": {} } })),
+            status.clone(),
+            entry(ZTLAB, "Update", json!({ "f:spec": { "f:ports": { "k:443": {} } } })),
+            entry(STUDENT, "Apply", json!({ "f:spec": { "f:c": {} } })),
+            entry(STUDENT, "Update", json!({ "f:spec": { "f:d": {} } })),
+        ];
+        let taken = as_the_students(entries).unwrap();
+        let all = json!({ "f:spec": { "f:a": {}, "f:c": {}, "f:ports": { "k:80": { ".": {} }, "k:443": {} } } });
+        let expected = [
+            entry(STUDENT, "Apply", all),
+            entry("kubectl", "Update", json!({ "f:spec": { "f:b": {} } })),
+            status,
+            entry(STUDENT, "Update", json!({ "f:spec": { "f:d": {} } })),
+        ];
+        assert_eq!(taken, expected);
+        assert_eq!(as_the_students(taken), None, "nothing is left to be taken over");
+    }
+
+    #[test]
+    fn two_entries_of_the_student_become_one() {
+        let twice = vec![
+            entry(STUDENT, "Apply", json!({ "f:spec": { "f:a": {} } })),
+            entry(STUDENT, "Apply", json!({ "f:spec": { "f:b": {} } })),
+        ];
+        let one = entry(STUDENT, "Apply", json!({ "f:spec": { "f:a": {}, "f:b": {} } }));
+        assert_eq!(as_the_students(twice), Some(vec![one]));
     }
 }
