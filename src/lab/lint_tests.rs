@@ -42,6 +42,7 @@ fn a_whole_lab_has_no_problems() {
 /// A change, and the rule that it breaks, with the line.
 const BROKEN: &[(&str, &str, &str, usize)] = &[
     ("name: small", "name: other", "other-name", 3),
+    ("namespace: shop", "namespace: bank", "no-namespace", 6),
     (
         "metadata: {",
         "metadata: { prerequisites: [wiretap, wire], ",

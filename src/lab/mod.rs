@@ -52,6 +52,11 @@ pub fn fuzz(file: &[u8]) -> usize {
     let names = ["frontend", "orders-api", "payments-api", "ledger", "mallory", "visitor"];
     let shop = Layer {
         workloads: names.map(str::to_owned).into(),
+        placed: std::collections::BTreeSet::from([Placed {
+            kind: "Namespace".to_owned(),
+            name: "shop".to_owned(),
+            namespace: None,
+        }]),
         ..Layer::default()
     };
     let files = std::collections::BTreeMap::from([("visitor.yaml".to_owned(), String::new())]);

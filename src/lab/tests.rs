@@ -29,7 +29,15 @@ fn layer(workloads: &[&str]) -> Layer {
 
 impl Manifests for Flat {
     fn layer(&self, name: &str) -> Option<Layer> {
-        (name == "flat").then(|| layer(&["frontend", "orders-api", "payments-api", "ledger", "mallory"]))
+        let layer = Layer {
+            placed: BTreeSet::from([Placed {
+                kind: "Namespace".to_owned(),
+                name: "shop".to_owned(),
+                namespace: None,
+            }]),
+            ..layer(&["frontend", "orders-api", "payments-api", "ledger", "mallory"])
+        };
+        (name == "flat").then_some(layer)
     }
 
     fn read(&self, _: &str, text: &str) -> Result<Layer, String> {

@@ -90,27 +90,47 @@ impl Session {
             self.rounds(lane).recheck.notified().await;
             let quiet = ended.map_or(LONGEST, |ended| ended.elapsed());
             tokio::time::sleep(pace.next(quiet)).await;
-            // Whoever carries out a solution measures by themselves, when it is done.
-            let doing = || lane == Lane::Posture && self.core().doing;
-            self.until(|| !doing()).await;
-            if self.phase() == Phase::Ready {
-                self.check_changed(lane).await;
-                ended = Some(Instant::now());
+            loop {
+                self.until(|| !self.core().withholds(lane)).await;
+                if self.phase() != Phase::Ready {
+                    break;
+                }
+                if self.check_changed(lane).await {
+                    ended = Some(Instant::now());
+                    break;
+                }
             }
         }
+    }
+
+    /// From now on nothing is judged by itself that is half done: not before the actions of an attempt are over, which what
+    /// they come to is judged by. Waits for the round that runs.
+    pub(super) async fn withhold(self: &Arc<Self>) {
+        self.core().half_done = true;
+        drop(self.rounds(Lane::Quick).one.lock().await);
+    }
+
+    /// What there is tells something again.
+    pub(super) fn release(&self) {
+        self.core().half_done = false;
+        self.touch();
     }
 
     pub(super) fn rounds(&self, lane: Lane) -> &Rounds {
         &self.lanes[lane as usize]
     }
 
-    /// Runs the checks that look at what has changed since the last round.
-    async fn check_changed(self: &Arc<Self>, lane: Lane) {
+    /// Runs the checks that look at what has changed since the last round; false where they have to wait.
+    async fn check_changed(self: &Arc<Self>, lane: Lane) -> bool {
         let _round = self.rounds(lane).one.lock().await;
+        if self.core().withholds(lane) {
+            return false;
+        }
         let changed = std::mem::take(&mut self.core().dirty[lane as usize]);
         let wanted = |step: usize, check: &Check, _: &CheckProgress| concerned(check, step, &changed);
         let (epoch, sight, jobs) = self.jobs(lane, wanted);
         self.round(epoch, &sight, jobs).await;
+        true
     }
 
     /// Runs these checks of open steps now; how many they were.

@@ -92,10 +92,24 @@ pub(super) struct Core {
     pub(super) dirty: [BTreeSet<Topic>; 3],
     /// Whether a solution or an attempt is being carried out and looked at.
     pub(super) doing: bool,
+    /// Whether it is half done, so that what is found tells nothing yet.
+    pub(super) half_done: bool,
     /// Moments that are being put aside.
     putting: usize,
     /// What was to be told of the last start or reset.
     pub(super) notes: Notes,
+}
+
+impl Core {
+    /// Whether the checks of a lane must not run by themselves now.
+    pub(super) fn withholds(&self, lane: Lane) -> bool {
+        match lane {
+            Lane::Quick => self.half_done,
+            // Whoever carries out a solution measures by themselves, when it is done.
+            Lane::Posture => self.doing,
+            Lane::Passed => false,
+        }
+    }
 }
 
 /// A command that cannot be done now.
@@ -137,6 +151,7 @@ impl Session {
                 lab_changed: begin.pinned.changed,
                 dirty: Default::default(),
                 doing: false,
+                half_done: false,
                 putting: 0,
                 notes: Vec::new(),
             }),

@@ -42,7 +42,7 @@ impl<'a> Doing<'a> {
 impl Drop for Doing<'_> {
     fn drop(&mut self) {
         self.0.core().doing = false;
-        self.0.touch();
+        self.0.release();
     }
 }
 
@@ -126,8 +126,14 @@ impl Session {
         self.kept().await;
         let _doing = Doing::begin(self);
         for action in &plan.actions {
+            // Time that passes on purpose is there to be looked at.
+            match action {
+                Action::Wait(_) | Action::Capture { .. } => self.release(),
+                _ => self.withhold().await,
+            }
             self.act(at, action, false).await?;
         }
+        self.release();
         let foretold = || {
             let core = self.core();
             let checks = core.state.steps()[at].checks.iter().enumerate();

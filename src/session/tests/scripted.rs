@@ -46,6 +46,8 @@ pub struct Scripted {
     /// The check that gathering waits for, while `watch` is held by a test.
     pub watched: Mutex<Option<String>>,
     pub watch: tokio::sync::Mutex<()>,
+    /// While it is held by a test, what is done does not come to an end.
+    pub hands: tokio::sync::Mutex<()>,
     /// While it is held by a test, gathering waits.
     pub gate: tokio::sync::Mutex<()>,
     pub fails: Mutex<Option<String>>,
@@ -179,6 +181,7 @@ impl World for Scripted {
     }
 
     async fn perform(&self, _: &Lab, _: &Deed) -> Result<(), WorldError> {
+        drop(self.hands.lock().await);
         Ok(())
     }
 

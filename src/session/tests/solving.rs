@@ -1,6 +1,6 @@
 //! Solutions and wrong attempts.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{super::snapshot::CheckState, *};
 use crate::{
@@ -53,12 +53,12 @@ fn slow(rounds: usize, text: &str) -> Vec<Evidence> {
     finds
 }
 
-async fn attempted(attempt: usize, finds: [(&str, Vec<Evidence>); 2]) -> SessionView {
+/// A session of the lab in this world, and the directories that it lives in.
+async fn begun(world: &Arc<Scripted>, finds: [(&str, Vec<Evidence>); 2]) -> (Arc<Host>, [tempfile::TempDir; 2]) {
     let (temp, labs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::fs::create_dir_all(labs.path().join("labs/files")).unwrap();
     std::fs::write(labs.path().join("labs/files/lab.yaml"), FILES).unwrap();
-    let world = Arc::new(Scripted::default());
-    let host = host_in(temp.path(), &world);
+    let host = host_in(temp.path(), world);
     let begin = Command::Start {
         lab: "files".to_owned(),
         ground: "embedded".to_owned(),
@@ -68,8 +68,37 @@ async fn attempted(attempt: usize, finds: [(&str, Vec<Evidence>); 2]) -> Session
     let begun = host.run(Some(labs.path().to_owned()), begin).await;
     assert!(matches!(begun, Reply::Done { .. }), "{begun:?}");
     *world.finds.lock().unwrap() = finds.map(|(name, finds)| (name.to_owned(), finds)).into();
+    (host, [temp, labs])
+}
+
+async fn attempted(attempt: usize, finds: [(&str, Vec<Evidence>); 2]) -> SessionView {
+    let (host, _dirs) = begun(&Arc::new(Scripted::default()), finds).await;
     let step = "make".to_owned();
     done(&host, Command::Attempt { step, attempt }).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_is_half_done_is_not_judged() {
+    let world = Arc::new(Scripted::default());
+    let (host, _dirs) = begun(&world, [("one", slow(0, "y")), ("other", slow(0, "x"))]).await;
+    let hands = world.hands.lock().await;
+    let attempt = Command::Attempt {
+        step: "make".to_owned(),
+        attempt: 0,
+    };
+    let trying = tokio::spawn({
+        let host = host.clone();
+        async move { done(&host, attempt).await }
+    });
+    // What was found before has been looked at by then.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    world.gathered();
+    world.change(Topic::All);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(world.gathered(), BTreeMap::new());
+    drop(hands);
+    assert_eq!(trying.await.unwrap().steps[0].earned, Points(50));
+    assert!(world.gathered().contains_key("one"));
 }
 
 #[tokio::test]
