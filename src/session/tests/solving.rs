@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{super::snapshot::CheckState, *};
+use super::{
+    super::{snapshot::CheckState, topics::Topic},
+    *,
+};
 use crate::{
     check::{Evidence, FileFound},
     lab::Fill,
