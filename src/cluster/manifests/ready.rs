@@ -1,13 +1,18 @@
 //! Waiting for workloads: what "Ready" means, and what is missing when it does not come.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
 use futures::{StreamExt, stream::BoxStream};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::{
+    apps::v1::{DaemonSet, Deployment, StatefulSet},
+    core::v1::Pod,
+};
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     runtime::{WatchStreamExt, watcher},
 };
+use serde::de::DeserializeOwned;
 
 use crate::cluster::{ClusterError, ClusterHandle, Progress, ProgressEvent};
 
@@ -48,6 +53,26 @@ impl Readiness {
         judged
     }
 
+    /// Adds what is missing of the pods of StatefulSets and DaemonSets, of which the latter want what their controller last
+    /// reckoned.
+    fn judge_sets(
+        &mut self,
+        stateful: &BTreeMap<String, StatefulSet>,
+        daemons: &BTreeMap<String, DaemonSet>,
+        pods: &[&Pod],
+    ) {
+        for set in stateful.values() {
+            let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+            let missing = owned_missing(set.metadata.uid.as_deref(), wanted, pods);
+            self.add(missing.map(|what| format!("statefulset {}: {what}", set.name_any())));
+        }
+        for set in daemons.values() {
+            let wanted = set.status.as_ref().map_or(0, |status| status.desired_number_scheduled);
+            let missing = owned_missing(set.metadata.uid.as_deref(), wanted, pods);
+            self.add(missing.map(|what| format!("daemonset {}: {what}", set.name_any())));
+        }
+    }
+
     fn add(&mut self, missing: Option<String>) {
         self.total += 1;
         match missing {
@@ -84,6 +109,22 @@ fn pods_missing(deployment: &Deployment, pods: &[&Pod]) -> Option<String> {
     let labels = spec.template.metadata.as_ref()?.labels.as_ref()?;
     let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
     let is_its = |pod: &&&Pod| labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value));
+    let ready = pods
+        .iter()
+        .filter(is_its)
+        .filter(|pod| pod_missing(pod).is_none())
+        .count();
+    (ready < wanted).then(|| format!("{ready} of {wanted} pods ready"))
+}
+
+/// What is missing of the pods that a set owns.
+fn owned_missing(set: Option<&str>, wanted: i32, pods: &[&Pod]) -> Option<String> {
+    let wanted = usize::try_from(wanted).unwrap_or(0);
+    let is_its = |pod: &&&Pod| {
+        pod.owner_references()
+            .iter()
+            .any(|owner| Some(owner.uid.as_str()) == set)
+    };
     let ready = pods
         .iter()
         .filter(is_its)
@@ -137,6 +178,8 @@ fn pod_missing(pod: &Pod) -> Option<String> {
 
 enum Seen {
     Deployment(Box<watcher::Event<Deployment>>),
+    StatefulSet(Box<watcher::Event<StatefulSet>>),
+    DaemonSet(Box<watcher::Event<DaemonSet>>),
     Pod(Box<watcher::Event<Pod>>),
     Failed(watcher::Error),
 }
@@ -154,7 +197,7 @@ fn keep<K: ResourceExt + Clone>(held: &mut BTreeMap<String, K>, listed: &mut boo
     }
 }
 
-/// Waits until every Deployment and Pod of the namespace is ready.
+/// Waits until every Deployment, StatefulSet, DaemonSet and Pod of the namespace is ready.
 ///
 /// # Errors
 /// When that takes longer than two minutes, naming what is not ready and why.
@@ -192,36 +235,30 @@ async fn watch(
     progress: &Progress,
     last: &mut Option<Readiness>,
 ) -> Result<(), ClusterError> {
-    let deployments: BoxStream<'_, Seen> = watcher(
-        Api::<Deployment>::namespaced(cluster.client.clone(), namespace),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .map(|event| event.map_or_else(Seen::Failed, |event| Seen::Deployment(Box::new(event))))
-    .boxed();
-    let pods: BoxStream<'_, Seen> = watcher(
-        Api::<Pod>::namespaced(cluster.client.clone(), namespace),
-        watcher::Config::default(),
-    )
-    .default_backoff()
-    .map(|event| event.map_or_else(Seen::Failed, |event| Seen::Pod(Box::new(event))))
-    .boxed();
-    let mut events = futures::stream::select(deployments, pods);
-    let (mut held_deployments, mut held_pods) = (BTreeMap::new(), BTreeMap::new());
-    let (mut listed_deployments, mut listed_pods) = (false, false);
+    let mut events = futures::stream::select_all([
+        changes(cluster, namespace, Seen::Deployment),
+        changes(cluster, namespace, Seen::StatefulSet),
+        changes(cluster, namespace, Seen::DaemonSet),
+        changes(cluster, namespace, Seen::Pod),
+    ]);
+    let (mut deployments, mut stateful, mut daemons, mut pods) = Default::default();
+    let mut listed = [false; 4];
     while let Some(event) = events.next().await {
         match event {
-            Seen::Deployment(event) => keep(&mut held_deployments, &mut listed_deployments, *event),
-            Seen::Pod(event) => keep(&mut held_pods, &mut listed_pods, *event),
+            Seen::Deployment(event) => keep(&mut deployments, &mut listed[0], *event),
+            Seen::StatefulSet(event) => keep(&mut stateful, &mut listed[1], *event),
+            Seen::DaemonSet(event) => keep(&mut daemons, &mut listed[2], *event),
+            Seen::Pod(event) => keep(&mut pods, &mut listed[3], *event),
             Seen::Failed(error) => {
                 tracing::debug!(%error, "watch failed; it is tried again");
                 continue;
             }
         }
-        if !(listed_deployments && listed_pods) {
+        if listed.contains(&false) {
             continue;
         }
-        let seen = Readiness::judge(held_deployments.values(), held_pods.values());
+        let mut seen = Readiness::judge(deployments.values(), pods.values());
+        seen.judge_sets(&stateful, &daemons, &pods.values().collect::<Vec<_>>());
         if last.as_ref() != Some(&seen) {
             progress(ProgressEvent {
                 phase: "wait for pods".to_owned(),
@@ -236,6 +273,22 @@ async fn watch(
         *last = Some(seen);
     }
     Ok(())
+}
+
+/// What is there of a kind, and how it changes.
+fn changes<'a, K>(
+    cluster: &ClusterHandle,
+    namespace: &str,
+    seen: impl Fn(Box<watcher::Event<K>>) -> Seen + Send + 'a,
+) -> BoxStream<'a, Seen>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let api: Api<K> = Api::namespaced(cluster.client.clone(), namespace);
+    watcher(api, watcher::Config::default())
+        .default_backoff()
+        .map(move |event| event.map_or_else(Seen::Failed, |event| seen(Box::new(event))))
+        .boxed()
 }
 
 /// Waits until a pod of the namespace cannot get its image, and says which.
@@ -327,6 +380,44 @@ mod tests {
         ] {
             assert_eq!(deployment_missing(&deployment).as_deref(), expected);
         }
+    }
+
+    #[test]
+    fn a_set_is_ready_when_the_pods_that_it_owns_are() {
+        let set: StatefulSet = serde_json::from_value(json!({
+            "metadata": {"name": "spire-server", "uid": "u-1"}, "spec": {"replicas": 1, "serviceName": "s",
+                "selector": {"matchLabels": {"app": "s"}}, "template": {"metadata": {"labels": {"app": "s"}}}},
+            "status": {"replicas": 1, "readyReplicas": 1},
+        }))
+        .unwrap();
+        let daemons: DaemonSet = serde_json::from_value(json!({
+            "metadata": {"name": "spire-agent", "uid": "u-2"},
+            "status": {"currentNumberScheduled": 1, "desiredNumberScheduled": 1, "numberMisscheduled": 0, "numberReady": 1},
+        }))
+        .unwrap();
+        let pod = |owner: &str, ready: &str| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {"name": owner, "ownerReferences": [
+                    {"apiVersion": "apps/v1", "kind": "Set", "name": "s", "uid": owner}]},
+                "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]},
+            }))
+            .unwrap()
+        };
+        let (stateful, daemons) = (
+            BTreeMap::from([("spire-server".to_owned(), set)]),
+            BTreeMap::from([("spire-agent".to_owned(), daemons)]),
+        );
+        let judged = |pods: &[&Pod]| {
+            let mut judged = Readiness::judge([], pods.iter().copied());
+            judged.judge_sets(&stateful, &daemons, pods);
+            judged.missing
+        };
+        let (server, agent, waits) = (pod("u-1", "True"), pod("u-2", "True"), pod("u-2", "False"));
+        assert!(judged(&[&server, &agent]).is_empty());
+        let none = "daemonset spire-agent: 0 of 1 pods ready";
+        assert_eq!(judged(&[&server]), [none]);
+        assert_eq!(judged(&[&server, &waits])[1..], [none.to_owned()]);
+        assert_eq!(judged(&[]), ["statefulset spire-server: 0 of 1 pods ready", none]);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::{
 use async_trait::async_trait;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::{Api, core::DynamicObject};
+use kube::{Api, ResourceExt, api::ListParams, core::DynamicObject};
 
 use held::Known;
 
@@ -215,11 +215,30 @@ impl GroundWorld {
 
     /// Waits for what a student left; what does not come up is the student's own, and told.
     async fn settled(handle: &ClusterHandle, lab: &Lab, progress: &Progress) -> Result<Notes, WorldError> {
-        match manifests::wait_ready_for(SETTLED, handle, &lab.namespace, progress).await {
-            Ok(()) => Ok(Vec::new()),
-            Err(ClusterError::NotReady { state, .. }) => Ok(vec![format!("not everything is ready: {state}")]),
-            Err(error) => Err(error.into()),
+        let mut notes = Vec::new();
+        for namespace in Self::lived_in(handle, lab).await? {
+            match manifests::wait_ready_for(SETTLED, handle, &namespace, progress).await {
+                Ok(()) => {}
+                Err(ClusterError::NotReady { state, .. }) => notes.push(format!("not everything is ready: {state}")),
+                Err(error) => return Err(error.into()),
+            }
         }
+        Ok(notes)
+    }
+
+    /// The namespaces of a lab's own cluster that somebody put something in, the lab's first.
+    async fn lived_in(handle: &ClusterHandle, lab: &Lab) -> Result<Vec<String>, WorldError> {
+        let own = lab.namespace.to_string();
+        if !handle.capabilities.stand_ins {
+            return Ok(vec![own]);
+        }
+        let all: Api<Namespace> = Api::all(handle.client.clone());
+        let listed = all.list_metadata(&ListParams::default()).await;
+        let listed =
+            listed.map_err(|error| WorldError::new(format!("list the namespaces of {}: {error}", handle.name)))?;
+        let others = listed.into_iter().map(|namespace| namespace.name_any());
+        let others = others.filter(|name| *name != own && name != "default" && !name.starts_with("kube-"));
+        Ok(std::iter::once(own.clone()).chain(others).collect())
     }
 
     /// A running pod of a workload, or the pod of that very name.
