@@ -10,7 +10,7 @@ use super::sys;
 /// How often it is looked whether this process is at rest.
 const LOOK: Duration = Duration::from_secs(2);
 /// The processor time of that in which it is.
-const AT_REST: Duration = Duration::from_millis(200);
+const AT_REST: Duration = Duration::from_millis(50);
 /// The processor time after which it is worth the while again.
 const WORTH: Duration = Duration::from_millis(20);
 
