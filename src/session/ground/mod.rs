@@ -190,15 +190,15 @@ impl GroundWorld {
         objects: &[DynamicObject],
         progress: &Progress,
     ) -> Result<(), WorldError> {
-        if handle.capabilities.stand_ins {
-            return Ok(manifests::wait_ready(handle, &lab.namespace, progress).await?);
-        }
         let ready = async {
             for namespace in manifests::namespaces(objects) {
                 manifests::wait_ready(handle, &namespace, progress).await?;
             }
             Ok::<_, ClusterError>(())
         };
+        if handle.capabilities.stand_ins {
+            return Ok(ready.await?);
+        }
         // Nobody waits two minutes for images that a cluster does not have.
         tokio::select! {
             ready = ready => Ok(ready?),

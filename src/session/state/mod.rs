@@ -61,7 +61,7 @@ pub struct CheckProgress {
     /// What was found first, before anything was done about it.
     first: Option<Finding>,
     /// Whether the student has asked for it to run.
-    asked: bool,
+    pub(super) asked: bool,
 }
 
 impl CheckProgress {
@@ -317,11 +317,11 @@ impl State {
         }
     }
 
-    /// The student asks for the checks of a step, or of all: from here on what they find opens hints.
+    /// The student asks for the checks of a step, or of all that can be worked on: from here on what they find opens hints.
     pub fn ask(&mut self, only: Option<usize>) {
-        for (at, step) in self.steps.iter_mut().enumerate() {
-            if only.is_none_or(|only| only == at) {
-                step.checks.iter_mut().for_each(|check| check.asked = true);
+        for at in 0..self.steps.len() {
+            if only.is_none_or(|only| only == at) && self.step_state(at) != StepState::Locked {
+                self.steps[at].checks.iter_mut().for_each(|check| check.asked = true);
             }
         }
     }

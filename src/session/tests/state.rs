@@ -133,9 +133,12 @@ fn a_failure_that_was_there_from_the_beginning_opens_a_hint_when_the_check_is_as
     state.apply(&failed);
     state.apply(&failed);
     assert_eq!(state.steps()[0].hints, [0_usize; 0], "the student has done nothing");
-    state.ask(Some(0));
+    state.ask(None);
     state.apply(&failed);
     assert_eq!(state.steps()[0].hints, [0]);
+    let asked = |state: &State, at: usize| state.steps()[at].checks.iter().any(|check| check.asked);
+    let locked = (0..state.steps().len()).find(|at| state.step_state(*at) == StepState::Locked);
+    assert!(!asked(&state, locked.unwrap()), "a step that is closed was not meant");
 }
 
 #[test]
