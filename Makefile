@@ -16,7 +16,7 @@ build: setup    ## set up and build the release binary
 	@$(CARGO) build --release --locked
 
 test: setup-test ## set up and run every test
-	PATH="$(CURDIR)/target/peers:$$PATH" $(CARGO) test --workspace --locked
+	PATH="$(CURDIR)/target/peers:$$PATH" $(CARGO) test --workspace --locked --no-fail-fast
 
 lint: setup     ## formatting and clippy
 	$(CARGO) fmt --all --check
