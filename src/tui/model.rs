@@ -249,6 +249,22 @@ impl Model {
             .unwrap_or(0)
     }
 
+    /// What has to be passed before a step can be worked on, by the numbers that the screen gives steps.
+    pub fn locked_by(&self, step: &StepView) -> String {
+        let steps = self.session().map_or(&[][..], |session| &session.steps);
+        let needed = |other: &StepView| step.needs.contains(&other.id) && other.state != StepState::Passed;
+        let numbers: Vec<String> = (1_usize..)
+            .zip(steps)
+            .filter(|(_, other)| needed(other))
+            .map(|(number, _)| number.to_string())
+            .collect();
+        match numbers.as_slice() {
+            [one] => format!("pass step {one} first"),
+            [most @ .., last] => format!("pass steps {} and {last} first", most.join(", ")),
+            [] => "pass the steps before it first".to_owned(),
+        }
+    }
+
     /// The messages the traffic pane lists.
     pub fn messages(&self) -> Vec<&MessageView> {
         self.session()

@@ -115,7 +115,7 @@ fn a_locked_step_says_what_it_needs() {
     assert_eq!(m.current_step().unwrap().id, "replay");
     for key in ["c", "a", "h"] {
         assert!(sent(&press(&mut m, key)).is_empty());
-        assert!(told(&m).contains("listen"), "{key}: {}", told(&m));
+        assert!(told(&m).contains("pass step 1 first"), "{key}: {}", told(&m));
     }
     press(&mut m, "left");
     assert_eq!(m.current_step().unwrap().id, "gaps");
