@@ -265,26 +265,24 @@ impl Model {
         }
     }
 
-    /// The messages the traffic pane lists.
+    /// The messages the traffic pane lists, in the order in which they began: what is long is complete only after shorter
+    /// ones that it caused.
     pub fn messages(&self) -> Vec<&MessageView> {
-        self.session()
-            .map(|session| {
-                session
-                    .traffic
-                    .messages
-                    .iter()
-                    .filter(|message| !self.leaks_only || !message.leaks.is_empty())
-                    .collect()
-            })
-            .unwrap_or_default()
+        let all = self.session().map_or(&[][..], |session| &session.traffic.messages);
+        let listed = |message: &&MessageView| !self.leaks_only || !message.leaks.is_empty();
+        let mut messages: Vec<&MessageView> = all.iter().filter(listed).collect();
+        messages.sort_by_key(|message| message.at_ms);
+        messages
     }
 
     /// The place of the message at the mark among [`Model::messages`].
     pub fn message_row(&self, messages: &[&MessageView]) -> usize {
         let last = messages.len().saturating_sub(1);
-        self.message.map_or(last, |seq| {
-            messages.iter().position(|message| message.seq >= seq).unwrap_or(last)
-        })
+        let place = |seq| {
+            let marked = messages.iter().position(|message| message.seq == seq);
+            marked.or_else(|| messages.iter().position(|message| message.seq > seq))
+        };
+        self.message.and_then(place).unwrap_or(last)
     }
 
     /// The first question of the step that is not answered rightly, the check at the mark before others.
