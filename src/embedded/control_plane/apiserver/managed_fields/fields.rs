@@ -290,12 +290,12 @@ fn gather(kind: Kind<'_>, value: &Value, path: &mut Path, found: &mut Paths) {
 
 /// What no client owns.
 fn is_servers_own(path: &[String]) -> bool {
-    let elements: Vec<&str> = path.iter().map(String::as_str).collect();
-    matches!(
-        elements.as_slice(),
-        ["f:apiVersion" | "f:kind", ..]
-            | [
-                "f:metadata",
+    let element = |at: usize| path.get(at).map(String::as_str);
+    match element(0) {
+        Some("f:apiVersion" | "f:kind") => true,
+        Some("f:metadata") => matches!(
+            element(1),
+            Some(
                 "f:name"
                     | "f:namespace"
                     | "f:uid"
@@ -305,10 +305,11 @@ fn is_servers_own(path: &[String]) -> bool {
                     | "f:generation"
                     | "f:managedFields"
                     | "f:resourceVersion"
-                    | "f:selfLink",
-                ..
-            ]
-    )
+                    | "f:selfLink"
+            )
+        ),
+        _ => false,
+    }
 }
 
 /// Whether `paths` has `path` itself or something under it.
