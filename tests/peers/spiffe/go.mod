@@ -6,6 +6,8 @@ require (
 	github.com/mitchellh/cli v1.1.5
 	github.com/spiffe/go-spiffe/v2 v2.9.0
 	github.com/spiffe/spire v1.13.3
+	google.golang.org/grpc v1.79.3
+	google.golang.org/protobuf v1.36.12
 )
 
 require (
@@ -55,6 +57,4 @@ require (
 	golang.org/x/sys v0.39.0 // indirect
 	golang.org/x/text v0.32.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20251202230838-ff82c1b0f217 // indirect
-	google.golang.org/grpc v1.79.3 // indirect
-	google.golang.org/protobuf v1.36.12 // indirect
 )

@@ -24,7 +24,7 @@ const patience = time.Minute
 // goSpiffe runs COMMAND ADDRESS [ARGUMENT]: each line it prints is one JSON value.
 func goSpiffe(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: go-spiffe x509|jwt|follow|call|serve ADDRESS [ARGUMENT]")
+		return errors.New("usage: go-spiffe x509|jwt|follow|call|serve|sds ADDRESS [ARGUMENT]")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -40,6 +40,8 @@ func goSpiffe(args []string) error {
 		return call(ctx, address, rest[0], rest[1])
 	case args[0] == "serve" && len(rest) == 1:
 		return serve(ctx, address, rest[0])
+	case args[0] == "sds" && len(rest) > 0:
+		return sds(ctx, args[1], rest)
 	}
 	return fmt.Errorf("go-spiffe: %q are no arguments", args)
 }
