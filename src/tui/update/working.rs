@@ -28,6 +28,11 @@ pub(super) fn workable(model: &mut Model) -> Option<String> {
         );
         return None;
     }
+    if step.state == StepState::Impossible {
+        let text = "this step is not possible on this ground, and gives no points here; → goes to the next one";
+        tell(model, NoticeLevel::Warning, text);
+        return None;
+    }
     Some(step.id.clone())
 }
 
