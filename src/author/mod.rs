@@ -8,6 +8,7 @@
 mod lint;
 mod new;
 mod order;
+mod plan;
 mod proof;
 mod reference;
 mod timed;
@@ -15,6 +16,7 @@ mod verify;
 
 pub use lint::{Linted, LintedFile, lint};
 pub use new::{NewError, NewLab, new};
+pub use plan::takes;
 pub use proof::{Line, Proof, Timing};
 pub use reference::reference;
 pub use verify::{Proving, VerifyError, verify};

@@ -13,7 +13,7 @@ use super::proof::Timing;
 use crate::{
     check::Evidence,
     cluster::Progress,
-    lab::{Check, Deed, Fill, Lab, Source},
+    lab::{Capability, Check, Deed, Fill, Lab, Source},
     posture::Matrix,
     session::{
         state::Start,
@@ -122,6 +122,15 @@ impl World for TimedWorld {
 
     async fn posture(&self, lab: &Lab) -> Result<Matrix, WorldError> {
         self.world.posture(lab).await
+    }
+
+    async fn lacks(
+        &self,
+        lab: &Lab,
+        wanted: &[Capability],
+        progress: &Progress,
+    ) -> Result<BTreeMap<String, String>, WorldError> {
+        self.world.lacks(lab, wanted, progress).await
     }
 
     async fn answers(&self) -> bool {

@@ -15,25 +15,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     order,
+    plan::{RUNS, Run, Stage, changes_the_cluster, sessions},
     proof::{Line, Proof},
     timed::{TimedWorld, Times},
 };
 use crate::{
     catalog::{self, CatalogError},
     cluster::GroundKind,
-    lab::{Action, Deed, Lab, Step},
+    lab::Lab,
     score::Points,
     session::{
         GroundWorld, Host, Topologies,
         command::{Command, Refusal, Reply},
         site::{ContextChoice, Site},
-        snapshot::{CheckState, SessionView, StepView},
+        snapshot::{CheckState, SessionView, StepState, StepView},
         world::World,
     },
 };
 
-/// How often the whole lab is lived through.
-const RUNS: u32 = 2;
 /// How long an untouched lab is watched: traffic flows, and still nothing may score.
 const UNTOUCHED: Duration = Duration::from_millis(1500);
 
@@ -87,28 +86,6 @@ pub struct Proving<'a> {
 /// Who hears of the lines of all sessions.
 type Hears<'a> = dyn Fn(&Line) + 'a;
 
-/// What one session is lived for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// The whole lab, in the file's order, with its wrong attempts.
-    Run(u32),
-    /// Other orders that the steps allow.
-    Orders,
-}
-
-/// Which sessions a proof takes. A cluster of one's own costs little, and a session mostly waits: there the runs live side
-/// by side. A cluster that is somebody's holds one session of a lab.
-fn sessions(ground: GroundKind) -> Vec<Vec<Stage>> {
-    let runs: Vec<Stage> = (1..=RUNS).map(Stage::Run).collect();
-    let mut sessions: Vec<Vec<Stage>> = match ground {
-        GroundKind::Embedded => runs.into_iter().map(|run| vec![run]).collect(),
-        GroundKind::Context => vec![runs],
-    };
-    // After a run and its reset: what was lived through before must not show.
-    sessions[0].push(Stage::Orders);
-    sessions
-}
-
 /// Proves a lab in scratch clusters; `told` hears of each line as it is known.
 ///
 /// # Errors
@@ -122,10 +99,13 @@ pub async fn verify(id: &str, proving: &Proving<'_>, told: &mut dyn FnMut(&Line)
     let told = |line: &Line| (told.borrow_mut())(line);
     lines.iter().for_each(told);
     let mut took = Duration::ZERO;
-    let living = sessions(proving.ground).into_iter().enumerate().map(|(at, stages)| {
-        let (lab, times, told) = (lab.clone(), times.clone(), &told);
-        live(proving, lab, (at, stages), times, told)
-    });
+    let living = sessions(&lab, proving.ground)
+        .into_iter()
+        .enumerate()
+        .map(|(at, stages)| {
+            let (lab, times, told) = (lab.clone(), times.clone(), &told);
+            live(proving, lab, (at, stages), times, told)
+        });
     // All of them to their end, whatever comes of one: each deletes its cluster.
     for lived in future::join_all(living).await {
         let (more, lived_for) = lived?;
@@ -311,13 +291,14 @@ impl Trial<'_> {
         };
         self.done("start the lab", start).await?;
         for stage in stages {
-            match *stage {
-                Stage::Run(run) => {
-                    self.untouched(run, "untouched").await;
+            match stage {
+                Stage::Run(run) if run.whole => {
+                    self.untouched(run.number, "untouched").await;
                     self.walked(run).await?;
                     self.done("reset the lab", Command::Reset { step: None }).await?;
-                    self.untouched(run, "reset").await;
+                    self.untouched(run.number, "reset").await;
                 }
+                Stage::Run(run) => self.walked(run).await?,
                 Stage::Orders => self.other_orders().await?,
             }
         }
@@ -345,53 +326,71 @@ impl Trial<'_> {
         );
     }
 
-    /// Takes the steps one after another: first wrongly, in every way that is written down, each time back to the start of
-    /// the step; then rightly.
-    async fn walked(&mut self, run: u32) -> Result<(), VerifyError> {
+    /// Takes the steps one after another: those that are to be gone astray in first wrongly, in every way that is written down,
+    /// each time back to the start of the step; then rightly.
+    async fn walked(&mut self, run: &Run) -> Result<(), VerifyError> {
         let lab = self.lab.clone();
-        for at in order::listed(&lab) {
-            let step = &lab.steps[at];
-            for index in 0..step.wrong.len() {
-                self.attempt(run, at, index).await;
+        for (place, at) in order::listed(&lab).into_iter().enumerate() {
+            let astray = run.astray.contains(&place);
+            if let Some(why) = self.impossible(at).await {
+                let what = format!("{}: not possible here", lab.steps[at].id);
+                let found = Found { ok: true, found: why };
+                self.tell(run.number, what, "no points".to_owned(), Instant::now(), Ok(found));
+                continue;
+            }
+            if !run.whole && !astray {
+                return Ok(());
+            }
+            let attempts = if astray { lab.steps[at].wrong.len() } else { 0 };
+            for index in 0..attempts {
+                self.attempt(run.number, at, index).await;
                 self.back(at).await?;
             }
-            let began = Instant::now();
-            let solve = Command::Solve {
-                step: Some(step.id.to_string()),
-            };
-            let outcome = self.run(solve).await.map(|view| {
-                let step = &view.steps[at];
-                Found {
-                    ok: step.earned == step.points,
-                    found: format!("{} of {} points", step.earned, step.points),
-                }
-            });
-            let solved = outcome.as_ref().is_ok_and(|outcome| outcome.ok);
-            self.tell(
-                run,
-                format!("{}: solved", step.id),
-                "in full".to_owned(),
-                began,
-                outcome,
-            );
-            if !solved {
+            let how = if astray { "solved" } else { "solved at once" };
+            if !self.solved(run.number, at, how).await {
                 // What needs it stays closed.
                 break;
             }
         }
+        if !run.whole {
+            return Ok(());
+        }
         let began = Instant::now();
         let outcome = self.run(Command::Status).await.map(|view| Found {
-            ok: view.steps.iter().all(|step| step.earned == step.points),
+            ok: view.steps.iter().all(is_full),
             found: scores(&view),
         });
         self.tell(
-            run,
+            run.number,
             "solved".to_owned(),
             "every step in full".to_owned(),
             began,
             outcome,
         );
         Ok(())
+    }
+
+    /// Why a step is not possible on this ground; none for one that is.
+    async fn impossible(&self, at: usize) -> Option<String> {
+        let view = self.run(Command::Status).await.ok()?;
+        view.steps[at].impossible.clone()
+    }
+
+    /// Solves a step; whether that gave all its points.
+    async fn solved(&mut self, run: u32, at: usize, how: &str) -> bool {
+        let id = self.lab.steps[at].id.to_string();
+        let began = Instant::now();
+        let solve = Command::Solve { step: Some(id.clone()) };
+        let outcome = self.run(solve).await.map(|view| {
+            let step = &view.steps[at];
+            Found {
+                ok: step.earned == step.points,
+                found: format!("{} of {} points", step.earned, step.points),
+            }
+        });
+        let solved = outcome.as_ref().is_ok_and(|outcome| outcome.ok);
+        self.tell(run, format!("{id}: {how}"), "in full".to_owned(), began, outcome);
+        solved
     }
 
     /// Goes back to the start of a step. Where the ground cannot put that back, the lab begins anew, and what the steps before did
@@ -404,6 +403,9 @@ impl Trial<'_> {
         let step = (!anew).then(|| lab.steps[at].id.to_string());
         self.done("reset the step", Command::Reset { step }).await?;
         for step in before.into_iter().filter(|_| anew) {
+            if self.impossible(step).await.is_some() {
+                continue;
+            }
             let step = Some(lab.steps[step].id.to_string());
             self.done("solve what the step needs again", Command::Solve { step })
                 .await?;
@@ -442,6 +444,9 @@ impl Trial<'_> {
             let began = Instant::now();
             let mut view = None;
             for step in &order {
+                if self.impossible(*step).await.is_some() {
+                    continue;
+                }
                 let step = Some(lab.steps[*step].id.to_string());
                 match self.run(Command::Solve { step }).await {
                     Ok(now) => view = Some(Ok(now)),
@@ -453,7 +458,7 @@ impl Trial<'_> {
             }
             let Some(view) = view else { continue };
             let outcome = view.map(|view| Found {
-                ok: view.steps.iter().all(|step| step.earned == step.points),
+                ok: view.steps.iter().all(is_full),
                 found: scores(&view),
             });
             let names: Vec<&str> = order.iter().map(|step| lab.steps[*step].id.as_str()).collect();
@@ -465,14 +470,9 @@ impl Trial<'_> {
     }
 }
 
-/// Whether the solution of a step leaves something in the cluster that another step may need.
-fn changes_the_cluster(step: &Step) -> bool {
-    let stays = |action: &Action| match action {
-        Action::Deed(Deed::Certificate { .. } | Deed::File { .. }) => false,
-        Action::Deed(_) => true,
-        _ => false,
-    };
-    step.solution.iter().any(stays)
+/// Whether a step gave all that it can give on this ground.
+fn is_full(step: &StepView) -> bool {
+    step.state == StepState::Impossible || step.earned == step.points
 }
 
 fn failed(step: &StepView) -> BTreeSet<&str> {

@@ -205,7 +205,7 @@ fn started(done: Done, out: &Output) -> Result<ExitCode, CliError> {
 }
 
 fn complete(session: &SessionView) -> bool {
-    session.steps.iter().all(|step| step.state == StepState::Passed)
+    session.steps.iter().all(|step| step.state.is_done())
 }
 
 fn status(snapshot: &Snapshot, out: &Output) -> Result<ExitCode, CliError> {
@@ -279,6 +279,7 @@ fn show_step(step: &StepView, full: bool, out: &Output) -> Result<(), CliError> 
         StepState::Locked => ("· locked", Tint::Quiet),
         StepState::Open => ("→ open", Tint::Unsure),
         StepState::Passed => ("✓ passed", Tint::Good),
+        StepState::Impossible => ("- not possible here", Tint::Quiet),
     };
     let solved = if step.solved { ", solved by ztlab" } else { "" };
     out.line(format!(
@@ -291,6 +292,13 @@ fn show_step(step: &StepView, full: bool, out: &Output) -> Result<(), CliError> 
     ))?;
     if step.state == StepState::Locked {
         out.line(format!("    needs {}", step.needs.join(", ")))?;
+        return Ok(());
+    }
+    if let Some(why) = &step.impossible {
+        out.line(format!(
+            "    {}; its points do not count here",
+            crate::text::one_line(why)
+        ))?;
         return Ok(());
     }
     for check in &step.checks {
@@ -351,7 +359,7 @@ fn judged(done: Done, step: Option<&str>, out: &Output) -> Result<ExitCode, CliE
         .filter(|view| step.is_none_or(|step| view.id == step))
         .cloned()
         .collect();
-    let passed = !asked.is_empty() && asked.iter().all(|step| step.state == StepState::Passed);
+    let passed = !asked.is_empty() && asked.iter().all(|step| step.state.is_done());
     if out.json() {
         session.traffic.messages.clear();
         return report(&done.message, passed, Some(&session), out);

@@ -13,7 +13,7 @@ use kube::{
 
 use super::{
     ClusterError, ClusterHandle,
-    manifests::{Kinds, kinds},
+    manifests::{Kinds, LOCK_NAMESPACE, kinds, makes_more},
 };
 
 const AT_ONCE: usize = 16;
@@ -98,6 +98,17 @@ async fn needed(
                 resource: resource.plural.clone(),
                 subresource: "",
                 namespace: object.metadata.namespace.clone().filter(|_| can == Scope::Namespaced),
+            });
+        }
+    }
+    if makes_more(objects) {
+        for verb in ["get", "create", "delete"] {
+            rights.insert(Right {
+                verb,
+                group: "coordination.k8s.io".to_owned(),
+                resource: "leases".to_owned(),
+                subresource: "",
+                namespace: Some(LOCK_NAMESPACE.to_owned()),
             });
         }
     }

@@ -185,6 +185,7 @@ impl Ground for Context {
                 stand_ins: false,
                 disposable: false,
                 snapshots: false,
+                pod_addresses: false,
             },
             notes: Vec::new(),
         })

@@ -84,6 +84,9 @@ pub struct Capabilities {
     pub disposable: bool,
     /// Its whole state can be put aside and put back: [`ClusterHandle::snapshot`], [`ClusterHandle::restore`].
     pub snapshots: bool,
+    /// It is known that its network matches pods by their address in an `ipBlock`; of others that is to be measured.
+    #[serde(default)]
+    pub pod_addresses: bool,
 }
 
 /// Whether a cluster runs.

@@ -59,6 +59,18 @@ const BROKEN: &[(&str, &str, &str, usize)] = &[
     ("cost: 5", "cost: 61", "dear-hint", 24),
     ("control: payments-api", "control: mallory", "no-control", 40),
     (
+        "points: 40",
+        "points: 40\n      capabilities: [pod-addresses]",
+        "not-measurable",
+        35,
+    ),
+    (
+        "      solution:\n        - exec",
+        "      solution:\n        - apply: { yaml: \"{ ipBlock: { cidr: '${address/mallory}/32' } }\" }\n        - exec",
+        "pod-by-address",
+        44,
+    ),
+    (
         "capture: { between: [orders-api, payments-api], holds",
         "capture: { between: [orders-api, payments-api], lacks",
         "no-control",
@@ -217,4 +229,30 @@ fn what_only_follows_from_another_mistake_is_not_told() {
         .replacen("  namespace: shop\n", "", 1);
     let problems = linted(&text, &[]);
     assert_eq!(rules(&problems), [("missing-field", 5), ("missing-field", 8)]);
+}
+
+#[test]
+fn a_step_may_need_what_can_be_measured_with_the_calls_that_the_lab_declares() {
+    let text = whole()
+        .replacen(
+            "  topology",
+            "  edges: [ { from: orders-api, to: payments-api, port: 80 }, { from: mallory, to: ledger, port: 5432 } ]\n  topology",
+            1,
+        )
+        .replacen("points: 40", "points: 40\n      capabilities: [pod-addresses]", 1);
+    let problems = linted(&text, &[]);
+    assert!(problems.is_empty(), "{}", LabError::new("lab.yaml", problems));
+    let lab = super::tests::read(&text).unwrap();
+    assert_eq!(lab.steps[1].capabilities, [Capability::PodAddresses]);
+    assert_eq!(lab.step_capabilities(), [Capability::PodAddresses]);
+    let (edge, stranger) = call_and_stranger(&lab.edges).unwrap();
+    assert_eq!((edge.to.as_str(), stranger.as_str()), ("payments-api", "mallory"));
+    // Everybody who is named calls the same one: nobody is left to be kept out.
+    let all: Vec<Edge> = lab
+        .edges
+        .iter()
+        .filter(|edge| edge.to.as_str() == "ledger")
+        .cloned()
+        .collect();
+    assert_eq!(call_and_stranger(&all), None);
 }

@@ -156,6 +156,7 @@ mod tests {
             ("/$defs/Metadata/properties/difficulty/enum", "beginner"),
             ("/$defs/When/properties/found/enum", "no-traffic"),
             ("/$defs/Needs/properties/capabilities/items/enum", "capture"),
+            ("/$defs/Step/properties/capabilities/items/enum", "pod-addresses"),
             ("/$defs/Predict/properties/property/enum", "readable"),
             ("/$defs/Answer/properties/leak/enum", "card-number"),
         ] {

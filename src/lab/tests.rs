@@ -557,6 +557,33 @@ fn what_a_lab_needs_is_read() {
 }
 
 #[test]
+fn a_solution_waits_for_what_comes_by_itself() {
+    let wait = |fields: &str| {
+        let text = GOOD.replacen(
+            "      solution:\n        - exec",
+            &format!("      solution:\n        - waitFor: {{ {fields} }}\n        - exec"),
+            1,
+        );
+        read(&text).map(|lab| lab.steps[1].solution[0].clone())
+    };
+    for (fields, check, seconds) in [("check: refused", 1, 60), ("check: called, seconds: 9", 0, 9)] {
+        let action = wait(fields).unwrap();
+        assert!(
+            matches!(&action, Action::Until { check: one, within } if *one == check && within.as_secs() == seconds),
+            "{action:?}"
+        );
+    }
+    for (fields, words) in [
+        ("check: nosuch", "no check of this step called `nosuch`"),
+        ("check: called, seconds: 61", "61 is out of range"),
+        ("check: called, ready: ledger", "not clear what is waited for"),
+    ] {
+        let told = wait(fields).unwrap_err().to_string();
+        assert!(told.contains(words), "{told}");
+    }
+}
+
+#[test]
 fn the_message_draws_the_place() {
     let error = read(&GOOD.replacen("topology: [flat]", "topology: [falt]", 1)).unwrap_err();
     let text = error.to_string();

@@ -40,6 +40,14 @@ fn steps(report: &Report, out: &mut String) {
             step.points,
             step.hints
         );
+        if let Some(why) = &step.impossible {
+            let _ = writeln!(
+                out,
+                "<li>not possible on this ground: {}</li>\n</ul></details>",
+                escape(why)
+            );
+            continue;
+        }
         for check in &step.checks {
             let sign = if check.passed { "✓ passed" } else { "✗ not passed" };
             let _ = writeln!(out, "<li><strong>{}</strong>: {sign}\n<ul>", escape(&check.name));

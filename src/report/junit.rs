@@ -1,6 +1,6 @@
 //! The checks as JUnit XML, which CI systems read: a suite for each step, a case for each check.
 //!
-//! A check of a step that is still locked is skipped, one that has not passed is a failure.
+//! A check of a step that is still locked, or not possible on its ground, is skipped; one that has not passed is a failure.
 
 use std::fmt::Write;
 
@@ -51,7 +51,7 @@ enum Standing {
 fn of(step: &StepPart, check: &CheckPart) -> Standing {
     match (check.passed, step.state.as_str()) {
         (true, _) => Standing::Passed,
-        (false, "locked") => Standing::Skipped,
+        (false, "locked" | "impossible") => Standing::Skipped,
         (false, _) => Standing::Failed,
     }
 }
@@ -92,9 +92,11 @@ fn suite(lab: &str, step: &StepPart, began: &str, out: &mut String) {
                     ">\n      <failure message=\"not passed\">{why}</failure>\n    </testcase>"
                 );
             }
-            Standing::Skipped => out.push_str(
-                ">\n      <skipped message=\"steps that this one needs are not passed yet\"/>\n    </testcase>\n",
-            ),
+            Standing::Skipped => {
+                let why = step.impossible.as_deref().map(escape);
+                let why = why.unwrap_or_else(|| "steps that this one needs are not passed yet".into());
+                let _ = writeln!(out, ">\n      <skipped message=\"{why}\"/>\n    </testcase>");
+            }
         }
     }
     out.push_str("  </testsuite>\n");

@@ -32,6 +32,10 @@ pub fn markdown(report: &Report) -> String {
     }
     for step in &progress.steps {
         let _ = writeln!(out, "\n### {}\n", escape(&step.title));
+        if let Some(why) = &step.impossible {
+            let _ = writeln!(out, "Not possible on this ground: {}.", escape(why));
+            continue;
+        }
         for check in &step.checks {
             let sign = if check.passed { "passed" } else { "not passed" };
             let _ = writeln!(out, "- **{}**: {sign}", escape(&check.name));

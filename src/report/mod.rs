@@ -70,10 +70,11 @@ impl Report {
             None => "not measured".to_owned(),
         };
         let steps = progress.steps.iter().filter(|step| step.state == "passed").count();
+        let possible = progress.steps.iter().filter(|step| step.state != "impossible").count();
         vec![
             ("Lab", format!("{} ({})", progress.lab.title, progress.lab.id)),
             ("Score", format!("{} points", progress.score)),
-            ("Steps passed", format!("{steps} of {}", progress.steps.len())),
+            ("Steps passed", format!("{steps} of {possible}")),
             ("Begun", progress.began.clone()),
             ("Worked", worked),
             ("Hints", progress.hints().to_string()),
@@ -91,6 +92,7 @@ fn standing(step: &StepPart) -> &'static str {
         ("passed", true) => "passed, by ztlab's solution",
         ("passed", false) => "passed",
         ("locked", _) => "locked",
+        ("impossible", _) => "not possible on its ground",
         (_, _) => "open",
     }
 }

@@ -64,9 +64,12 @@ pub struct StepPart {
     /// Its title.
     #[serde(default)]
     pub title: String,
-    /// `locked`, `open` or `passed`.
+    /// `locked`, `open`, `passed` or `impossible`.
     #[serde(default)]
     pub state: String,
+    /// What shows that the step is not possible on the ground, where it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impossible: Option<String>,
     /// Points it gives.
     #[serde(default)]
     pub points: Points,
@@ -135,6 +138,16 @@ impl EventPart {
         Some(match self.field("event") {
             "deployed" => "the lab was ready".to_owned(),
             "failed" => format!("the lab failed: {}", self.field("why")),
+            "measured" => match self.event.get("lacking").and_then(Value::as_object) {
+                Some(lacking) if !lacking.is_empty() => {
+                    let lacking: Vec<String> = lacking
+                        .iter()
+                        .map(|(what, why)| format!("{what} ({})", why.as_str().unwrap_or_default()))
+                        .collect();
+                    format!("the ground was found to lack {}", lacking.join(", "))
+                }
+                _ => return None,
+            },
             "reset" => "reset to the start of the lab".to_owned(),
             "reset-step" => format!("reset to the start of the step {step}"),
             "answered" => format!("answered {check} ({step})"),

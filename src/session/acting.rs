@@ -8,7 +8,7 @@ use super::{
     checking::Lane,
     command::Refusal,
     driver::{Session, refuse},
-    snapshot::{CheckState, Phase, StepState},
+    snapshot::{CheckState, Phase},
     state::{CheckProgress, Event},
     view,
 };
@@ -46,8 +46,14 @@ impl Session {
     pub(super) fn open_step(&self, id: &str) -> Result<usize, Refusal> {
         let at = self.step(id)?;
         let core = self.core();
-        if core.state.step_state(at) != StepState::Locked {
+        if core.state.step_state(at).is_workable() {
             return Ok(at);
+        }
+        if let Some(why) = core.state.impossible(at) {
+            return Err(refuse(
+                format!("the step `{id}` is not possible on this ground: {why}"),
+                "go on with the other steps; its points do not count here",
+            ));
         }
         let steps = &self.lab().steps;
         let missing = steps[at].needs.iter().filter(|need| !core.state.passed(**need));

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::{
     driver::Session,
-    snapshot::{Phase, StepState},
+    snapshot::Phase,
     state::{CheckProgress, Event},
     topics::{Topic, concerned},
     world::Sight,
@@ -220,7 +220,7 @@ impl Session {
         let core = self.core();
         let state = &core.state;
         let lab: &Lab = self.lab();
-        let open = (0..state.steps().len()).filter(|step| state.step_state(*step) != StepState::Locked);
+        let open = (0..state.steps().len()).filter(|step| state.step_state(*step).is_workable());
         let jobs = open
             .flat_map(|step| {
                 let progress = state.steps()[step].checks.iter();

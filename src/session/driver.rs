@@ -352,10 +352,13 @@ impl Session {
     /// Takes in that the lab is there, or is not. Watching begins before the student can act, so that nothing is missed.
     async fn made(self: &Arc<Self>, epoch: u64, outcome: Result<Notes, WorldError>) {
         let outcome = match outcome {
-            Ok(notes) => self.world.changes(&self.lab).await.map(|changes| {
-                self.watch(changes);
-                notes
-            }),
+            Ok(notes) => match self.know_the_ground().await {
+                Ok(()) => self.world.changes(&self.lab).await.map(|changes| {
+                    self.watch(changes);
+                    notes
+                }),
+                Err(error) => Err(error),
+            },
             Err(error) => Err(error),
         };
         let event = match outcome {
@@ -377,6 +380,17 @@ impl Session {
         self.core().progress = None;
         self.feed(&event);
         self.spawn(self.clone().measure_start(epoch));
+    }
+
+    /// Looks once in the life of a session whether the ground can do what single steps need.
+    async fn know_the_ground(self: &Arc<Self>) -> Result<(), WorldError> {
+        let wanted = self.lab.step_capabilities();
+        if wanted.is_empty() || self.core().state.is_measured() {
+            return Ok(());
+        }
+        let lacking = self.world.lacks(&self.lab, &wanted, &self.progress()).await?;
+        self.feed(&Event::Measured { lacking });
+        Ok(())
     }
 
     async fn put_aside(self: Arc<Self>, start: Start) {

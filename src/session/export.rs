@@ -70,8 +70,11 @@ pub struct StepPart {
     pub id: String,
     /// Its title.
     pub title: String,
-    /// Whether it is locked, open or passed.
+    /// Whether it is locked, open, passed or not possible on this ground.
     pub state: StepState,
+    /// What shows that it is not possible on this ground, where it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub impossible: Option<String>,
     /// Points it gives.
     pub points: Points,
     /// Points earned, hints paid for.
@@ -175,7 +178,7 @@ fn export(header: &Header, written: &[Written], lab: Lab) -> Export {
         began: time(header.began_ms),
         spent_seconds: Clock::of(written.iter().map(|(at_ms, event)| (*at_ms, event))) / 1000,
         score: state.score(),
-        complete: steps.iter().all(|step| step.state == StepState::Passed),
+        complete: steps.iter().all(|step| step.state.is_done()),
         steps,
         events: written
             .iter()
@@ -212,6 +215,7 @@ fn step(state: &State, at: usize, mask: &Mask) -> StepPart {
         id: plan.id.to_string(),
         title: plan.title.clone(),
         state: state.step_state(at),
+        impossible: state.impossible(at).map(str::to_owned),
         points: plan.points,
         earned: state.earned(at),
         hints: progress.hints.len(),

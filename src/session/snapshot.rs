@@ -173,6 +173,9 @@ pub struct StepView {
     pub teaches: Option<String>,
     /// Whether the solution was run by ztlab instead of the student.
     pub solved: bool,
+    /// What shows that the step is not possible on this ground, where it is not.
+    #[serde(default)]
+    pub impossible: Option<String>,
 }
 
 /// Whether a step can be worked on.
@@ -185,6 +188,20 @@ pub enum StepState {
     Open,
     /// Every check has passed.
     Passed,
+    /// The ground cannot do what it needs: it gives no points, and nothing waits for it.
+    Impossible,
+}
+
+impl StepState {
+    /// Whether it can be worked on, or was.
+    pub fn is_workable(self) -> bool {
+        matches!(self, Self::Open | Self::Passed)
+    }
+
+    /// Whether nothing is left to do in it.
+    pub fn is_done(self) -> bool {
+        matches!(self, Self::Passed | Self::Impossible)
+    }
 }
 
 /// One check of a step.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    checking::Lane,
     command::Refusal,
     driver::{Session, refuse},
     snapshot::StepState,
@@ -128,7 +129,7 @@ impl Session {
         for action in &plan.actions {
             // Time that passes on purpose is there to be looked at.
             match action {
-                Action::Wait(_) | Action::Capture { .. } => self.release(),
+                Action::Wait(_) | Action::Until { .. } | Action::Capture { .. } => self.release(),
                 _ => self.withhold().await,
             }
             self.act(at, action, false).await?;
@@ -157,6 +158,22 @@ impl Session {
             }
         }
         false
+    }
+
+    /// Looks at a check again and again until it has passed.
+    async fn until_passed(self: &Arc<Self>, step: usize, check: usize) {
+        let lab = self.lab().clone();
+        let name = &lab.steps[step].checks[check].name;
+        let passed = || self.core().state.steps()[step].checks[check].latched.is_some();
+        loop {
+            for lane in Lane::OPEN {
+                self.check_those(lane, |at, check, _| at == step && check.name == *name)
+                    .await;
+            }
+            if tokio::time::timeout(BETWEEN, self.until(passed)).await.is_ok() {
+                return;
+            }
+        }
     }
 
     async fn act(self: &Arc<Self>, step: usize, action: &Action, must: bool) -> Result<(), Refusal> {
@@ -210,6 +227,11 @@ impl Session {
             }
             Action::Wait(duration) => {
                 tokio::time::sleep(*duration).await;
+                Ok(())
+            }
+            Action::Until { check, within } => {
+                // Where it does not come true, the step does not pass, and that says more than this could.
+                let _ = tokio::time::timeout(*within, self.until_passed(step, *check)).await;
                 Ok(())
             }
         }

@@ -19,7 +19,7 @@ pub fn session(core: &Core) -> SessionView {
     let state = &core.state;
     let lab = state.lab();
     let steps: Vec<StepView> = (0..lab.steps.len()).map(|at| step(state, at)).collect();
-    let complete = steps.iter().all(|step| step.state == StepState::Passed);
+    let complete = steps.iter().all(|step| step.state.is_done());
     SessionView {
         id: String::new(),
         lab: lab_view(lab, complete),
@@ -98,6 +98,7 @@ fn step(state: &State, at: usize) -> StepView {
         next_hint: state.next_hint(at).map(|(_, cost)| cost),
         teaches: plan.teaches.clone().filter(|_| now == StepState::Passed),
         solved: progress.solved,
+        impossible: state.impossible(at).map(str::to_owned),
     }
 }
 

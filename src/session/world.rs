@@ -1,6 +1,12 @@
 //! The seam between a session and the cluster it runs in. Tests put a scripted world here.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use futures::Stream;
@@ -12,7 +18,7 @@ use crate::{
     check::{Evidence, Loot, Posture},
     cluster::{Progress, manifests::Transform},
     evidence::CaptureEvidence,
-    lab::{Check, Deed, Fill, Lab, Source},
+    lab::{Capability, Check, Deed, Fill, Lab, Source},
     posture::{Matrix, PostureError},
     session::{snapshot::WorkloadView, state::Start, topics::Topic},
 };
@@ -76,6 +82,16 @@ pub trait World: Send + Sync {
     /// Measures who reaches whom in the lab's namespace, and who can read it.
     async fn posture(&self, _lab: &Lab) -> Result<Matrix, WorldError> {
         Err(WorldError::new("this world has no network to measure"))
+    }
+
+    /// Which of these the ground cannot do, by their names, each with what shows that. Asked once, while nobody works.
+    async fn lacks(
+        &self,
+        _lab: &Lab,
+        _wanted: &[Capability],
+        _progress: &Progress,
+    ) -> Result<BTreeMap<String, String>, WorldError> {
+        Ok(BTreeMap::new())
     }
 
     /// What changes from now on, until the stream is dropped.

@@ -85,6 +85,7 @@ fn steps() -> Vec<StepView> {
         points: Points(points),
         earned: Points(0),
         needs: Vec::new(),
+        impossible: None,
         instructions: String::new(),
         vantage: None,
         checks: Vec::new(),

@@ -116,6 +116,7 @@ async fn handle(name: &str, dir: &Path, notes: Vec<String>) -> Result<ClusterHan
             stand_ins: true,
             disposable: true,
             snapshots: true,
+            pod_addresses: true,
         },
         notes,
     })

@@ -3,6 +3,8 @@
 mod apply;
 mod beyond;
 pub mod certificates;
+mod claim;
+mod lock;
 mod owned;
 mod ready;
 mod reset;
@@ -17,12 +19,15 @@ use super::ClusterError;
 
 pub use apply::apply;
 pub use beyond::{beyond, is_clusters, told};
-pub use owned::{claim, is_marked, remove, reserve};
+pub use claim::{claim, reserve};
+pub use owned::{is_marked, remove};
 pub use ready::{Readiness, never_pulled, wait_ready, wait_ready_for};
 pub use reset::{namespaces, reset};
 pub use transform::{IMAGES, LAB_LABEL, OWNER_LABEL, Transform, image_in, images};
 
 pub(super) use apply::Kinds;
+pub(super) use claim::makes_more;
+pub(super) use lock::NAMESPACE as LOCK_NAMESPACE;
 
 /// The kinds a cluster serves.
 pub(super) async fn kinds(client: &kube::Client) -> Result<apply::Kinds, ClusterError> {

@@ -1,4 +1,4 @@
-//! On a cluster that others use too: only what a lab made for this student is ever touched.
+//! On a cluster that others use too: only what a lab made for this student is ever removed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolume};
+use k8s_openapi::api::core::v1::PersistentVolume;
 use kube::{
     Api, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, Preconditions, TypeMeta},
@@ -15,114 +15,13 @@ use kube::{
 
 use crate::cluster::{ClusterError, ClusterHandle, Progress, ProgressEvent};
 
-use super::{
-    LAB_LABEL, OWNER_LABEL,
-    apply::{Kinds, api_error, name_of, status},
-    reset::namespaces,
-};
+use super::apply::{Kinds, api_error, name_of, status};
 
 /// How long what was deleted may take to go. A namespace goes when everything in it has gone.
 const GONE: Duration = Duration::from_secs(180);
 /// How often it is looked for.
 const LOOK: Duration = Duration::from_millis(100);
 const AT_ONCE: usize = 8;
-/// The annotation of a lab's namespace that says what the lab will make beyond it: nobody else's lab may make that too.
-const MAKES: &str = "ztlab.dev/makes";
-
-/// Makes sure that `objects` touch nothing but what carries `marks`: objects in no namespace are new or marked, the others
-/// live in namespaces that `objects` make, and no lab of others is to make the same. What is on its way out is waited for.
-/// Tells whether anything is there already.
-///
-/// # Errors
-/// Every object that is somebody else's.
-pub async fn claim(
-    cluster: &ClusterHandle,
-    objects: &[DynamicObject],
-    marks: &BTreeMap<String, String>,
-    progress: &Progress,
-) -> Result<bool, ClusterError> {
-    let kinds = Kinds::of(&cluster.client).await?;
-    let made: Vec<&str> = objects
-        .iter()
-        .filter(|object| is(object, "Namespace"))
-        .filter_map(|object| object.metadata.name.as_deref())
-        .collect();
-    if let Some(foreign) = namespaces(objects).iter().find(|name| !made.contains(&name.as_str())) {
-        return Err(ClusterError::NotOurs {
-            cluster: cluster.name.clone(),
-            what: format!("the namespace {foreign}, which the lab's manifests use without making it"),
-        });
-    }
-    let found = found(cluster, &kinds, objects).await?;
-    let others: Vec<String> = found
-        .iter()
-        .filter(|(_, found)| !is_marked(found, marks))
-        .map(|(object, found)| whose(object, found))
-        .collect();
-    let others = match others.is_empty() {
-        true => reserved(cluster, objects, marks).await?,
-        false => others,
-    };
-    if !others.is_empty() {
-        return Err(ClusterError::Clash {
-            cluster: cluster.name.clone(),
-            objects: others,
-            // What says that it makes more has names that cannot be changed.
-            prefixable: !objects.iter().any(|object| object.annotations().contains_key(MAKES)),
-        });
-    }
-    let mut there = false;
-    for (object, found) in found {
-        if found.metadata.deletion_timestamp.is_some() {
-            gone(&kinds.api(&cluster.client, object)?, &found, progress).await?;
-        } else {
-            there = true;
-        }
-    }
-    Ok(there)
-}
-
-/// Notes in the namespace that a lab makes first what it will make beyond it, so that a second lab can tell.
-pub fn reserve(objects: &mut [DynamicObject], namespace: &str, beyond: &[DynamicObject]) {
-    let own = objects
-        .iter_mut()
-        .find(|object| is(object, "Namespace") && object.metadata.name.as_deref() == Some(namespace));
-    if let Some(own) = own.filter(|_| !beyond.is_empty()) {
-        let names: Vec<String> = beyond.iter().map(name_of).collect();
-        let annotations = own.metadata.annotations.get_or_insert_default();
-        annotations.insert(MAKES.to_owned(), names.join(", "));
-    }
-}
-
-/// What labs of others are to make of `objects`, each with whose it is.
-async fn reserved(
-    cluster: &ClusterHandle,
-    objects: &[DynamicObject],
-    marks: &BTreeMap<String, String>,
-) -> Result<Vec<String>, ClusterError> {
-    let names: BTreeSet<String> = objects.iter().map(name_of).collect();
-    let api: Api<Namespace> = Api::all(cluster.client.clone());
-    let list = match api.list(&ListParams::default().labels(OWNER_LABEL)).await {
-        Err(error) if status(&error).is_some_and(|status| status.code == 403) => return Ok(Vec::new()),
-        listed => listed.map_err(api_error("list the namespaces of labs".to_owned()))?,
-    };
-    let mut clashes = Vec::new();
-    for namespace in list {
-        let labels = namespace.labels();
-        if marks.iter().all(|(key, value)| labels.get(key) == Some(value)) {
-            continue;
-        }
-        let made = namespace.annotations().get(MAKES).map_or("", String::as_str);
-        let lab = labels.get(LAB_LABEL).map_or("?", String::as_str);
-        let own = namespace.name_any();
-        let same = made.split(", ").filter(|name| names.contains(*name));
-        clashes.extend(same.map(|name| {
-            let [name, lab, own] = [name, lab, own.as_str()].map(crate::text::one_line);
-            format!("{name} (kept for the lab `{lab}` in the namespace {own})")
-        }));
-    }
-    Ok(clashes)
-}
 
 /// Removes everything in no namespace that carries `marks`, with all that is in it, and waits until it is gone: first the
 /// objects of the kinds that the lab defined, then `namespace`, whose pods may need what the lab made elsewhere, then the
@@ -182,7 +81,7 @@ pub async fn remove(
 }
 
 /// What there is of those of `objects` that are in no namespace. Of a kind that the cluster does not know there is nothing.
-async fn found<'a>(
+pub(super) async fn found<'a>(
     cluster: &ClusterHandle,
     kinds: &Kinds,
     objects: &'a [DynamicObject],
@@ -322,7 +221,7 @@ async fn delete_all(
         .await
 }
 
-fn is(object: &DynamicObject, kind: &str) -> bool {
+pub(super) fn is(object: &DynamicObject, kind: &str) -> bool {
     object.types.as_ref().is_some_and(|types| types.kind == kind)
 }
 
@@ -331,21 +230,17 @@ pub fn is_marked(object: &DynamicObject, marks: &BTreeMap<String, String>) -> bo
     !marks.is_empty() && marks.iter().all(|(key, value)| object.labels().get(key) == Some(value))
 }
 
-/// An object that is there, and whose it is where that can be told.
-fn whose(object: &DynamicObject, found: &DynamicObject) -> String {
-    match found.labels().get(LAB_LABEL) {
-        Some(lab) => format!("{} (of the lab `{}`)", name_of(object), crate::text::one_line(lab)),
-        None => name_of(object),
-    }
-}
-
 async fn get(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<Option<DynamicObject>, ClusterError> {
     api.get_opt(&object.name_any())
         .await
         .map_err(api_error(format!("look for the {}", name_of(object))))
 }
 
-async fn gone(api: &Api<DynamicObject>, object: &DynamicObject, progress: &Progress) -> Result<(), ClusterError> {
+pub(super) async fn gone(
+    api: &Api<DynamicObject>,
+    object: &DynamicObject,
+    progress: &Progress,
+) -> Result<(), ClusterError> {
     progress(ProgressEvent {
         phase: "wait until it is gone".to_owned(),
         done: 0,

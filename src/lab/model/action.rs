@@ -43,6 +43,13 @@ pub enum Action {
     Deed(Deed),
     /// Wait.
     Wait(Duration),
+    /// Wait until a check of the step is passed.
+    Until {
+        /// The check's place in its step.
+        check: usize,
+        /// How long at most.
+        within: Duration,
+    },
 }
 
 /// A change of the cluster or of the work directory.

@@ -80,11 +80,21 @@ pub enum Capability {
     StandIns,
     /// Put the whole cluster's state aside and back.
     Snapshots,
+    /// Match pods by their address in the `ipBlock` of a NetworkPolicy, which Kubernetes leaves to the network.
+    PodAddresses,
 }
 
 impl Capability {
     /// Every capability, with its name in lab files.
     pub const ALL: &'static [(&'static str, Capability)] = &[
+        ("capture", Capability::Capture),
+        ("stand-ins", Capability::StandIns),
+        ("snapshots", Capability::Snapshots),
+        ("pod-addresses", Capability::PodAddresses),
+    ];
+
+    /// Those that can be asked for before anything runs, so that a whole lab can depend on them.
+    pub const BEFORE: &'static [(&'static str, Capability)] = &[
         ("capture", Capability::Capture),
         ("stand-ins", Capability::StandIns),
         ("snapshots", Capability::Snapshots),
@@ -166,6 +176,27 @@ impl Lab {
     pub fn points(&self) -> Points {
         self.steps.iter().map(|step| step.points).sum()
     }
+
+    /// What single steps need of a ground, each named once.
+    pub fn step_capabilities(&self) -> Vec<Capability> {
+        let mut all = Vec::new();
+        for capability in self.steps.iter().flat_map(|step| &step.capabilities) {
+            if !all.contains(capability) {
+                all.push(*capability);
+            }
+        }
+        all
+    }
+}
+
+/// A declared call, and a third workload that does not make it: with these three it can be measured what a NetworkPolicy
+/// lets through. `None` where the edges name no such three.
+pub fn call_and_stranger(edges: &[Edge]) -> Option<(&Edge, &Workload)> {
+    edges.iter().find_map(|edge| {
+        let calls = |who: &Workload| edges.iter().any(|one| one.to == edge.to && one.from == *who);
+        let mut all = edges.iter().flat_map(|edge| [&edge.from, &edge.to]);
+        all.find(|who| **who != edge.to && !calls(who)).map(|who| (edge, who))
+    })
 }
 
 /// What a lab makes beyond its namespace.
@@ -228,6 +259,8 @@ pub struct Step {
     pub points: Points,
     /// Places, in the lab's list, of the steps to pass first.
     pub needs: Vec<usize>,
+    /// What a ground must be able to do for this step.
+    pub capabilities: Vec<Capability>,
     /// Where the attacker of this step stands.
     pub vantage: Option<String>,
     /// What to do; Markdown.

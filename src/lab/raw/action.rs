@@ -267,13 +267,15 @@ pub struct RawFile {
     pub text: Text,
 }
 
-/// What to wait for: exactly one field.
+/// What to wait for: exactly one field; with `check`, `seconds` may stand beside it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "WaitFor")]
 pub struct RawWaitFor {
     /// A Deployment whose rollout must be complete.
     pub ready: Option<Text>,
-    /// So many seconds, at most 60.
+    /// So many seconds, at most 60. With `check`: so many at most, 60 where nothing is said.
     pub seconds: Option<Spanned<u32>>,
+    /// The name of a check of the step, which must have passed: for what comes by itself, sooner or later.
+    pub check: Option<Text>,
 }

@@ -114,7 +114,7 @@ pub struct RawSpec {
 pub struct RawNeeds {
     /// What the ground must be able to do.
     #[serde(default)]
-    #[schemars(extend("items" = { "type": "string", "enum": names(Capability::ALL) }))]
+    #[schemars(extend("items" = { "type": "string", "enum": names(Capability::BEFORE) }))]
     pub capabilities: Vec<Text>,
     /// Programs that the student runs on their own machine, such as `openssl`. `kubectl` and `ztlab` are there always.
     #[serde(default, rename = "hostTools")]
@@ -170,6 +170,11 @@ pub struct RawStep {
     /// Ids of the steps that must be passed before this one opens.
     #[serde(default)]
     pub needs: Vec<Text>,
+    /// What the ground must be able to do for this step alone. Where it cannot, which is measured, the step is shown as not
+    /// possible there, its points do not count, and what needs it opens without it.
+    #[serde(default)]
+    #[schemars(extend("items" = { "type": "string", "enum": names(Capability::ALL) }))]
+    pub capabilities: Vec<Text>,
     /// Where the attacker of this step stands, and what they must control already.
     pub vantage: Option<Text>,
     /// What to do; Markdown. A fenced block marked `run` holds commands for the student's shell. Nothing runs them but the

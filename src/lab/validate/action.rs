@@ -46,7 +46,7 @@ impl Validator<'_> {
             action.capture.as_ref().map(|capture| self.capture_action(capture)),
             action.answer.as_ref().map(|answer| self.answer_action(answer, checks)),
             action.exec.as_ref().map(|exec| self.exec_action(exec)),
-            action.wait_for.as_ref().map(|wait| self.wait_action(wait)),
+            action.wait_for.as_ref().map(|wait| self.wait_action(wait, checks)),
         ]
         .into_iter()
         .flatten()

@@ -6,8 +6,8 @@ use super::{Validator, check::transpose};
 use crate::lab::{
     model::{Action, Applied, Authority, Deed, Kept, Named, Says, WorkPath, data_key},
     raw::{
-        OneOr, RawAction, RawApply, RawAuthority, RawDelete, RawFile, RawKept, RawLabel, RawMade, RawPatch, RawRunPod,
-        RawScale, RawStep, RawWaitFor, Spanned, Text,
+        OneOr, RawAction, RawApply, RawAuthority, RawCheck, RawDelete, RawFile, RawKept, RawLabel, RawMade, RawPatch,
+        RawRunPod, RawScale, RawStep, RawWaitFor, Spanned, Text,
     },
 };
 
@@ -287,20 +287,32 @@ impl Validator<'_> {
         Some(Deed::File { path: path?, text })
     }
 
-    pub(super) fn wait_action(&mut self, raw: &Spanned<RawWaitFor>) -> Option<Action> {
-        match (&raw.value.ready, &raw.value.seconds) {
-            (Some(deployment), None) => {
+    pub(super) fn wait_action(&mut self, raw: &Spanned<RawWaitFor>, checks: &[Spanned<RawCheck>]) -> Option<Action> {
+        let wait = &raw.value;
+        match (&wait.ready, &wait.seconds, &wait.check) {
+            (Some(deployment), None, None) => {
                 let deployment = self.object_name(deployment)?;
                 Some(Action::Deed(Deed::Ready(deployment)))
             }
-            (None, Some(seconds)) => {
+            (None, Some(seconds), None) => {
                 let seconds = self.within(seconds, 1, WAIT, "seconds")?;
                 Some(Action::Wait(Duration::from_secs(seconds.into())))
+            }
+            (None, seconds, Some(check)) => {
+                let known: Vec<&str> = checks.iter().map(|check| check.value.name.value.as_str()).collect();
+                let check = self.check_named(check, &known);
+                let seconds = seconds
+                    .as_ref()
+                    .map_or(Some(WAIT), |seconds| self.within(seconds, 1, WAIT, "seconds"));
+                Some(Action::Until {
+                    check: check?,
+                    within: Duration::from_secs(seconds?.into()),
+                })
             }
             _ => {
                 self.places
                     .report(raw, "it is not clear what is waited for")
-                    .expected("exactly one of `ready: DEPLOYMENT` and `seconds: 2`")
+                    .expected("exactly one of `ready: DEPLOYMENT`, `seconds: 2` and `check: NAME`")
                     .rule("wait-kind");
                 None
             }

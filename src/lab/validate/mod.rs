@@ -1,6 +1,7 @@
 //! From what is written to what is valid: every rule that needs more than one value at a time.
 
 mod action;
+mod capability;
 mod check;
 mod deed;
 mod lint;
@@ -44,6 +45,7 @@ pub fn validate(
         open_network: false,
         host_tools: Vec::new(),
         edges: Vec::new(),
+        measurable: false,
     };
     let lab = validator.lab(raw);
     validator.lint_lab(raw);
@@ -65,6 +67,8 @@ struct Validator<'a> {
     host_tools: Vec<String>,
     /// The declared calls: from whom, to whom.
     edges: Vec<(Text, Text)>,
+    /// Whether those are enough to measure a network with.
+    measurable: bool,
 }
 
 impl Validator<'_> {
@@ -82,7 +86,7 @@ impl Validator<'_> {
             .needs
             .capabilities
             .iter()
-            .filter_map(|capability| self.named(capability, Capability::ALL))
+            .filter_map(|capability| self.named(capability, Capability::BEFORE))
             .collect();
         let host_tools: Vec<String> = spec.needs.host_tools.iter().map(|tool| self.host_tool(tool)).collect();
         self.host_tools.clone_from(&host_tools);
@@ -93,7 +97,8 @@ impl Validator<'_> {
             .iter()
             .map(|text| self.prerequisite(text))
             .collect();
-        let edges = spec.edges.iter().filter_map(|edge| self.edge(edge)).collect();
+        let edges: Vec<Edge> = spec.edges.iter().filter_map(|edge| self.edge(edge)).collect();
+        self.note_edges(&edges);
         let objectives = spec.objectives.iter().map(|text| self.line(text)).collect();
         self.edges = spec
             .edges
@@ -434,6 +439,7 @@ impl Validator<'_> {
             title: self.line(&raw.title),
             points: Points(points?),
             needs,
+            capabilities: self.step_capabilities(raw),
             vantage: raw.vantage.as_ref().map(|text| self.text(text)),
             instructions: self.markdown(&raw.instructions),
             checks: checks.into_iter().collect::<Option<_>>()?,

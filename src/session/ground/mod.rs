@@ -1,10 +1,12 @@
 //! The world as it is: a cluster of some ground.
 
+mod addresses;
 mod held;
+mod lacks;
 mod starts;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -136,6 +138,13 @@ impl GroundWorld {
         Ok(manifests::remove(handle, &objects, &lab.namespace, marks, progress).await?)
     }
 
+    /// Keeps what the lab makes for this session on a cluster that others use too; whether anything of it is there already.
+    async fn claim(&self, handle: &ClusterHandle, lab: &Lab, progress: &Progress) -> Result<bool, WorldError> {
+        let (all, written) = (self.all_objects(lab)?, self.objects(lab)?);
+        let marks = &self.site.transform.labels;
+        Ok(manifests::claim(handle, &all, &written, marks, progress).await?)
+    }
+
     /// Puts a cluster that holds an earlier run of the lab back to its start.
     async fn put_anew(
         &self,
@@ -149,6 +158,8 @@ impl GroundWorld {
         }
         // What is beyond the namespace was mostly made by hand, and one part of it may hold another.
         self.remove(handle, lab, progress).await?;
+        // Nothing of it was kept for this lab meanwhile.
+        self.claim(handle, lab, progress).await?;
         Ok(manifests::apply(handle, objects, progress).await?)
     }
 
@@ -159,20 +170,10 @@ impl GroundWorld {
             cluster::may(handle, &self.all_objects(lab)?, &lab.namespace).await?;
         }
         for capability in &lab.capabilities {
-            match capability {
-                Capability::Capture => capture::able(&handle.client, &lab.namespace).await?,
-                Capability::StandIns if handle.capabilities.stand_ins => {}
-                Capability::Snapshots if handle.capabilities.snapshots => {}
-                Capability::StandIns | Capability::Snapshots => {
-                    let lacks = format!("the cluster lacks `{}`, which the lab needs", capability.as_str());
-                    return Err(WorldError::new(lacks).hint("take the lab on the embedded ground"));
-                }
-            }
+            lacks::nothing(handle, lab, *capability).await?;
         }
         if shared {
-            // Others use this cluster too.
-            let objects = self.all_objects(lab)?;
-            return Ok(manifests::claim(handle, &objects, &self.site.transform.labels, progress).await?);
+            return self.claim(handle, lab, progress).await;
         }
         let namespaces: Api<Namespace> = Api::all(handle.client.clone());
         let there = namespaces
@@ -336,8 +337,7 @@ impl World for GroundWorld {
         }
         let objects = self.objects(lab)?;
         if !live.handle.capabilities.disposable {
-            let all = self.all_objects(lab)?;
-            manifests::claim(&live.handle, &all, &self.site.transform.labels, progress).await?;
+            self.claim(&live.handle, lab, progress).await?;
         }
         let by_snapshot = starts::put_start_back(&live.handle, lab, &objects).await?;
         if !by_snapshot {
@@ -497,6 +497,15 @@ impl World for GroundWorld {
             posture: Arc::default(),
         };
         deeds::fill(&scene, fill).await
+    }
+
+    async fn lacks(
+        &self,
+        lab: &Lab,
+        wanted: &[Capability],
+        progress: &Progress,
+    ) -> Result<BTreeMap<String, String>, WorldError> {
+        lacks::of(self, lab, wanted, progress).await
     }
 
     async fn changes(&self, lab: &Lab) -> Result<Changes, WorldError> {

@@ -1,5 +1,7 @@
 //! What happens to a session, and what is to be done about it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -23,6 +25,11 @@ pub enum Event {
         epoch: u64,
         /// Why.
         why: String,
+    },
+    /// What steps need of the ground was looked for.
+    Measured {
+        /// What it lacks, by the names in lab files, each with what shows that.
+        lacking: BTreeMap<String, String>,
     },
     /// The student began again from the start: a new epoch.
     Reset,

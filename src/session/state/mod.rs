@@ -1,11 +1,13 @@
 //! The session as a state machine: events in, effects out. Pure: no clock, no I/O.
 
 mod event;
+mod ground;
 mod starts;
 
 use std::sync::Arc;
 
 pub use event::{Effect, Event, Start};
+use ground::Ground;
 use starts::{Opened, untouched};
 
 use crate::{
@@ -33,6 +35,7 @@ pub struct State {
     /// The moment to go back to before the student can work, where that was not the start of the lab.
     back_to: Option<Start>,
     starts: u32,
+    ground: Ground,
     steps: Vec<StepProgress>,
     loot: Vec<Loot>,
 }
@@ -91,6 +94,7 @@ pub struct Durable {
     paused: bool,
     back_to: Option<Start>,
     starts: u32,
+    ground: Ground,
     steps: Vec<StepProgress>,
     loot: Vec<Loot>,
 }
@@ -106,6 +110,7 @@ impl State {
             paused: false,
             back_to: None,
             starts: 0,
+            ground: Ground::default(),
             steps: Vec::new(),
             loot: Vec::new(),
         };
@@ -162,6 +167,7 @@ impl State {
             paused: self.paused,
             back_to: self.back_to.clone(),
             starts: self.starts,
+            ground: self.ground.clone(),
             steps,
             loot: self.loot.clone(),
         }
@@ -181,7 +187,9 @@ impl State {
     pub fn step_state(&self, step: usize) -> StepState {
         if self.passed(step) {
             StepState::Passed
-        } else if self.lab.steps[step].needs.iter().all(|need| self.passed(*need)) {
+        } else if self.impossible(step).is_some() {
+            StepState::Impossible
+        } else if self.lab.steps[step].needs.iter().all(|need| self.is_behind(*need)) {
             StepState::Open
         } else {
             StepState::Locked
@@ -208,7 +216,7 @@ impl State {
     pub fn score(&self) -> Score {
         Score {
             earned: (0..self.steps.len()).map(|step| self.earned(step)).sum(),
-            possible: self.lab.points(),
+            possible: self.possible(),
         }
     }
 
@@ -234,6 +242,7 @@ impl State {
                 vec![Effect::Notify(NoticeLevel::Error, why.clone())]
             }
             Event::Failed { .. } => Vec::new(),
+            Event::Measured { lacking } => self.measured(lacking),
             Event::Reset => self.reset(),
             Event::ResetStep { step } => self.reset_step(*step),
             Event::Answered { step, check, value } => self.answer(*step, *check, value),
@@ -321,7 +330,7 @@ impl State {
     /// The student asks for the checks of a step, or of all that can be worked on: from here on what they find opens hints.
     pub fn ask(&mut self, only: Option<usize>) {
         for at in 0..self.steps.len() {
-            if only.is_none_or(|only| only == at) && self.step_state(at) != StepState::Locked {
+            if only.is_none_or(|only| only == at) && self.step_state(at).is_workable() {
                 self.steps[at].checks.iter_mut().for_each(|check| check.asked = true);
             }
         }
@@ -329,7 +338,7 @@ impl State {
 
     fn judged(&mut self, step: usize, check: usize, judgement: &Judgement) -> Vec<Effect> {
         let epoch = self.epoch;
-        let locked = step >= self.steps.len() || self.step_state(step) == StepState::Locked;
+        let locked = step >= self.steps.len() || !self.step_state(step).is_workable();
         let Some(progress) = self.check_at(step, check).filter(|_| !locked) else {
             return Vec::new();
         };

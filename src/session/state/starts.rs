@@ -5,10 +5,7 @@ use std::collections::BTreeSet;
 use super::{CheckProgress, Effect, Event, Start, State, StepProgress};
 use crate::{
     lab::{Opens, Step},
-    session::{
-        snapshot::{Phase, StepState},
-        topics::Topic,
-    },
+    session::{snapshot::Phase, topics::Topic},
 };
 
 /// When a step was first opened.
@@ -53,7 +50,7 @@ impl State {
     pub(super) fn open(&mut self, start: u32) -> Vec<usize> {
         let loot = self.loot.len();
         let opening: Vec<usize> = (0..self.steps.len())
-            .filter(|at| self.steps[*at].opened.is_none() && self.step_state(*at) != StepState::Locked)
+            .filter(|at| self.steps[*at].opened.is_none() && self.step_state(*at).is_workable())
             .filter(|at| start != 0 || self.lab.steps[*at].needs.is_empty())
             .collect();
         for at in &opening {

@@ -1,6 +1,7 @@
 //! The state machine by properties; the driver and the host in a scripted world.
 
 mod checking;
+mod ground;
 mod hosting;
 mod resets;
 mod scripted;

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     check::Evidence,
     cluster::{Progress, ProgressEvent},
-    lab::{Check, CheckKind, Deed, Fill, Lab, Source},
+    lab::{Capability, Check, CheckKind, Deed, Fill, Lab, Source},
 };
 
 /// A world in which everything is as the test says.
@@ -58,6 +58,9 @@ pub struct Scripted {
     pub passes: Mutex<bool>,
     /// Whether the cluster has died; deploying makes it anew.
     pub dead: Mutex<bool>,
+    /// What the ground lacks, and how often that was asked.
+    pub lacking: Mutex<BTreeMap<String, String>>,
+    pub measured: AtomicU32,
     /// How many changes the session has taken in.
     pub delivered: Arc<AtomicU32>,
     /// What has changed so far.
@@ -187,6 +190,17 @@ impl World for Scripted {
 
     async fn fill(&self, fill: &Fill) -> Result<String, WorldError> {
         Err(WorldError::new(format!("nothing stands for {fill:?}")))
+    }
+
+    async fn lacks(
+        &self,
+        _: &Lab,
+        wanted: &[Capability],
+        _: &Progress,
+    ) -> Result<BTreeMap<String, String>, WorldError> {
+        assert!(!wanted.is_empty());
+        self.measured.fetch_add(1, Ordering::SeqCst);
+        Ok(self.lacking.lock().unwrap().clone())
     }
 
     async fn changes(&self, _: &Lab) -> Result<Changes, WorldError> {

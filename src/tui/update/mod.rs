@@ -168,7 +168,7 @@ fn snapshot_came(model: &mut Model, snapshot: Snapshot) {
     }
     if let Some(id) = passed {
         // What the step taught is worth a look before the next one.
-        let all = |session: &SessionView| session.steps.iter().all(|step| step.state == StepState::Passed);
+        let all = |session: &SessionView| session.steps.iter().all(|step| step.state.is_done());
         let next = if model.session().is_some_and(all) {
             "every step is; 1 shows what to keep"
         } else {

@@ -24,6 +24,11 @@ pub(super) fn workable(model: &mut Model) -> Option<String> {
         tell(model, NoticeLevel::Warning, format!("this step is locked: {needs}"));
         return None;
     }
+    if step.state == StepState::Impossible {
+        let text = "this step is not possible on this ground, and gives no points here; → goes to the next one";
+        tell(model, NoticeLevel::Warning, text);
+        return None;
+    }
     Some(step.id.clone())
 }
 

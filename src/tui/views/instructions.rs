@@ -60,6 +60,11 @@ fn lines(width: usize, model: &Model) -> Vec<Line<'static>> {
         ));
         lines.push(Line::default());
     }
+    if let Some(why) = &step.impossible {
+        let told = format!("- not possible here: {why}. Its points do not count, and no step waits for it.");
+        lines.extend(wrap(&[(text::one_line(&told), theme.unsure())], width, "", "  "));
+        lines.push(Line::default());
+    }
     if let Some(vantage) = &step.vantage {
         lines.extend(wrap(
             &[
@@ -80,7 +85,7 @@ fn lines(width: usize, model: &Model) -> Vec<Line<'static>> {
         lines.extend(markdown::render(teaches, width, theme));
     }
     if let Some(session) = model.session()
-        && session.steps.iter().all(|step| step.state == StepState::Passed)
+        && session.steps.iter().all(|step| step.state.is_done())
         && let Some(recap) = &session.lab.recap
     {
         lines.push(Line::default());
@@ -102,7 +107,7 @@ fn hints(step: &StepView, width: usize, model: &Model, lines: &mut Vec<Line<'sta
         lines.extend(markdown::render(&hint.text, width, model.theme));
     }
     // Who has passed needs none, though one can still be had.
-    if let Some(cost) = step.next_hint.filter(|_| step.state != StepState::Passed) {
+    if let Some(cost) = step.next_hint.filter(|_| !step.state.is_done()) {
         let cost = if cost.0 == 0 {
             "costs nothing".to_owned()
         } else {

@@ -57,6 +57,7 @@ fn symbol(step: &StepView, model: &Model) -> (&'static str, &'static str, Style)
         StepState::Locked => ("·", "locked", model.theme.quiet()),
         StepState::Open => ("→", "open", model.theme.unsure()),
         StepState::Passed => ("✓", "passed", model.theme.good()),
+        StepState::Impossible => ("-", "not possible here", model.theme.quiet()),
     }
 }
 
