@@ -252,7 +252,7 @@ impl Model {
     /// What has to be passed before a step can be worked on, by the numbers that the screen gives steps.
     pub fn locked_by(&self, step: &StepView) -> String {
         let steps = self.session().map_or(&[][..], |session| &session.steps);
-        let needed = |other: &StepView| step.needs.contains(&other.id) && other.state != StepState::Passed;
+        let needed = |other: &StepView| step.needs.contains(&other.id) && !other.state.is_done();
         let numbers: Vec<String> = (1_usize..)
             .zip(steps)
             .filter(|(_, other)| needed(other))
