@@ -22,7 +22,7 @@ const WAITING: usize = 4096;
 /// How many events are written at once, when none were lately, and how far apart those beyond. A hundred pods have five hundred
 /// events, which would take the processors from what people wait for (the kubelet has such a limit, and a tighter one).
 const BURST: u32 = 64;
-const PACE: Duration = Duration::from_millis(5);
+const PACE: Duration = Duration::from_millis(10);
 
 /// Whether an event is good news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

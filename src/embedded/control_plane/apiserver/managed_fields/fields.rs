@@ -317,33 +317,31 @@ pub fn covers<'a>(mut from: impl Iterator<Item = &'a Path>, path: &[String]) -> 
     from.next().is_some_and(|first| first.starts_with(path))
 }
 
-/// FieldsV1 of fields.
+/// FieldsV1 of fields. A path that is owned and has others under it gets a dot.
 pub fn encode(paths: &Paths) -> Value {
-    let mut root = Value::Object(Map::new());
-    for path in paths {
-        let mut node = &mut root;
+    let mut root = Map::new();
+    let mut sorted = paths.iter().peekable();
+    while let Some(path) = sorted.next() {
+        let mut children = &mut root;
         for element in path {
-            let Value::Object(children) = node else { break };
-            node = children.entry(element.clone()).or_insert_with(|| json!({}));
+            children = under(children, element);
+        }
+        // What is under a path follows it.
+        if !path.is_empty() && sorted.peek().is_some_and(|next| next.starts_with(path)) {
+            children.insert(".".to_owned(), json!({}));
         }
     }
-    mark(&mut root, paths, &mut Vec::new());
-    root
+    Value::Object(root)
 }
 
-/// A path that is owned and has others under it gets a dot.
-fn mark(node: &mut Value, paths: &Paths, path: &mut Path) {
-    let Value::Object(children) = node else { return };
-    if children.is_empty() {
-        return;
+/// What is under an element, made where it is missing.
+fn under<'a>(children: &'a mut Map<String, Value>, element: &str) -> &'a mut Map<String, Value> {
+    if !children.contains_key(element) {
+        children.insert(element.to_owned(), json!({}));
     }
-    for (element, child) in children.iter_mut() {
-        path.push(element.clone());
-        mark(child, paths, path);
-        path.pop();
-    }
-    if !path.is_empty() && paths.contains(path) {
-        children.insert(".".to_owned(), json!({}));
+    match children.get_mut(element) {
+        Some(Value::Object(under)) => under,
+        _ => unreachable!("only objects are put there"),
     }
 }
 
