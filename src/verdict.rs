@@ -102,6 +102,25 @@ pub enum Finding {
 }
 
 impl Finding {
+    /// Whether it says that something was not done yet, rather than that something was done wrongly.
+    pub fn says_not_yet(self) -> bool {
+        use Finding::{
+            NoCall, NoCapture, NoCertificate, NoFile, NoObject, NoWorkload, NotAnswered, NotMeasured, NothingToCompare,
+        };
+        matches!(
+            self,
+            NoCapture
+                | NotAnswered
+                | NothingToCompare
+                | NoCall
+                | NoWorkload
+                | NoObject
+                | NoFile
+                | NoCertificate
+                | NotMeasured
+        )
+    }
+
     /// Every finding a lab file can name.
     pub const ALL: &'static [(&'static str, Finding)] = &[
         ("no-capture", Finding::NoCapture),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use ztlab_spire::agent::attestor::k8s_selectors;
 
 fn status(name: &str, image: &str, id: &str) -> Value {
-    json!({"name": name, "image": image, "imageID": id, "ready": true, "restartCount": 0})
+    json!({"name": name, "image": image, "imageID": id, "containerID": "r://1", "ready": true, "restartCount": 0})
 }
 
 /// Pods as they are before and while they run, with all that makes a selector, and with nothing.
@@ -31,6 +31,8 @@ fn pods() -> Vec<(&'static str, Value)> {
             status("side", "envoy:1", ""),
             status("not of the spec", "x", "y")],
         "ephemeralContainerStatuses": [status("observer", "ztlab:1", "sha256:ccc")]});
+    let waiting = json!({"containerStatuses": [
+        {"name": "main", "image": "orders:1", "imageID": "", "ready": false, "restartCount": 0}, status("side", "envoy:1", "")]});
     let mut observed = spec.clone();
     observed["ephemeralContainers"] = json!([{"name": "observer", "image": "ztlab:1"}]);
     vec![
@@ -55,6 +57,10 @@ fn pods() -> Vec<(&'static str, Value)> {
             "one image twice",
             json!({"metadata": meta, "spec": {"containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]},
                 "status": {"containerStatuses": [status("b", "i", "i"), status("a", "", "")]}}),
+        ),
+        (
+            "one that has not started",
+            json!({"metadata": meta, "spec": spec, "status": waiting}),
         ),
     ]
 }
@@ -100,5 +106,9 @@ fn the_table_has_pods_that_differ() {
         "{running:?}"
     );
     assert!(running.contains(&"k8s:container-image:docker.io/library/orders@sha256:bbb".to_owned()));
+    assert!(
+        !running.contains(&"k8s:container-image:orders:1".to_owned()),
+        "the pod's author wrote it so"
+    );
     assert!(running.contains(&"k8s:pod-label:app.kubernetes.io/name:a:b".to_owned()));
 }

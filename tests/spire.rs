@@ -4,10 +4,16 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "spire/in_pod.rs"]
+mod in_pod;
 #[path = "common/lab.rs"]
 mod lab;
+#[path = "spire/open.rs"]
+mod open;
 #[path = "common/shop.rs"]
 mod shop;
+
+use std::process::Output;
 
 use lab::{Lab, everywhere, text};
 use serde_json::{Value, json};
@@ -32,6 +38,34 @@ fn caller(name: &str, labels: Value) -> Value {
 fn shell(lab: &Lab, pod: &str, script: &str) -> (bool, String) {
     let output = lab.try_kubectl(&["exec", "-n", "shop", pod, "--", "sh", "-c", script]);
     (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+}
+
+/// A command of the server's.
+fn server(lab: &Lab, args: &[&str]) -> Output {
+    let pod = ["exec", "-n", "spire", "spire-server-0", "-c", "spire-server", "--"];
+    lab.try_kubectl(&[&pod[..], &["/opt/spire/bin/spire-server"], args].concat())
+}
+
+/// Makes an entry by hand below the cluster's nodes, and returns its id.
+fn register(lab: &Lab, id: &str, more: &[&str]) -> String {
+    let node = "spiffe://ztlab.example/cluster/ztlab";
+    let nodes = [
+        "entry",
+        "create",
+        "-node",
+        "-spiffeID",
+        node,
+        "-selector",
+        "k8s_psat:cluster:ztlab",
+    ];
+    let workload = ["entry", "create", "-spiffeID", id, "-parentID", node];
+    let [made, created] = [nodes.to_vec(), [&workload[..], more].concat()].map(|args| server(lab, &args));
+    for output in [&made, &created] {
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    }
+    let said = text(&created.stdout);
+    let entry = said.lines().find_map(|line| line.strip_prefix("Entry ID")).unwrap();
+    entry.trim_start_matches([' ', ':']).to_owned()
 }
 
 fn measure(lab: &Lab, args: &[&str]) -> Value {
@@ -85,6 +119,7 @@ fn the_shop_lives_on_identities_that_rotate() {
         assert!(failed.is_empty(), "{failed:?}");
         a_client_that_serves_nowhere(lab);
         who_is_refused(lab);
+        open::connection_lives_on(lab);
     });
 }
 
@@ -181,53 +216,14 @@ fn whoever_is_killed_comes_back_with_what_it_knew() {
         ]);
         let (served, said) = shell(lab, "client", FETCH);
         assert!(!served && said.contains("no identity issued"), "{said}");
-        let server = |args: &[&str]| {
-            let mut all = vec![
-                "exec",
-                "-n",
-                "spire",
-                "spire-server-0",
-                "-c",
-                "spire-server",
-                "--",
-                "/opt/spire/bin/spire-server",
-            ];
-            all.extend_from_slice(args);
-            lab.try_kubectl(&all)
-        };
-        let node = "spiffe://ztlab.example/cluster/ztlab";
         let id = "spiffe://ztlab.example/ns/shop/sa/default";
-        for entry in [
-            vec![
-                "entry",
-                "create",
-                "-node",
-                "-spiffeID",
-                node,
-                "-selector",
-                "k8s_psat:cluster:ztlab",
-            ],
-            vec![
-                "entry",
-                "create",
-                "-spiffeID",
-                id,
-                "-parentID",
-                node,
-                "-selector",
-                "k8s:ns:shop",
-                "-selector",
-                "k8s:sa:default",
-            ],
-        ] {
-            let made = server(&entry);
-            assert!(made.status.success(), "{}", text(&made.stderr));
-        }
+        register(lab, id, &["-selector", "k8s:ns:shop", "-selector", "k8s:sa:default"]);
         let served = || {
             let (served, said) = shell(lab, "client", FETCH);
             served && said.contains(id)
         };
         lab.until("the client has its identity", served);
+        in_pod::clients_of_others_making(lab, "client", id);
         for app in ["spire-agent", "spire-server"] {
             lab.kubectl(&[
                 "delete",
@@ -242,9 +238,9 @@ fn whoever_is_killed_comes_back_with_what_it_knew() {
             rolled_out(lab, "spire", &["statefulset/spire-server", "daemonset/spire-agent"]);
             lab.until("the client has its identity again", served);
         }
-        let entries = text(&server(&["entry", "show", "-spiffeID", id]).stdout);
+        let entries = text(&server(lab, &["entry", "show", "-spiffeID", id]).stdout);
         assert!(entries.contains("Found 1 entry"), "{entries}");
-        comes_back(lab, &server, id);
+        comes_back(lab, id);
         lab.until("the client has its identity after the restore", || {
             lab.try_kubectl(&[
                 "wait",
@@ -262,9 +258,9 @@ fn whoever_is_killed_comes_back_with_what_it_knew() {
 }
 
 /// A snapshot has the server as it was: its authority and the entries that were made by hand, and none that came later.
-fn comes_back(lab: &Lab, server: &dyn Fn(&[&str]) -> std::process::Output, id: &str) {
+fn comes_back(lab: &Lab, id: &str) {
     let said = |args: &[&str]| {
-        let output = server(args);
+        let output = server(lab, args);
         assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
         text(&output.stdout)
     };
@@ -294,7 +290,9 @@ fn comes_back(lab: &Lab, server: &dyn Fn(&[&str]) -> std::process::Output, id: &
         there.status.success() && uid() != before
     });
     rolled_out(lab, "spire", &["statefulset/spire-server", "daemonset/spire-agent"]);
-    lab.until("the server answers", || server(&["bundle", "show"]).status.success());
+    lab.until("the server answers", || {
+        server(lab, &["bundle", "show"]).status.success()
+    });
     assert_eq!(said(&["bundle", "show"]), bundle, "the same authority");
     assert!(said(&["entry", "show", "-spiffeID", id]).contains("Found 1 entry"));
     assert!(said(&["entry", "show", "-spiffeID", later]).contains("Found 0 entries"));

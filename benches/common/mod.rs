@@ -63,6 +63,15 @@ impl Bench {
 impl Drop for Bench {
     fn drop(&mut self) {
         let _ = self.command(&self.ztlab).args(["lab", "stop", "--delete"]).output();
+        // Those of a benchmark that broke off.
+        for cluster in fs::read_dir(self.home.join("state/ztlab/clusters"))
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let name = cluster.file_name();
+            let _ = self.command(&self.ztlab).args(["cluster", "delete"]).arg(name).output();
+        }
         let _ = fs::remove_dir_all(&self.home);
     }
 }

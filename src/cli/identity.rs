@@ -14,7 +14,7 @@ use serde::Serialize;
 use self::place::Place;
 use super::{
     error::{CliError, NOT_PASSED},
-    output::Output,
+    output::{Output, columns},
     session,
 };
 use crate::spire::{self, GatherError, Sight, Verdict, World, absence, text};
@@ -159,15 +159,6 @@ impl From<GatherError> for CliError {
     fn from(error: GatherError) -> CliError {
         CliError::with_hint(&error, error.hint())
     }
-}
-
-/// The columns to fill: the terminal's; where a pager or a file reads, those of every terminal.
-fn columns() -> usize {
-    use std::io::IsTerminal;
-    if !std::io::stdout().is_terminal() {
-        return 80;
-    }
-    crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns).clamp(40, 200))
 }
 
 /// What some pods show.

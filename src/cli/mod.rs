@@ -16,6 +16,7 @@ mod images;
 mod kubectl;
 mod lab;
 mod manifests;
+mod mistyped;
 pub mod output;
 mod packets;
 mod posture;
@@ -41,7 +42,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Err(error) => {
             let failed = error.use_stderr();
             // A reader that went away (`--help | head`) is nothing to report.
-            let _ = error.print();
+            let _ = mistyped::suggest(error, &Cli::command()).print();
             return if failed {
                 ExitCode::from(ERROR)
             } else {

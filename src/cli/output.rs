@@ -220,6 +220,14 @@ pub enum Tint {
     Leak,
 }
 
+/// The columns to fill: the terminal's; where a pager or a file reads, those of every terminal.
+pub fn columns() -> usize {
+    if !io::stdout().is_terminal() {
+        return 80;
+    }
+    crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns).clamp(40, 200))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{
     error::{CliError, NOT_PASSED},
-    output::Output,
+    output::{Output, columns},
     session, shell,
 };
 use crate::{
@@ -200,7 +200,7 @@ struct Document<'a> {
 fn write(args: &Args, matrix: &Matrix, out: &Output) -> Result<(), CliError> {
     let format = if out.json() { Format::Json } else { args.format };
     let text = match format {
-        Format::Text => posture::text::text(matrix),
+        Format::Text => posture::text::text(matrix, columns()),
         Format::Markdown => posture::markdown::markdown(matrix, 1),
         Format::Html => posture::html::html(matrix),
         Format::Json => {

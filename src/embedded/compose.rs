@@ -14,7 +14,7 @@ use super::{
         pki::Pki,
         scheduler,
         snapshot::content::Places,
-        storage::{Limits, Store},
+        storage::{CollectionKey, Limits, Store},
     },
     dns,
     events::Recorder,
@@ -122,9 +122,11 @@ pub async fn run(context: NodeContext) -> Result<(), NodeError> {
         stop.clone(),
     );
     api.set_check("scheduler", Arc::new(move || scheduling.check()));
+    let (at, pods) = (store.clone(), CollectionKey::new("", "pods"));
     network_policy::start(
         policy_rules,
         api.client(&components::network_policy()),
+        Box::new(move || at.changed(&pods)),
         &informers,
         system::on_the_node(ranges.node()),
         stop.clone(),

@@ -2,7 +2,7 @@
 //!
 //! Source: client-go's event recorder and correlator (`name.hex-time`, count of equal events).
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
@@ -13,12 +13,16 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 /// How many distinct events are remembered for counting repeats.
 const REMEMBERED: usize = 2048;
 /// How many events may wait to be written; more are lost, as client-go's broadcaster has it.
 const WAITING: usize = 4096;
+/// How many events are written at once, when none were lately, and how far apart those beyond. A hundred pods have five hundred
+/// events, which would take the processors from what people wait for (the kubelet has such a limit, and a tighter one).
+const BURST: u32 = 64;
+const PACE: Duration = Duration::from_millis(10);
 
 /// Whether an event is good news.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -164,7 +168,10 @@ struct Written {
 async fn write(mut records: mpsc::Receiver<Record>) {
     let mut seen: HashMap<Sameness, Written> = HashMap::new();
     let mut last = 0;
+    let mut due = Instant::now();
     while let Some(record) = records.recv().await {
+        due = turn(due, Instant::now());
+        tokio::time::sleep_until(due).await;
         let namespace = record.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
         let api: Api<Event> = Api::namespaced(record.client.clone(), &namespace);
         let sameness = Sameness {
@@ -203,6 +210,11 @@ async fn write(mut records: mpsc::Receiver<Record>) {
     }
 }
 
+/// When the next event may be written, after one that was due at `before`: a moment that is past for as many as go at once.
+fn turn(before: Instant, now: Instant) -> Instant {
+    (before + PACE).max(now.checked_sub(PACE * BURST).unwrap_or(now))
+}
+
 fn event(record: &Record, namespace: &str, order: i128) -> Event {
     let mut event = Event {
         involved_object: record.about.clone(),
@@ -233,6 +245,20 @@ fn name(about: Option<&str>, order: i128) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_events_are_written_one_after_the_other() {
+        let now = Instant::now() + Duration::from_secs(3600);
+        let turns = |from| std::iter::successors(Some(turn(from, now)), |due| Some(turn(*due, now)));
+        let at_once = |from| turns(from).take_while(|due| *due <= now).count();
+        assert_eq!(
+            at_once(now - Duration::from_secs(60)),
+            BURST as usize + 1,
+            "after a rest"
+        );
+        assert_eq!(at_once(now), 0, "straight after others");
+        assert_eq!(turns(now).nth(2), Some(now + 3 * PACE));
+    }
 
     #[test]
     fn names_are_in_the_order_of_time() {

@@ -14,9 +14,10 @@ use kube::{
 };
 
 use super::{
+    field::{Field, chosen},
     inventory::{Inventory, Workload},
     judge::Seen,
-    measure::{Field, chosen, now_ns, tell},
+    measure::{now_ns, tell},
     model::{Answer, Credential, Evidence, EvidenceKind, Name},
     rotation::{DUE, EVERY, seconds},
     words,

@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    field::{Field, chosen},
     inventory::Workload,
     judge::{Heard, Seen},
-    measure::{Field, chosen},
     model::Name,
 };
 use crate::{

@@ -8,6 +8,7 @@
 mod callers;
 mod credential;
 mod diff;
+mod field;
 pub mod html;
 pub mod inventory;
 pub mod judge;

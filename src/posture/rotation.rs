@@ -14,8 +14,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 
 use super::{
+    field::{Field, PROBES, chosen, question, run},
     judge::{self, Asked, Look, Seen},
-    measure::{Field, PROBES, chosen, now_ns, question, run, tell},
+    measure::{now_ns, tell},
     model::{Answer, Evidence, EvidenceKind, Finding, Name},
     words,
 };

@@ -442,8 +442,8 @@ fn the_faces_of_a_matrix() {
     matrix
         .notes
         .push("the pod x cannot be looked from: it is being deleted".into());
-    insta::assert_snapshot!("flat_text", text::text(&flat()));
-    insta::assert_snapshot!("mutual_text", text::text(&matrix));
+    insta::assert_snapshot!("flat_text", text::text(&flat(), 80));
+    insta::assert_snapshot!("mutual_text", text::text(&matrix, 80));
     insta::assert_snapshot!("mutual_markdown", markdown::markdown(&matrix, 1));
     insta::assert_snapshot!("mutual_html", html::html(&matrix));
 }
@@ -455,9 +455,14 @@ fn many_ports_are_numbered_and_fit_the_terminal() {
         .map(|at| workload(&format!("a-workload-with-a-long-name-{at}"), Some(80)))
         .collect();
     matrix.workloads.extend(many);
-    let shown = text::text(&matrix);
+    let shown = text::text(&matrix, 80);
     assert!(shown.contains("[28]"), "{shown}");
     assert!(shown.lines().all(|line| crate::text::width(line) <= 80), "{shown}");
+    let wide = text::text(&flat(), 200);
+    assert!(
+        wide.lines().any(|line| crate::text::width(line) > 80),
+        "a wide one is used: {wide}"
+    );
 }
 
 /// Names are whatever somebody wrote into an object of the API.
@@ -482,7 +487,7 @@ fn names_are_shown_and_never_become_markup() {
     }
     let page = html::html(&matrix);
     assert!(!page.contains("<script"), "{page}");
-    for face in [page, markdown::markdown(&matrix, 1), text::text(&matrix)] {
+    for face in [page, markdown::markdown(&matrix, 1), text::text(&matrix, 80)] {
         assert!(!face.contains('\u{1b}') && !face.contains('\u{202e}'));
     }
     let page = markdown::markdown(&matrix, 1);
@@ -564,12 +569,12 @@ proptest! {
     }
 
     #[test]
-    fn a_text_of_any_names_fits_the_terminal(names in proptest::collection::vec("\\PC{0,40}", 5)) {
+    fn a_text_of_any_names_fits_the_terminal(columns in 40..=200usize, names in proptest::collection::vec("\\PC{0,40}", 5)) {
         let mut matrix = flat();
         for (workload, name) in matrix.workloads.iter_mut().zip(names) {
             workload.name.name = name;
         }
-        let shown = text::text(&matrix);
-        prop_assert!(shown.lines().all(|line| crate::text::width(line) <= 80), "{}", shown);
+        let shown = text::text(&matrix, columns);
+        prop_assert!(shown.lines().all(|line| crate::text::width(line) <= columns), "{}", shown);
     }
 }

@@ -1,4 +1,4 @@
-//! A matrix as text for a terminal of 80 columns. No colours: letters carry the meaning.
+//! A matrix as text for a terminal. No colours: letters carry the meaning.
 
 use std::time::Duration;
 
@@ -9,8 +9,6 @@ use super::{
 };
 use crate::text::{cut, one_line, width};
 
-/// Columns of a terminal.
-const COLUMNS: usize = 80;
 /// Evidence lines of a declared call.
 const LINES: usize = 2;
 
@@ -100,19 +98,24 @@ pub(super) fn properties(cell: &Cell) -> String {
     parts.join(", ")
 }
 
-/// The whole of it.
-pub fn text(matrix: &Matrix) -> String {
+/// The whole of it, in lines of `columns` at most.
+pub fn text(matrix: &Matrix, columns: usize) -> String {
     let level = matrix.level();
     let mut out = Vec::new();
-    wrapped(&title(matrix, &level), "  ", &mut out);
-    wrapped(&facts(matrix), "  ", &mut out);
+    wrapped(&title(matrix, &level), "  ", columns, &mut out);
+    wrapped(&facts(matrix), "  ", columns, &mut out);
     out.push(String::new());
-    grid(matrix, &mut out);
-    legend(matrix, &mut out);
+    grid(matrix, columns, &mut out);
+    legend(matrix, columns, &mut out);
     out.push(String::new());
     for rule in &level.rules {
-        wrapped(&format!("Level {}: {}", rule.level, rule.asks), "  ", &mut out);
-        wrapped(&format!("  {}: {}", rule.holds, rule.standing()), "    ", &mut out);
+        wrapped(&format!("Level {}: {}", rule.level, rule.asks), "  ", columns, &mut out);
+        wrapped(
+            &format!("  {}: {}", rule.holds, rule.standing()),
+            "    ",
+            columns,
+            &mut out,
+        );
     }
     let declared: Vec<&Cell> = matrix.cells.iter().filter(|cell| cell.declared == Some(true)).collect();
     if !declared.is_empty() {
@@ -122,17 +125,19 @@ pub fn text(matrix: &Matrix) -> String {
         wrapped(
             &format!("{}: {}", matrix.edge(cell), properties(cell)),
             "    ",
+            columns,
             &mut out,
         );
         let proof = cell.readable.evidence.iter().chain(&cell.reachable.evidence);
         for line in proof.take(LINES) {
-            out.push(cut(&format!("      {}", one_line(&line.to_string())), COLUMNS));
+            out.push(cut(&format!("      {}", one_line(&line.to_string())), columns));
         }
     }
     for missing in &matrix.missing {
         wrapped(
             &format!("{}: declared, but {}", missing.edge, missing.because),
             "    ",
+            columns,
             &mut out,
         );
     }
@@ -140,14 +145,14 @@ pub fn text(matrix: &Matrix) -> String {
         out.push(String::new());
     }
     for note in &matrix.notes {
-        wrapped(&format!("Note: {note}"), "  ", &mut out);
+        wrapped(&format!("Note: {note}"), "  ", columns, &mut out);
     }
     let mut text = out.join("\n");
     text.push('\n');
     text
 }
 
-fn grid(matrix: &Matrix, out: &mut Vec<String>) {
+fn grid(matrix: &Matrix, columns: usize, out: &mut Vec<String>) {
     let targets = targets(matrix);
     if targets.is_empty() {
         out.push("No workload has a port that is known.".to_owned());
@@ -168,7 +173,7 @@ fn grid(matrix: &Matrix, out: &mut Vec<String>) {
         let of = |head: &[String; 2]| width(&head[0]).max(width(&head[1])) + 2;
         heads.iter().map(of).collect()
     };
-    let fits = first + 2 + wide(&heads).iter().sum::<usize>() <= COLUMNS;
+    let fits = first + 2 + wide(&heads).iter().sum::<usize>() <= columns;
     // Too many for their names: numbers, with a key below.
     let shown: Vec<[String; 2]> = if fits {
         heads.clone()
@@ -177,7 +182,7 @@ fn grid(matrix: &Matrix, out: &mut Vec<String>) {
             .map(|number| [format!("[{number}]"), String::new()])
             .collect()
     };
-    let room = COLUMNS - first - 2;
+    let room = columns - first - 2;
     let widths = wide(&shown);
     let mut begin = 0;
     while begin < shown.len() {
@@ -215,13 +220,13 @@ fn grid(matrix: &Matrix, out: &mut Vec<String>) {
     }
     if !fits {
         for (number, head) in heads.iter().enumerate() {
-            out.push(cut(&format!("  [{}] {}{}", number + 1, head[0], head[1]), COLUMNS));
+            out.push(cut(&format!("  [{}] {}{}", number + 1, head[0], head[1]), columns));
         }
         out.push(String::new());
     }
 }
 
-fn legend(matrix: &Matrix, out: &mut Vec<String>) {
+fn legend(matrix: &Matrix, columns: usize, out: &mut Vec<String>) {
     let mut parts: Vec<String> = marks(matrix)
         .into_iter()
         .map(|mark| format!("{} {}", mark.letter(), mark.means()))
@@ -229,18 +234,18 @@ fn legend(matrix: &Matrix, out: &mut Vec<String>) {
     if matrix.cells.iter().any(|cell| cell.declared == Some(true)) {
         parts.push("* declared".to_owned());
     }
-    wrapped(&parts.join("; "), "", out);
+    wrapped(&parts.join("; "), "", columns, out);
 }
 
-/// A line, broken between words where it is longer than the terminal is wide.
-fn wrapped(line: &str, indent: &str, out: &mut Vec<String>) {
+/// A line, broken between words where it is longer than `columns`.
+fn wrapped(line: &str, indent: &str, columns: usize, out: &mut Vec<String>) {
     let line = crate::text::clean(line).replace('\n', " ");
     let lead: String = line.chars().take_while(|c| *c == ' ').collect();
     let mut current = lead.clone();
     let mut empty = true;
     for word in line.split_whitespace() {
-        if !empty && width(&current) + 1 + width(word) > COLUMNS {
-            out.push(cut(&std::mem::replace(&mut current, indent.to_owned()), COLUMNS));
+        if !empty && width(&current) + 1 + width(word) > columns {
+            out.push(cut(&std::mem::replace(&mut current, indent.to_owned()), columns));
             empty = true;
         }
         if !empty {
@@ -249,5 +254,5 @@ fn wrapped(line: &str, indent: &str, out: &mut Vec<String>) {
         current.push_str(word);
         empty = false;
     }
-    out.push(cut(current.trim_end(), COLUMNS));
+    out.push(cut(current.trim_end(), columns));
 }

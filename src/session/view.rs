@@ -75,7 +75,7 @@ fn step(state: &State, at: usize) -> StepView {
             text: hint.text.clone(),
             cost: match hint.opens {
                 Opens::Asked(cost) => cost,
-                Opens::When(..) => Points(0),
+                Opens::When { .. } => Points(0),
             },
         })
     };

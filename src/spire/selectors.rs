@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use super::model::Selector;
 
@@ -32,32 +32,27 @@ pub fn selectors(pod: &Pod, container: &str) -> BTreeSet<Selector> {
         add("pod-owner-uid", &format!("{}:{}", owner.kind, owner.uid));
     }
     let status = pod.status.as_ref();
-    let containers = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
-    let init = spec
-        .and_then(|spec| spec.init_containers.as_deref())
-        .unwrap_or_default();
     let groups = [
         (
             "pod-image",
-            containers,
             status.and_then(|status| status.container_statuses.as_deref()),
         ),
         (
             "pod-init-image",
-            init,
             status.and_then(|status| status.init_container_statuses.as_deref()),
         ),
     ];
-    for (key, containers, statuses) in groups {
-        add(&format!("{key}-count"), &containers.len().to_string());
-        for one in containers {
-            let images = images(one, statuses.unwrap_or_default());
-            for image in &images {
+    for (key, statuses) in groups {
+        let statuses = statuses.unwrap_or_default();
+        add(&format!("{key}-count"), &statuses.len().to_string());
+        for one in statuses {
+            for image in images(one) {
                 add(key, image);
             }
-            if one.name == container {
+            let started = one.container_id.as_ref().is_some_and(|id| !id.is_empty());
+            if one.name == container && started {
                 add("container-name", &one.name);
-                for image in &images {
+                for image in images(one) {
                     add("container-image", image);
                 }
             }
@@ -66,12 +61,9 @@ pub fn selectors(pod: &Pod, container: &str) -> BTreeSet<Selector> {
     found
 }
 
-/// The image as the pod names it, and as its status does: by tag and by digest, once it runs.
-fn images(container: &Container, statuses: &[ContainerStatus]) -> BTreeSet<String> {
-    let status = statuses.iter().find(|status| status.name == container.name);
-    let named = container.image.iter();
-    let known = status.into_iter().flat_map(|status| [&status.image, &status.image_id]);
-    named.chain(known).filter(|image| !image.is_empty()).cloned().collect()
+/// The image as the status has it, by tag and by digest. As the pod's author wrote it, it is no selector.
+fn images(status: &ContainerStatus) -> impl Iterator<Item = &str> {
+    [status.image.as_str(), status.image_id.as_str()].into_iter()
 }
 
 #[cfg(test)]
@@ -93,7 +85,8 @@ mod tests {
                 "containers": [{"name": "main", "image": "orders:1"}, {"name": "side", "image": "envoy:1"}]
             },
             "status": {"containerStatuses": [
-                {"name": "main", "image": "docker.io/orders:1", "imageID": "sha256:abc", "ready": true, "restartCount": 0}
+                {"name": "main", "image": "docker.io/orders:1", "imageID": "sha256:abc", "containerID": "r://1",
+                    "ready": true, "restartCount": 0}
             ]}
         }))
     }
@@ -105,18 +98,14 @@ mod tests {
             shown,
             [
                 "k8s:container-image:docker.io/orders:1",
-                "k8s:container-image:orders:1",
                 "k8s:container-image:sha256:abc",
                 "k8s:container-name:main",
                 "k8s:node-name:node-1",
                 "k8s:ns:shop",
-                "k8s:pod-image-count:2",
+                "k8s:pod-image-count:1",
                 "k8s:pod-image:docker.io/orders:1",
-                "k8s:pod-image:envoy:1",
-                "k8s:pod-image:orders:1",
                 "k8s:pod-image:sha256:abc",
-                "k8s:pod-init-image-count:1",
-                "k8s:pod-init-image:init:1",
+                "k8s:pod-init-image-count:0",
                 "k8s:pod-label:app:orders",
                 "k8s:pod-label:empty:",
                 "k8s:pod-name:orders-1",

@@ -110,7 +110,8 @@ pub(crate) fn pod_json(name: &str, app: &str) -> Value {
                 "volumeMounts": [{"name": "api", "mountPath": "/spiffe-workload-api", "readOnly": true}]}],
             "volumes": [{"name": "api", "csi": {"driver": "csi.spiffe.io", "readOnly": true}}],
         },
-        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [
+            {"name": "main", "image": "shop/orders:1", "imageID": "", "containerID": "r://1", "ready": true, "restartCount": 0}]},
     })
 }
 

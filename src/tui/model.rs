@@ -249,26 +249,40 @@ impl Model {
             .unwrap_or(0)
     }
 
-    /// The messages the traffic pane lists.
+    /// What has to be passed before a step can be worked on, by the numbers that the screen gives steps.
+    pub fn locked_by(&self, step: &StepView) -> String {
+        let steps = self.session().map_or(&[][..], |session| &session.steps);
+        let needed = |other: &StepView| step.needs.contains(&other.id) && !other.state.is_done();
+        let numbers: Vec<String> = (1_usize..)
+            .zip(steps)
+            .filter(|(_, other)| needed(other))
+            .map(|(number, _)| number.to_string())
+            .collect();
+        match numbers.as_slice() {
+            [one] => format!("pass step {one} first"),
+            [most @ .., last] => format!("pass steps {} and {last} first", most.join(", ")),
+            [] => "pass the steps before it first".to_owned(),
+        }
+    }
+
+    /// The messages the traffic pane lists, in the order in which they began: what is long is complete only after shorter
+    /// ones that it caused.
     pub fn messages(&self) -> Vec<&MessageView> {
-        self.session()
-            .map(|session| {
-                session
-                    .traffic
-                    .messages
-                    .iter()
-                    .filter(|message| !self.leaks_only || !message.leaks.is_empty())
-                    .collect()
-            })
-            .unwrap_or_default()
+        let all = self.session().map_or(&[][..], |session| &session.traffic.messages);
+        let listed = |message: &&MessageView| !self.leaks_only || !message.leaks.is_empty();
+        let mut messages: Vec<&MessageView> = all.iter().filter(listed).collect();
+        messages.sort_by_key(|message| message.at_ms);
+        messages
     }
 
     /// The place of the message at the mark among [`Model::messages`].
     pub fn message_row(&self, messages: &[&MessageView]) -> usize {
         let last = messages.len().saturating_sub(1);
-        self.message.map_or(last, |seq| {
-            messages.iter().position(|message| message.seq >= seq).unwrap_or(last)
-        })
+        let place = |seq| {
+            let marked = messages.iter().position(|message| message.seq == seq);
+            marked.or_else(|| messages.iter().position(|message| message.seq > seq))
+        };
+        self.message.and_then(place).unwrap_or(last)
     }
 
     /// The first question of the step that is not answered rightly, the check at the mark before others.

@@ -138,6 +138,7 @@ impl Cluster {
             .args(shell_words(args))
             .env("HOME", self.home.path())
             .env("KUBECONFIG", self.home.path().join("kubeconfig"))
+            .env("TMPDIR", self.home.path())
             .current_dir(self.home.path())
             .stdin(Stdio::null());
         command

@@ -123,6 +123,8 @@ impl<'a> Bench<'a> {
                 self.home.path().join("state/ztlab/clusters/compat/kubeconfig"),
             )
             .env("KUBECTL_SHOW_KIND", "")
+            // What `kubectl edit` refuses it keeps there.
+            .env("TMPDIR", self.home.path().join("work"))
             .current_dir(self.home.path().join("work"))
             .stdin(Stdio::null());
         process

@@ -15,7 +15,7 @@ const FLEETING: &[&str] = &["events", "leases", "endpoints", "endpointslices", "
 
 impl Shared {
     /// Every object of the cluster, by kind, namespace and name.
-    pub fn everything(&self) -> BTreeSet<String> {
+    pub(super) fn everything(&self) -> BTreeSet<String> {
         let mut all = BTreeSet::new();
         let kinds = self.kubectl(&["api-resources", "--verbs=list,delete", "-o", "name"]);
         for kind in kinds.lines().map(str::trim) {

@@ -23,7 +23,7 @@ use crate::{
     session::{
         client::Client,
         command::Command,
-        snapshot::{Phase, SessionView, Snapshot},
+        snapshot::{MessageView, Phase, SessionView, Snapshot},
     },
 };
 
@@ -221,10 +221,12 @@ async fn show_session(
                     None => {}
                 }
                 let workload = capture.map_or(pod, |capture| capture.workload.as_str());
-                for message in session.traffic.messages.iter().filter(|message| message.seq > seen) {
-                    if message.captured_in == workload {
-                        show_view(message, out)?;
-                    }
+                let new = |message: &&MessageView| message.seq > seen && message.captured_in == workload;
+                let mut messages: Vec<&MessageView> = session.traffic.messages.iter().filter(new).collect();
+                // What is long is complete only after shorter ones that it caused.
+                messages.sort_by_key(|message| message.at_ms);
+                for message in messages {
+                    show_view(message, out)?;
                 }
                 seen = session.traffic.messages.last().map_or(seen, |message| message.seq.max(seen));
             }

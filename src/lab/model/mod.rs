@@ -299,8 +299,15 @@ pub struct Hint {
 pub enum Opens {
     /// When the student asks for it, for so many points.
     Asked(Points),
-    /// By itself, at no cost, when the check at this place finds this.
-    When(usize, Finding),
+    /// By itself, at no cost, when a check finds this.
+    When {
+        /// The check's place.
+        check: usize,
+        /// What it finds.
+        finding: Finding,
+        /// Whether the student must have asked for the checks.
+        asked: bool,
+    },
 }
 
 /// Something that plausibly does not pass a step.

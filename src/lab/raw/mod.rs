@@ -202,8 +202,8 @@ pub struct RawStep {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Hint", extend("oneOf" = [{ "required": ["when"] }, { "required": ["cost"] }]))]
 pub struct RawHint {
-    /// The failure at whose sight the hint opens by itself, at no cost. One that is there before the student does anything
-    /// opens it once the student has the checks run.
+    /// The failure at whose sight the hint opens by itself, at no cost. One that is there before the student does anything,
+    /// or that says only that something was not done yet, opens it once the student has the checks run.
     pub when: Option<RawWhen>,
     /// What the hint costs, in points, when it is asked for.
     #[schemars(range(min = 0, max = 100))]
@@ -222,6 +222,9 @@ pub struct RawWhen {
     /// What the check found, in a word.
     #[schemars(extend("enum" = names(Finding::ALL)))]
     pub found: Text,
+    /// Whether it opens only once the student has the checks run: for what is found, too, while the step's commands are
+    /// run in their order.
+    pub asked: Option<bool>,
 }
 
 /// Something that plausibly does not pass a step.

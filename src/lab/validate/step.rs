@@ -179,7 +179,11 @@ impl Validator<'_> {
             (Some(when), None) => {
                 let check = self.check_named(&when.check, checks);
                 let finding = self.named(&when.found, Finding::ALL);
-                Opens::When(check?, finding?)
+                Opens::When {
+                    check: check?,
+                    finding: finding?,
+                    asked: when.asked.unwrap_or(false),
+                }
             }
             (None, Some(cost)) => Opens::Asked(Points(self.within(cost, 0, 100, "points")?)),
             _ => {

@@ -73,9 +73,10 @@ impl CheckProgress {
         (self.live, self.first, self.asked) = (None, None, false);
     }
 
-    /// Whether a failure tells something about what the student did: one that was there before does not, until asked for.
+    /// Whether a failure tells something about what the student did: one that was there before does not, nor one that says
+    /// that something was not done yet, until asked for.
     fn tells(&self, finding: Finding) -> bool {
-        self.asked || self.first.is_some_and(|first| first != finding)
+        self.asked || !finding.says_not_yet() && self.first.is_some_and(|first| first != finding)
     }
 
     /// Whether it was judged to fail, the last time.
@@ -375,12 +376,20 @@ impl State {
     }
 
     fn opens_by_itself(&mut self, step: usize, check: usize, judgement: &Judgement) -> Vec<Effect> {
-        let opens = Opens::When(check, judgement.finding);
+        let was_asked = self.steps[step].checks[check].asked;
         let hints = &self.lab.steps[step].hints;
+        let meets = |opens: Opens| match opens {
+            Opens::When {
+                check: at,
+                finding,
+                asked,
+            } => at == check && finding == judgement.finding && (was_asked || !asked),
+            Opens::Asked(_) => false,
+        };
         let opening: Vec<usize> = hints
             .iter()
             .enumerate()
-            .filter(|(_, hint)| hint.opens == opens)
+            .filter(|(_, hint)| meets(hint.opens))
             .map(|(index, _)| index)
             .collect();
         opening

@@ -1,5 +1,7 @@
 //! The state machine alone.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::{
@@ -10,7 +12,11 @@ use super::{
     },
     judged, judgement, loot, wiretap,
 };
-use crate::{score::Points, verdict::Finding};
+use crate::{
+    lab::{Lab, Opens},
+    score::Points,
+    verdict::Finding,
+};
 
 fn event() -> impl Strategy<Value = Event> {
     let finding = prop::sample::select(vec![Finding::NoTraffic, Finding::WrongAnswer, Finding::NotHeld]);
@@ -139,6 +145,32 @@ fn a_failure_that_was_there_from_the_beginning_opens_a_hint_when_the_check_is_as
     let asked = |state: &State, at: usize| state.steps()[at].checks.iter().any(|check| check.asked);
     let locked = (0..state.steps().len()).find(|at| state.step_state(*at) == StepState::Locked);
     assert!(!asked(&state, locked.unwrap()), "a step that is closed was not meant");
+}
+
+#[test]
+fn what_only_was_not_done_yet_opens_a_hint_when_asked_for_and_so_does_a_hint_that_waits_for_that() {
+    let lab = |finding, asked| {
+        let mut lab = Lab::clone(&wiretap());
+        lab.steps[0].hints[0].opens = Opens::When {
+            check: 0,
+            finding,
+            asked,
+        };
+        State::new(Arc::new(lab))
+    };
+    let opened = |state: &mut State, finding| {
+        state.apply(&Event::Deployed { epoch: 0 });
+        state.apply(&judged(0, 0, false, Finding::WrongAnswer));
+        state.apply(&judged(0, 0, false, finding));
+        let before = state.steps()[0].hints.len();
+        state.ask(None);
+        state.apply(&judged(0, 0, false, finding));
+        (before, state.steps()[0].hints.len())
+    };
+    let (did, not_yet) = (Finding::NoTraffic, Finding::NoCall);
+    assert_eq!(opened(&mut lab(did, false), did), (1, 1));
+    assert_eq!(opened(&mut lab(did, true), did), (0, 1));
+    assert_eq!(opened(&mut lab(not_yet, false), not_yet), (0, 1));
 }
 
 #[test]

@@ -316,6 +316,8 @@ fn act(model: &mut Model, action: Action) -> Vec<Effect> {
 }
 
 fn back(model: &mut Model) -> Vec<Effect> {
+    // What was told was about what is left.
+    model.told = None;
     if model.overlay.take().is_none() {
         model.screen = Screen::Labs;
         let lab = model.session().map(|session| session.lab.id.clone());
@@ -338,6 +340,9 @@ fn turn_step(model: &mut Model, forward: bool) {
     let Some((id, new)) = step.map(|step| (step.id.clone(), step.earned == Points(0))) else {
         return;
     };
+    if model.step.as_ref() != Some(&id) {
+        model.told = None;
+    }
     // The checks of a step that nobody has begun tell nothing yet: what it asks for does.
     if new && model.pane == Pane::Checks && model.step.as_ref() != Some(&id) {
         model.pane = Pane::Instructions;

@@ -3,7 +3,7 @@ use crossterm::event::KeyEventState;
 use super::*;
 use crate::{
     score::Points,
-    session::snapshot::{ChoiceView, Notice, Phase, QuestionView},
+    session::snapshot::{ChoiceView, MessageView, Notice, Phase, QuestionView},
     tui::fixture::{NOON, model, session},
 };
 
@@ -115,7 +115,7 @@ fn a_locked_step_says_what_it_needs() {
     assert_eq!(m.current_step().unwrap().id, "replay");
     for key in ["c", "a", "h"] {
         assert!(sent(&press(&mut m, key)).is_empty());
-        assert!(told(&m).contains("listen"), "{key}: {}", told(&m));
+        assert!(told(&m).contains("pass step 1 first"), "{key}: {}", told(&m));
     }
     press(&mut m, "left");
     assert_eq!(m.current_step().unwrap().id, "gaps");
@@ -249,6 +249,28 @@ fn the_mark_leaves_the_newest_message_and_comes_back() {
     assert_eq!(m.message, None, "at the end the pane follows again");
     press(&mut m, "l");
     assert_eq!(m.messages().len(), 1);
+}
+
+#[test]
+fn messages_are_listed_in_the_order_in_which_they_began() {
+    let mut m = model(80, 24);
+    let messages = &mut m.snapshot.session.as_mut().unwrap().traffic.messages;
+    // It was complete last, and began first.
+    let (seq, at_ms) = (9, messages[0].at_ms - 5);
+    messages.push(MessageView {
+        seq,
+        at_ms,
+        ..messages[0].clone()
+    });
+    let listed: Vec<u64> = m.messages().iter().map(|message| message.seq).collect();
+    assert_eq!(listed, [9, 7, 8]);
+    press(&mut m, "3");
+    for marked in [7, 9] {
+        press(&mut m, "up");
+        assert_eq!(m.message, Some(marked));
+    }
+    press(&mut m, "down");
+    assert_eq!(m.message, Some(7));
 }
 
 #[test]

@@ -20,12 +20,8 @@ pub(super) fn workable(model: &mut Model) -> Option<String> {
     }
     let step = model.current_step()?;
     if step.state == StepState::Locked {
-        let needs = step.needs.join(", ");
-        tell(
-            model,
-            NoticeLevel::Warning,
-            format!("this step is locked: pass {needs} first"),
-        );
+        let needs = model.locked_by(step);
+        tell(model, NoticeLevel::Warning, format!("this step is locked: {needs}"));
         return None;
     }
     if step.state == StepState::Impossible {

@@ -52,9 +52,8 @@ fn lines(width: usize, model: &Model) -> Vec<Line<'static>> {
         Line::default(),
     ];
     if step.state == StepState::Locked {
-        let needs = step.needs.join(", ");
         lines.extend(wrap(
-            &[(text::one_line(&format!("· locked: pass {needs} first")), theme.unsure())],
+            &[(format!("· locked: {}", model.locked_by(step)), theme.unsure())],
             width,
             "",
             "  ",

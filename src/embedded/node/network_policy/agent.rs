@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     KernelRules, NodeService, compile,
     known::{Known, revision},
-    moment::Reader,
+    moment::{NewestPod, Reader},
 };
 use crate::informer::{Change, Informers};
 
@@ -24,6 +24,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(200);
 pub fn start(
     kernel: KernelRules,
     client: Client,
+    newest_pod: NewestPod,
     informers: &Informers,
     node_services: Vec<NodeService>,
     stop: CancellationToken,
@@ -36,7 +37,7 @@ pub fn start(
             policies: informers.network_policies.subscribe(),
         },
         known: Known::default(),
-        reader: Reader::new(client, informers),
+        reader: Reader::new(client, newest_pod, informers),
         node_services,
         kernel,
     };
@@ -107,6 +108,7 @@ impl Agent {
         let Self {
             reader, known, news, ..
         } = self;
+        let began = std::time::Instant::now();
         let moment = match reader.moment(known, |known, told| news.take(known, told)).await {
             Ok(moment) => moment,
             Err(error) => {
@@ -115,8 +117,8 @@ impl Agent {
             }
         };
         let at = moment.revision;
+        let read = began.elapsed();
         let world = known.world(moment, &self.node_services);
-        let began = std::time::Instant::now();
         let rules = compile(&world);
         let compiled = began.elapsed();
         match self.kernel.apply(&rules) {
@@ -127,6 +129,7 @@ impl Agent {
                     revision = at,
                     pods = world.pods.len(),
                     policies = world.policies.len(),
+                    ?read,
                     ?compiled,
                     ?took,
                     "policies applied"

@@ -38,4 +38,5 @@ pub use apply::{KernelRules, PolicyError};
 pub use compile::compile;
 pub use facts::{NamedPort, NodeService, PodFacts, World, pod_facts};
 pub use fuzz::fuzz;
+pub use moment::NewestPod;
 pub use rules::{Match, Protocol, Rule, RuleSet, Set, Verdict};

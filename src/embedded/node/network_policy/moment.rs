@@ -5,7 +5,9 @@
 //! what the API held. So what is applied is always what the API held at one revision.
 //!
 //! Namespaces and policies are few: they are listed at the revision. Pods are many and known already; that no change to them
-//! is still on its way is told by their watch, or where nothing changes, by a list of their revisions.
+//! is still on its way is told by their watch, or where nothing changes, by the revision of their newest change. Only where the
+//! watch was never told of that one (a deletion before its list) are their revisions listed: a policy that cuts somebody off
+//! waits for nothing that grows with the number of pods.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -48,9 +50,13 @@ pub(super) enum NoMoment {
     Late(u64),
 }
 
+/// Says the revision of the newest change of any pod, which the API answers to nobody without a list of all.
+pub type NewestPod = Box<dyn Fn() -> u64 + Send + Sync>;
+
 /// Reads what belongs together.
 pub(super) struct Reader {
     client: Client,
+    newest_pod: NewestPod,
     pods: watch::Receiver<u64>,
     namespaces: watch::Receiver<u64>,
     policies: watch::Receiver<u64>,
@@ -59,9 +65,10 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(client: Client, informers: &Informers) -> Self {
+    pub(super) fn new(client: Client, newest_pod: NewestPod, informers: &Informers) -> Self {
         let mut reader = Self {
             client,
+            newest_pod,
             pods: informers.pods.told(),
             namespaces: informers.namespaces.told(),
             policies: informers.network_policies.told(),
@@ -116,10 +123,10 @@ impl Reader {
         }
     }
 
-    /// Whether the pods at `revision` are those that are known, of which all was told up to `told`; `None` where the API server
-    /// does not know any more.
+    /// Whether the pods at `revision`, which is past, are those that are known, of which all was told up to `told`; `None` where
+    /// the API server does not know any more.
     async fn complete(&mut self, known: &Known, told: u64, revision: u64) -> Result<Option<bool>, NoMoment> {
-        if told >= revision {
+        if told >= revision || told >= (self.newest_pod)() {
             return Ok(Some(true));
         }
         let api: Api<Pod> = Api::all(self.client.clone());

@@ -7,10 +7,12 @@ mod filter;
 #[cfg(target_env = "gnu")]
 mod libpcap;
 mod memory;
+mod step;
 
-pub use child::{Child, Failure, Program, Step, spawn};
+pub use child::{Child, Failure, Program, spawn};
 pub use filter::Filter;
 pub use memory::{give_back_heaps, keep_few_heaps, let_go_of_code};
+pub use step::Step;
 
 use std::{
     ffi::CStr,

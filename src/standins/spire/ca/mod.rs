@@ -175,8 +175,13 @@ impl Authorities {
             let slots = kind.slots_mut(state);
             let at = slots
                 .iter()
-                .position(|slot| slot.id == id && slot.standing == Standing::Prepared)
-                .ok_or_else(|| Refusal::internal(format!("`{id}` is no prepared {}", kind.name())))?;
+                .position(|slot| slot.id == id && slot.standing != Standing::Active)
+                .ok_or_else(|| Refusal::invalid("unexpected authority ID"))?;
+            if slots[at].standing == Standing::Old {
+                return Err(Refusal::internal(
+                    "only Prepared authorities can be activated: unsupported local authority status: OLD",
+                ));
+            }
             for slot in slots.iter_mut().filter(|slot| slot.standing == Standing::Active) {
                 slot.standing = Standing::Old;
             }
@@ -198,13 +203,15 @@ impl Authorities {
     /// Marks an old authority as suspect: agents replace what it signed at once.
     pub fn taint(&self, kind: Kind, id: &str) -> Result<Slot, Refusal> {
         self.store.update(|state| {
-            let slot = old_slot(kind, state, id, "tainted")?;
+            let slot = to_be_tainted(kind, state, id)?;
             match kind {
                 Kind::X509 => {
                     let found = state.bundle.x509.iter_mut().find(|one| one.der == slot.certificate);
                     let found = found.ok_or_else(|| Refusal::not_found(format!("`{id}` is not in the bundle")))?;
                     if found.tainted {
-                        return Err(Refusal::internal("X.509 authority is already tainted"));
+                        return Err(Refusal::internal(
+                            "failed to taint X.509 authority: root CA is already tainted",
+                        ));
                     }
                     found.tainted = true;
                 }
@@ -212,7 +219,9 @@ impl Authorities {
                     let found = state.bundle.jwt.iter_mut().find(|one| one.key_id == id);
                     let found = found.ok_or_else(|| Refusal::not_found(format!("`{id}` is not in the bundle")))?;
                     if found.tainted {
-                        return Err(Refusal::internal("JWT authority is already tainted"));
+                        return Err(Refusal::internal(
+                            "failed to taint JWT authority: key is already tainted",
+                        ));
                     }
                     found.tainted = true;
                 }
@@ -225,16 +234,17 @@ impl Authorities {
     /// Takes a tainted authority out of the bundle: nobody trusts what it signed any more.
     pub fn revoke(&self, kind: Kind, id: &str) -> Result<Slot, Refusal> {
         self.store.update_keys(|state, keys| {
-            let slot = old_slot(kind, state, id, "revoked")?;
+            let slot = to_be_revoked(kind, state, id)?;
             let bundle = &mut state.bundle;
             let tainted = match kind {
                 Kind::X509 => bundle.x509.iter().any(|one| one.der == slot.certificate && one.tainted),
                 Kind::Jwt => bundle.jwt.iter().any(|one| one.key_id == id && one.tainted),
             };
             if !tainted {
-                return Err(Refusal::internal(format!(
-                    "`{id}` is not tainted: taint it, wait until nothing uses it, then revoke it"
-                )));
+                return Err(Refusal::internal(match kind {
+                    Kind::X509 => "failed to revoke X.509 authority: it is not possible to revoke an untainted root CA",
+                    Kind::Jwt => "failed to revoke JWT authority: it is not possible to revoke an untainted key",
+                }));
             }
             match kind {
                 Kind::X509 => bundle.x509.retain(|one| one.der != slot.certificate),
@@ -299,7 +309,8 @@ impl Authorities {
         )
     }
 
-    fn verify_member(&self, id: &SpiffeId) -> Result<(), Refusal> {
+    /// Whether `id` is a workload's of this trust domain.
+    pub fn verify_member(&self, id: &SpiffeId) -> Result<(), Refusal> {
         let ours = &self.settings.trust_domain;
         if id.trust_domain() != ours {
             return Err(Refusal::invalid(format!(
@@ -365,16 +376,31 @@ impl Authorities {
     }
 }
 
-fn old_slot(kind: Kind, state: &State, id: &str, done: &str) -> Result<Slot, Refusal> {
-    let found = kind.slots(state).iter().find(|slot| slot.id == id);
-    match found {
-        Some(slot) if slot.standing == Standing::Old => Ok(slot.clone()),
-        Some(_) => Err(Refusal::internal(format!(
-            "`{id}` is not old: only an old {} can be {done}",
-            kind.name()
-        ))),
-        None => Err(Refusal::not_found(format!("there is no {} `{id}`", kind.name()))),
+fn slot(kind: Kind, state: &State, id: &str) -> Option<Slot> {
+    kind.slots(state).iter().find(|slot| slot.id == id).cloned()
+}
+
+fn to_be_tainted(kind: Kind, state: &State, id: &str) -> Result<Slot, Refusal> {
+    let slot = slot(kind, state, id).ok_or_else(|| Refusal::invalid("unexpected authority ID"))?;
+    match slot.standing {
+        Standing::Old => Ok(slot),
+        Standing::Active => Err(Refusal::invalid("unable to taint current local authority")),
+        Standing::Prepared => Err(Refusal::invalid(
+            "only Old local authorities can be tainted: unsupported local authority status: PREPARED",
+        )),
     }
+}
+
+fn to_be_revoked(kind: Kind, state: &State, id: &str) -> Result<Slot, Refusal> {
+    let slot = slot(kind, state, id);
+    let why = match (&slot, kind) {
+        (Some(slot), _) if slot.standing == Standing::Active => "unable to use current authority",
+        (Some(slot), Kind::Jwt) if slot.standing == Standing::Prepared => "unable to use a prepared key",
+        (None, Kind::Jwt) => "no JWT authority found with provided authority ID",
+        _ => "only Old local authority can be revoked",
+    };
+    slot.filter(|slot| slot.standing == Standing::Old)
+        .ok_or_else(|| Refusal::invalid(format!("invalid authority ID: {why}")))
 }
 
 /// An authority that was just made.

@@ -131,6 +131,10 @@ pub async fn run(name: &str, flags: &Flags, output: &mut Output<'_>) -> Result<(
             _ => fetch_x509(client, flags, output).await,
         }
     };
+    // Without a limit, as zero is to Go.
+    if timeout.is_zero() {
+        return command.await;
+    }
     match tokio::time::timeout(timeout, command).await {
         Ok(result) => result,
         Err(_) => Err(Status::deadline_exceeded("context deadline exceeded").into()),

@@ -175,6 +175,8 @@ struct ClusterSection {
     #[serde(default)]
     allowed_pod_label_keys: BTreeSet<String>,
     #[serde(default)]
+    use_pod_uid_for_agent_id: bool,
+    #[serde(default)]
     kube_config_file: PathBuf,
     #[serde(flatten)]
     rest: Map<String, Value>,
@@ -377,7 +379,7 @@ fn psat(data: &Value) -> Result<BTreeMap<String, k8s_psat::Cluster>, ConfigError
             cluster => cluster,
         };
         let cluster: ClusterSection = serde_json::from_value(cluster).map_err(wrong)?;
-        check_rest(&name, &cluster.rest, &["use_pod_uid_for_agent_id"])?;
+        check_rest(&name, &cluster.rest, &[])?;
         if cluster.service_account_allow_list.is_empty() {
             return Err(ConfigError::value(format!(
                 "k8s_psat: cluster `{name}` must have at least one service account allowed"
@@ -390,6 +392,7 @@ fn psat(data: &Value) -> Result<BTreeMap<String, k8s_psat::Cluster>, ConfigError
                 audience: cluster.audience.unwrap_or_else(|| vec!["spire-server".into()]),
                 node_labels: cluster.allowed_node_label_keys,
                 pod_labels: cluster.allowed_pod_label_keys,
+                named_by_pod: cluster.use_pod_uid_for_agent_id,
                 kube_config: path(cluster.kube_config_file),
             },
         );

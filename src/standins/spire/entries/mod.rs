@@ -6,4 +6,4 @@ mod read;
 
 pub use authorized::authorized;
 pub use filter::{Filter, Match, selector_match};
-pub use read::{apply, create, new_id};
+pub use read::{apply, bundles_are_known, create, new_id};

@@ -35,11 +35,12 @@ pub fn create(
     message: &types::Entry,
     now: i64,
 ) -> Result<Entry, (Refusal, Option<Box<Entry>>)> {
-    let alone = |refusal: Refusal| (refusal, None);
+    let unread = |refusal: Refusal| (refusal.while_doing("failed to convert entry"), None);
+    let alone = |refusal: Refusal| (refusal.while_doing("failed to create entry"), None);
     let mut entry = Entry {
         id: message.id.clone(),
-        spiffe_id: workload_id(ours, message.spiffe_id.as_ref()).map_err(alone)?,
-        parent_id: member_id(ours, message.parent_id.as_ref()).map_err(alone)?,
+        spiffe_id: workload_id(ours, message.spiffe_id.as_ref()).map_err(unread)?,
+        parent_id: member_id(ours, message.parent_id.as_ref()).map_err(unread)?,
         selectors: BTreeSet::new(),
         x509_svid_ttl: 0,
         jwt_svid_ttl: 0,
@@ -55,7 +56,8 @@ pub fn create(
         disable_x509_svid_prefetch: false,
         jwt_svid_include_jti: false,
     };
-    apply(&mut entry, state, ours, message, None).map_err(alone)?;
+    apply(&mut entry, ours, message, None).map_err(unread)?;
+    bundles_are_known(state, &entry).map_err(alone)?;
     if let Some(same) = similar(state, &entry) {
         return Err((
             Refusal::new(tonic::Code::AlreadyExists, "similar entry already exists"),
@@ -76,7 +78,7 @@ pub fn create(
             .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     {
         return Err(alone(Refusal::invalid(
-            "invalid entry ID: letters, digits, `-`, `_` and `.`, 255 at most",
+            "datastore-validation: invalid registration entry: entry ID contains invalid characters",
         )));
     }
     if state.entries.len() >= MOST_ENTRIES {
@@ -96,7 +98,6 @@ fn similar<'a>(state: &'a State, entry: &Entry) -> Option<&'a Entry> {
 /// Writes the fields of `mask` (without one, all) into `entry`.
 pub fn apply(
     entry: &mut Entry,
-    state: &State,
     ours: &TrustDomain,
     message: &types::Entry,
     mask: Option<&types::EntryMask>,
@@ -131,7 +132,7 @@ pub fn apply(
         entry.jwt_svid_ttl = ttl(message.jwt_svid_ttl, "JWT-SVID")?;
     }
     if wanted(|mask| mask.federates_with) {
-        entry.federates_with = federates_with(state, ours, &message.federates_with)?;
+        entry.federates_with = federates_with(ours, &message.federates_with)?;
     }
     if wanted(|mask| mask.dns_names) {
         within(message.dns_names.len(), "DNS names")?;
@@ -201,23 +202,31 @@ fn workload_id(ours: &TrustDomain, message: Option<&types::Spiffeid>) -> Result<
     Ok(id)
 }
 
-fn federates_with(state: &State, ours: &TrustDomain, names: &[String]) -> Result<BTreeSet<TrustDomain>, Refusal> {
+fn federates_with(ours: &TrustDomain, names: &[String]) -> Result<BTreeSet<TrustDomain>, Refusal> {
     within(names.len(), "federated trust domains")?;
     let mut read = BTreeSet::new();
     for name in names {
         let name =
             convert::trust_domain(name).map_err(|refusal| refusal.while_doing("invalid federated trust domain"))?;
-        if name == *ours {
-            continue;
+        if name != *ours {
+            read.insert(name);
         }
-        if !state.foreign.contains_key(&name) {
-            return Err(Refusal::invalid(format!(
-                "unable to find federated bundle \"{name}\": set it first with `bundle set`"
-            )));
-        }
-        read.insert(name);
     }
     Ok(read)
+}
+
+/// Whether there is a bundle of each trust domain that an entry federates with; who asks says what could not be done.
+pub fn bundles_are_known(state: &State, entry: &Entry) -> Result<(), Refusal> {
+    match entry
+        .federates_with
+        .iter()
+        .find(|name| !state.foreign.contains_key(name))
+    {
+        Some(name) => Err(Refusal::internal(format!(
+            "unable to find federated bundle \"spiffe://{name}\""
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn ttl(seconds: i32, of: &str) -> Result<u32, Refusal> {
@@ -278,7 +287,10 @@ mod tests {
 
     #[test]
     fn an_entry_without_a_selector_is_refused() {
-        assert_eq!(refused(|entry| entry.selectors.clear()), "selector list is empty");
+        assert_eq!(
+            refused(|entry| entry.selectors.clear()),
+            "failed to convert entry: selector list is empty"
+        );
     }
 
     #[test]

@@ -65,17 +65,10 @@ impl EntryApi {
                     entry: Some(shown),
                 }
             }
-            Err((refusal, similar)) => {
-                let refusal = if similar.is_some() {
-                    refusal
-                } else {
-                    refusal.while_doing("failed to convert entry")
-                };
-                batch_create_entry_response::Result {
-                    status: Some(refused(&refusal)),
-                    entry: similar.map(|entry| convert::masked_entry(&entry, mask)),
-                }
-            }
+            Err((refusal, similar)) => batch_create_entry_response::Result {
+                status: Some(refused(&refusal)),
+                entry: similar.map(|entry| convert::masked_entry(&entry, mask)),
+            },
         }
     }
 
@@ -93,9 +86,10 @@ impl EntryApi {
             .entries
             .get(&message.id)
             .cloned()
-            .ok_or_else(|| Refusal::not_found("failed to update entry: datastore-sql: record not found"))?;
-        entries::apply(&mut entry, state, &self.0.trust_domain, message, input)
+            .ok_or_else(|| Refusal::not_found("failed to update entry"))?;
+        entries::apply(&mut entry, &self.0.trust_domain, message, input)
             .map_err(|refusal| refusal.while_doing("failed to convert entry"))?;
+        entries::bundles_are_known(state, &entry).map_err(|refusal| refusal.while_doing("failed to update entry"))?;
         entry.revision += 1;
         let shown = convert::masked_entry(&entry, output);
         state.entries.insert(entry.id.clone(), entry);

@@ -82,6 +82,10 @@ impl SvidService for SvidApi {
         let Some(id) = request.spiffe_id else {
             return Err(Status::invalid_argument("CSR URI SAN is required"));
         };
+        self.0
+            .authorities
+            .verify_member(&id)
+            .map_err(|refusal| refusal.while_doing("CSR URI SAN is invalid"))?;
         let asked = seconds(message.ttl)?;
         let ttl = if asked.is_zero() {
             self.0.authorities.settings().x509_svid_ttl

@@ -50,7 +50,8 @@ impl TrustDomainApi {
                 "there are {MOST_RELATIONSHIPS} relationships already"
             )));
         }
-        let relationship = relationship(message)?;
+        let relationship = relationship(message)
+            .map_err(|refusal| refusal.while_doing("failed to convert federation relationship"))?;
         if let Some(bundle) = &message.trust_domain_bundle {
             let (of, bundle) = convert::bundle(bundle)?;
             if of != name {
@@ -81,9 +82,7 @@ fn relationship(message: &types::FederationRelationship) -> Result<Relationship,
         .parse()
         .map_err(|_| Refusal::invalid(format!("bundle endpoint URL `{url}` is malformed")))?;
     if uri.scheme_str() != Some("https") || uri.host().is_none_or(str::is_empty) || url.len() > 2048 {
-        return Err(Refusal::invalid(
-            "bundle endpoint URL must use the https scheme and name a host",
-        ));
+        return Err(Refusal::invalid("bundle endpoint URL must use the https scheme"));
     }
     if uri
         .authority()

@@ -17,10 +17,7 @@ use ztlab_identity::{Authorizer, Live, Source, SpiffeId, X509Context, tls::Mutua
 
 use super::world::{World, context, entry, settings};
 use crate::{
-    api::{
-        entry::{BatchUpdateEntryRequest, entry_client::EntryClient},
-        types,
-    },
+    api::types,
     workload::{Address, WorkloadSource},
 };
 
@@ -224,7 +221,8 @@ async fn a_real_envoy_speaks_mutual_tls_with_its_svid_and_takes_the_next_one() {
         refuses_others(&world, port).await;
         assert_eq!(refused(dir.path()).await, 2, "for their certificates");
         // Whatever changes in its entry, the workload gets another SVID.
-        changed(&world, &id, bundle).await;
+        let dns_name = bundle.replace("spiffe://", "").to_lowercase();
+        world.changed(&id, &dns_name).await;
         let since = Instant::now();
         loop {
             let (next, answer) = call(port, &tls).await.unwrap();
@@ -271,20 +269,4 @@ async fn refuses_others(world: &World, port: u16) {
         // In TLS 1.3 the refusal is read after the handshake.
         assert!(call(port, &tls).await.is_err(), "{}", svid.id());
     }
-}
-
-async fn changed(world: &World, id: &str, dns_name: &str) {
-    let dns_name = dns_name.replace("spiffe://", "").to_lowercase();
-    let request = BatchUpdateEntryRequest {
-        entries: vec![types::Entry {
-            id: id.into(),
-            dns_names: vec![dns_name],
-            ..entry("/orders")
-        }],
-        input_mask: None,
-        output_mask: None,
-    };
-    let results = EntryClient::new(world.channel()).batch_update_entry(request).await;
-    let results = results.unwrap().into_inner().results;
-    assert_eq!(results[0].status.as_ref().unwrap().code, 0, "{results:?}");
 }

@@ -77,7 +77,7 @@ fn bytes(value: &Value) -> Vec<u8> {
 async fn what_is_minted_is_printed_as_json() {
     let world = World::with(settings(86_400, 3600)).await;
     let server = Server(world.admin().display().to_string());
-    let minted = json(&server, "x509 mint -spiffeID spiffe://shop.test/minted").await;
+    let minted = &json(&server, "x509 mint -spiffeID spiffe://shop.test/minted").await[0];
     assert!(
         minted
             .as_object()

@@ -20,7 +20,7 @@ use crate::{
     api::{
         agent::{CreateJoinTokenRequest, agent_client::AgentClient},
         bundle::{GetBundleRequest, bundle_client::BundleClient},
-        entry::{BatchCreateEntryRequest, BatchDeleteEntryRequest, entry_client::EntryClient},
+        entry::{BatchCreateEntryRequest, BatchDeleteEntryRequest, BatchUpdateEntryRequest, entry_client::EntryClient},
         types,
         workload::{X509svidRequest, X509svidResponse, spiffe_workload_api_client::SpiffeWorkloadApiClient},
     },
@@ -210,6 +210,22 @@ impl World {
             .batch_delete_entry(request)
             .await
             .unwrap();
+    }
+
+    /// Gives the entry of `/orders` a DNS name: whatever changes in its entry, the workload gets another SVID.
+    pub async fn changed(&self, id: &str, dns_name: &str) {
+        let request = BatchUpdateEntryRequest {
+            entries: vec![types::Entry {
+                id: id.into(),
+                dns_names: vec![dns_name.into()],
+                ..entry("/orders")
+            }],
+            input_mask: None,
+            output_mask: None,
+        };
+        let results = EntryClient::new(self.channel()).batch_update_entry(request).await;
+        let results = results.unwrap().into_inner().results;
+        assert_eq!(results[0].status.as_ref().unwrap().code, 0, "{results:?}");
     }
 
     pub fn workload_api(&self) -> SpiffeWorkloadApiClient<Channel> {

@@ -290,12 +290,12 @@ fn gather(kind: Kind<'_>, value: &Value, path: &mut Path, found: &mut Paths) {
 
 /// What no client owns.
 fn is_servers_own(path: &[String]) -> bool {
-    let elements: Vec<&str> = path.iter().map(String::as_str).collect();
-    matches!(
-        elements.as_slice(),
-        ["f:apiVersion" | "f:kind", ..]
-            | [
-                "f:metadata",
+    let element = |at: usize| path.get(at).map(String::as_str);
+    match element(0) {
+        Some("f:apiVersion" | "f:kind") => true,
+        Some("f:metadata") => matches!(
+            element(1),
+            Some(
                 "f:name"
                     | "f:namespace"
                     | "f:uid"
@@ -305,10 +305,11 @@ fn is_servers_own(path: &[String]) -> bool {
                     | "f:generation"
                     | "f:managedFields"
                     | "f:resourceVersion"
-                    | "f:selfLink",
-                ..
-            ]
-    )
+                    | "f:selfLink"
+            )
+        ),
+        _ => false,
+    }
 }
 
 /// Whether `paths` has `path` itself or something under it.
@@ -316,33 +317,31 @@ pub fn covers<'a>(mut from: impl Iterator<Item = &'a Path>, path: &[String]) -> 
     from.next().is_some_and(|first| first.starts_with(path))
 }
 
-/// FieldsV1 of fields.
+/// FieldsV1 of fields. A path that is owned and has others under it gets a dot.
 pub fn encode(paths: &Paths) -> Value {
-    let mut root = Value::Object(Map::new());
-    for path in paths {
-        let mut node = &mut root;
+    let mut root = Map::new();
+    let mut sorted = paths.iter().peekable();
+    while let Some(path) = sorted.next() {
+        let mut children = &mut root;
         for element in path {
-            let Value::Object(children) = node else { break };
-            node = children.entry(element.clone()).or_insert_with(|| json!({}));
+            children = under(children, element);
+        }
+        // What is under a path follows it.
+        if !path.is_empty() && sorted.peek().is_some_and(|next| next.starts_with(path)) {
+            children.insert(".".to_owned(), json!({}));
         }
     }
-    mark(&mut root, paths, &mut Vec::new());
-    root
+    Value::Object(root)
 }
 
-/// A path that is owned and has others under it gets a dot.
-fn mark(node: &mut Value, paths: &Paths, path: &mut Path) {
-    let Value::Object(children) = node else { return };
-    if children.is_empty() {
-        return;
+/// What is under an element, made where it is missing.
+fn under<'a>(children: &'a mut Map<String, Value>, element: &str) -> &'a mut Map<String, Value> {
+    if !children.contains_key(element) {
+        children.insert(element.to_owned(), json!({}));
     }
-    for (element, child) in children.iter_mut() {
-        path.push(element.clone());
-        mark(child, paths, path);
-        path.pop();
-    }
-    if !path.is_empty() && paths.contains(path) {
-        children.insert(".".to_owned(), json!({}));
+    match children.get_mut(element) {
+        Some(Value::Object(under)) => under,
+        _ => unreachable!("only objects are put there"),
     }
 }
 

@@ -57,9 +57,13 @@ impl Entry {
     }
 }
 
+fn managers(object: &Value) -> Option<&Value> {
+    object.get("metadata")?.get("managedFields")
+}
+
 /// The entries of an object.
 pub fn entries(object: &Value) -> Vec<Entry> {
-    let list = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    let list = managers(object).and_then(Value::as_array);
     list.into_iter().flatten().filter_map(entry).collect()
 }
 
@@ -133,9 +137,8 @@ fn merge_oldest(entries: &mut Vec<Entry>) {
 ///
 /// `next` may bring `managedFields` of its own (`kubectl apply --server-side` moves them between managers).
 pub fn track(kind: Kind<'_>, writer: &Writer<'_>, current: Option<&Value>, next: &mut Value) {
-    let managers = |object: &Value| object.pointer("/metadata/managedFields").cloned().unwrap_or_default();
     let given = managers(next);
-    let brings = given.as_array().is_some_and(|list| !list.is_empty());
+    let brings = given.and_then(Value::as_array).is_some_and(|list| !list.is_empty());
     let mut entries = match current {
         None => Vec::new(),
         Some(_) if brings => entries(next),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     super::{
@@ -144,7 +144,7 @@ impl ApiServer {
             return Err(ApiError::conflict(resource, name, why));
         }
         defaults::apply(resource, &mut wanted);
-        let managers = wanted.pointer("/metadata/managedFields").cloned();
+        let managers = meta::metadata(&mut wanted).remove("managedFields");
         let mut next = match certificates::is_request(resource) {
             true => certificates::restrict(part, current, &wanted),
             false => restrict(resource, part, current, wanted),
@@ -177,7 +177,7 @@ impl ApiServer {
     }
 }
 
-/// Takes from `wanted` only what the part may change.
+/// Takes from `wanted` only what the part may change. Who manages what is not among it: that is most of an object, and added after.
 fn restrict(resource: &Resource, part: Part, current: &Value, mut wanted: Value) -> Value {
     let take = |from: &mut Value, pointer: &str| from.pointer_mut(pointer).map(Value::take);
     match part {
@@ -192,7 +192,7 @@ fn restrict(resource: &Resource, part: Part, current: &Value, mut wanted: Value)
             wanted
         }
         Part::Status => {
-            let mut next = current.clone();
+            let mut next = without_managers(current);
             meta::set(meta::fields(&mut next), "status", take(&mut wanted, "/status"));
             // Nodes and pods let their status's writer set labels and annotations too, as the kubelet does.
             if matches!(resource.kind.as_str(), "Node" | "Pod") {
@@ -208,13 +208,13 @@ fn restrict(resource: &Resource, part: Part, current: &Value, mut wanted: Value)
         // Only requests for certificates have it, and a function of their own.
         Part::Approval => current.clone(),
         Part::Finalize => {
-            let mut next = current.clone();
+            let mut next = without_managers(current);
             let finalizers = take(&mut wanted, "/spec/finalizers");
             meta::set(meta::child(meta::fields(&mut next), "spec"), "finalizers", finalizers);
             next
         }
         Part::EphemeralContainers => {
-            let mut next = current.clone();
+            let mut next = without_managers(current);
             let containers = take(&mut wanted, "/spec/ephemeralContainers");
             meta::set(
                 meta::child(meta::fields(&mut next), "spec"),
@@ -224,7 +224,7 @@ fn restrict(resource: &Resource, part: Part, current: &Value, mut wanted: Value)
             next
         }
         Part::Resize => {
-            let mut next = current.clone();
+            let mut next = without_managers(current);
             let wanted = take(&mut wanted, "/spec/containers");
             if let (Some(Value::Array(wanted)), Some(Value::Array(containers))) =
                 (wanted, next.pointer_mut("/spec/containers"))
@@ -241,9 +241,25 @@ fn restrict(resource: &Resource, part: Part, current: &Value, mut wanted: Value)
     }
 }
 
+/// A copy without `managedFields`.
+fn without_managers(object: &Value) -> Value {
+    let members = |value: &Value, but: &str| -> Map<String, Value> {
+        let fields = value.as_object().into_iter().flatten();
+        fields
+            .filter(|(name, _)| *name != but)
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect()
+    };
+    let mut copy = members(object, "metadata");
+    if let Some(metadata) = object.get("metadata") {
+        copy.insert("metadata".to_owned(), Value::Object(members(metadata, "managedFields")));
+    }
+    Value::Object(copy)
+}
+
 /// What no update changes.
 fn keep_identity(current: &Value, next: &mut Value) {
-    let old = current.get("metadata").cloned().unwrap_or_default();
+    let old = current.get("metadata").unwrap_or(&Value::Null);
     let metadata = meta::metadata(next);
     for field in [
         "name",

@@ -17,6 +17,7 @@ use serde::Deserialize;
 use tokio::{
     io::{AsyncReadExt, Interest},
     net::UnixStream,
+    sync::watch,
     time::timeout,
 };
 
@@ -25,6 +26,8 @@ use crate::store::Selector;
 
 /// How long the node may take for its answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long the pod's status may take to tell of a container that runs.
+const STATUS: Duration = Duration::from_secs(30);
 /// Longest answer, in bytes.
 const LONGEST: u64 = 64 * 1024;
 
@@ -33,6 +36,9 @@ const LONGEST: u64 = 64 * 1024;
 pub trait Pods: Send + Sync {
     /// The pod with this uid; none if this node has none.
     async fn of_uid(&self, uid: &str) -> Result<Option<Pod>, String>;
+
+    /// Tells that pods may have changed.
+    fn changes(&self) -> watch::Receiver<()>;
 }
 
 /// The pods of one node, followed.
@@ -40,6 +46,7 @@ pub struct NodePods {
     api: Api<Pod>,
     selector: String,
     store: reflector::Store<Pod>,
+    changes: watch::Receiver<()>,
 }
 
 impl NodePods {
@@ -50,14 +57,21 @@ impl NodePods {
         let (store, writer) = reflector::store();
         let watch = watcher(api.clone(), watcher::Config::default().fields(&selector)).default_backoff();
         let mut events = Box::pin(reflector(writer, watch));
+        let (changed, changes) = watch::channel(());
         tokio::spawn(async move {
             while let Some(event) = events.next().await {
-                if let Err(error) = event {
-                    tracing::warn!(%error, "the pods of this node are not followed; it is tried again");
+                match event {
+                    Ok(_) => drop(changed.send(())),
+                    Err(error) => tracing::warn!(%error, "the pods of this node are not followed; it is tried again"),
                 }
             }
         });
-        Self { api, selector, store }
+        Self {
+            api,
+            selector,
+            store,
+            changes,
+        }
     }
 }
 
@@ -71,6 +85,10 @@ impl Pods for NodePods {
         // A container that was just started can call before the watch has told of its pod.
         let listed = self.api.list(&ListParams::default().fields(&self.selector)).await;
         Ok(listed.map_err(|error| error.to_string())?.items.into_iter().find(is))
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.changes.clone()
     }
 }
 
@@ -96,6 +114,21 @@ impl NodeAttestor {
     /// An attestor that asks `socket`, and `pods` for what it says.
     pub fn new(socket: PathBuf, pods: Box<dyn Pods>) -> Self {
         Self { socket, pods }
+    }
+
+    /// The pod, once its status tells of the container: only there is what SPIRE goes by.
+    async fn pod(&self, uid: &str, container: &str) -> Result<Pod, AttestError> {
+        let mut changes = self.pods.changes();
+        loop {
+            changes.borrow_and_update();
+            let found = self.pods.of_uid(uid).await.map_err(AttestError::Pod)?;
+            let found = found.ok_or_else(|| AttestError::Pod(format!("no pod of this node has the uid {uid}")))?;
+            if !pod::is_behind(&found, container) {
+                return Ok(found);
+            }
+            let changed = changes.changed().await;
+            changed.map_err(|_| AttestError::Pod("the pods of this node are not followed any more".into()))?;
+        }
     }
 
     async fn ask(&self, caller: &Caller) -> std::io::Result<Vec<u8>> {
@@ -142,10 +175,13 @@ impl WorkloadAttestor for NodeAttestor {
         if answer.pod_uid.is_empty() {
             return Ok(BTreeSet::new());
         }
-        let found = self.pods.of_uid(&answer.pod_uid).await.map_err(AttestError::Pod)?;
-        let found =
-            found.ok_or_else(|| AttestError::Pod(format!("no pod of this node has the uid {}", answer.pod_uid)))?;
-        Ok(pod::selectors(&found, &answer.container_name))
+        let (uid, container) = (&answer.pod_uid, &answer.container_name);
+        let found = timeout(STATUS, self.pod(uid, container)).await.map_err(|_| {
+            AttestError::Pod(format!(
+                "the status of the pod {uid} does not tell of its container `{container}`"
+            ))
+        })?;
+        Ok(pod::selectors(&found?, container))
     }
 }
 
@@ -157,12 +193,17 @@ mod tests {
         os::unix::net as blocking,
     };
 
-    struct OnePod(Option<Pod>);
+    /// A pod, and what becomes of it when somebody waits for a change.
+    struct OnePod(watch::Receiver<()>, Box<dyn Fn() -> Option<Pod> + Send + Sync>);
 
     #[async_trait::async_trait]
     impl Pods for OnePod {
         async fn of_uid(&self, uid: &str) -> Result<Option<Pod>, String> {
-            Ok(self.0.clone().filter(|pod| pod.metadata.uid.as_deref() == Some(uid)))
+            Ok((self.1)().filter(|pod| pod.metadata.uid.as_deref() == Some(uid)))
+        }
+
+        fn changes(&self) -> watch::Receiver<()> {
+            self.0.clone()
         }
     }
 
@@ -170,6 +211,8 @@ mod tests {
         serde_json::from_value(serde_json::json!({
             "metadata": {"name": "orders-1", "namespace": "shop", "uid": "u1"},
             "spec": {"serviceAccountName": "orders", "nodeName": "node-1", "containers": [{"name": "main", "image": "orders:1"}]},
+            "status": {"containerStatuses": [{"name": "main", "image": "orders:1", "imageID": "", "containerID": "r://1",
+                "ready": true, "restartCount": 0}]},
         }))
         .unwrap()
     }
@@ -207,11 +250,16 @@ mod tests {
     }
 
     async fn attested(answer: &'static str, pod: Option<Pod>) -> Result<BTreeSet<Selector>, AttestError> {
+        let (_changed, changes) = watch::channel(());
+        attested_among(answer, OnePod(changes, Box::new(move || pod.clone()))).await
+    }
+
+    async fn attested_among(answer: &'static str, pods: OnePod) -> Result<BTreeSet<Selector>, AttestError> {
         use std::io::Write;
         let (_dir, path, handle) = node(answer);
         let (ours, mut theirs) = blocking::UnixStream::pair().unwrap();
         theirs.write_all(&[42]).unwrap();
-        let attestor = NodeAttestor::new(path, Box::new(OnePod(pod)));
+        let attestor = NodeAttestor::new(path, Box::new(pods));
         let result = attestor.attest(&Caller::of(&ours).unwrap()).await;
         assert_eq!(handle.join().unwrap(), 42, "the node got the very connection");
         result
@@ -226,6 +274,31 @@ mod tests {
         .await
         .unwrap();
         assert!(selectors.contains(&Selector::new("k8s", "sa:orders")), "{selectors:?}");
+        assert!(
+            selectors.contains(&Selector::new("k8s", "container-name:main")),
+            "{selectors:?}"
+        );
+    }
+
+    /// The workload can be quicker than the status of its pod.
+    #[tokio::test]
+    async fn the_status_is_waited_for() {
+        let (changed, changes) = watch::channel(());
+        let asked = std::sync::atomic::AtomicU32::new(0);
+        let pods = OnePod(
+            changes,
+            Box::new(move || {
+                let mut pod = pod();
+                if asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 {
+                    pod.status = None;
+                    changed.send(()).unwrap();
+                }
+                Some(pod)
+            }),
+        );
+        let selectors = attested_among(r#"{"podUID":"u1","containerName":"main"}"#, pods)
+            .await
+            .unwrap();
         assert!(
             selectors.contains(&Selector::new("k8s", "container-name:main")),
             "{selectors:?}"

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use crate::store::Selector;
 
@@ -33,45 +33,44 @@ pub fn selectors(pod: &Pod, container: &str) -> BTreeSet<Selector> {
     let status = pod.status.clone().unwrap_or_default();
     let running = status.container_statuses.unwrap_or_default();
     let initial = status.init_container_statuses.unwrap_or_default();
-    let init_containers = spec.init_containers.unwrap_or_default();
-    add("pod-image-count", &spec.containers.len().to_string());
-    for one in &spec.containers {
-        for image in images(one, &running) {
-            add("pod-image", &image);
+    for (key, statuses) in [("pod-image", &running), ("pod-init-image", &initial)] {
+        add(&format!("{key}-count"), &statuses.len().to_string());
+        for image in images(statuses) {
+            add(key, &image);
         }
     }
-    add("pod-init-image-count", &init_containers.len().to_string());
-    for one in &init_containers {
-        for image in images(one, &initial) {
-            add("pod-init-image", &image);
-        }
-    }
-    let own = spec
-        .containers
-        .iter()
-        .map(|one| (one, &running))
-        .chain(init_containers.iter().map(|one| (one, &initial)))
-        .find(|(one, _)| one.name == container);
-    if let Some((own, statuses)) = own {
+    let own = running.iter().chain(&initial).find(|one| is_started(one, container));
+    if let Some(own) = own {
         add("container-name", &own.name);
-        for image in images(own, statuses) {
+        for image in images([own]) {
             add("container-image", &image);
         }
     }
     values.into_iter().map(|value| Selector::new("k8s", value)).collect()
 }
 
-/// The image as the pod names it, and as its status does: by tag and by digest, once it runs.
-fn images(container: &Container, statuses: &[ContainerStatus]) -> BTreeSet<String> {
-    let status = statuses.iter().find(|status| status.name == container.name);
-    container
-        .image
-        .iter()
-        .chain(status.map(|status| &status.image))
-        .chain(status.map(|status| &status.image_id))
-        .filter(|image| !image.is_empty())
-        .cloned()
-        .collect()
+/// Whether the pod's status does not tell yet of the container `container` of its specification.
+pub fn is_behind(pod: &Pod, container: &str) -> bool {
+    let spec = pod.spec.iter();
+    let mut specified = spec.flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));
+    let status = pod.status.iter();
+    let mut known = status.flat_map(|status| {
+        let running = status.container_statuses.iter().flatten();
+        running.chain(status.init_container_statuses.iter().flatten())
+    });
+    specified.any(|one| one.name == container) && !known.any(|one| is_started(one, container))
+}
+
+fn is_started(status: &ContainerStatus, container: &str) -> bool {
+    status.name == container && status.container_id.as_ref().is_some_and(|id| !id.is_empty())
+}
+
+/// The images as SPIRE takes them, from the statuses only: by tag and by digest, and not as the pod's author wrote them.
+fn images<'a>(statuses: impl IntoIterator<Item = &'a ContainerStatus>) -> BTreeSet<String> {
+    let named = statuses
+        .into_iter()
+        .flat_map(|status| [&status.image, &status.image_id]);
+    named.filter(|image| !image.is_empty()).cloned().collect()
 }
 
 #[cfg(test)]
@@ -90,9 +89,14 @@ mod tests {
                 "initContainers": [{"name": "init", "image": "init:1"}],
                 "containers": [{"name": "main", "image": "orders:1"}, {"name": "side", "image": "envoy:1"}]
             },
-            "status": {"containerStatuses": [
-                {"name": "main", "image": "docker.io/orders:1", "imageID": "sha256:abc", "ready": true, "restartCount": 0}
-            ]}
+            "status": {
+                "containerStatuses": [
+                    {"name": "main", "image": "docker.io/orders:1", "imageID": "sha256:abc", "containerID": "r://1",
+                        "ready": true, "restartCount": 0},
+                    {"name": "side", "image": "docker.io/envoy:1", "imageID": "", "ready": false, "restartCount": 0}],
+                "initContainerStatuses": [
+                    {"name": "init", "image": "docker.io/init:1", "imageID": "", "containerID": "r://2", "ready": true, "restartCount": 0}]
+            }
         }))
         .unwrap()
     }
@@ -115,18 +119,42 @@ mod tests {
             "k8s:pod-owner:ReplicaSet:orders",
             "k8s:pod-owner-uid:ReplicaSet:o1",
             "k8s:pod-image-count:2",
-            "k8s:pod-image:envoy:1",
-            "k8s:pod-init-image:init:1",
+            "k8s:pod-image:docker.io/envoy:1",
+            "k8s:pod-image:docker.io/orders:1",
+            "k8s:pod-init-image-count:1",
+            "k8s:pod-init-image:docker.io/init:1",
             "k8s:container-name:main",
-            "k8s:container-image:orders:1",
+            "k8s:container-image:docker.io/orders:1",
             "k8s:container-image:sha256:abc",
         ] {
             assert!(shown.iter().any(|one| one == selector), "{selector} in {shown:?}");
         }
+        for selector in [
+            "k8s:container-image:docker.io/envoy:1",
+            "k8s:container-image:orders:1",
+            "k8s:pod-image:envoy:1",
+        ] {
+            assert!(!shown.iter().any(|one| one == selector), "{selector} in {shown:?}");
+        }
+    }
+
+    #[test]
+    fn images_and_containers_are_those_of_the_status() {
+        let side = shown("side");
         assert!(
-            !shown.iter().any(|one| one.contains("container-image:envoy")),
-            "{shown:?}"
+            !side.iter().any(|one| one.starts_with("k8s:container-")),
+            "it has not started: {side:?}"
         );
+        assert!(is_behind(&pod(), "side"));
+        for known in ["main", "init", "not of this pod", ""] {
+            assert!(!is_behind(&pod(), known), "{known}");
+        }
+        let mut new = pod();
+        new.status = None;
+        let shown: Vec<String> = selectors(&new, "main").iter().map(ToString::to_string).collect();
+        assert!(shown.contains(&"k8s:pod-image-count:0".to_owned()), "{shown:?}");
+        assert!(!shown.iter().any(|one| one.contains("orders:1")), "{shown:?}");
+        assert!(is_behind(&new, "main") && is_behind(&new, "init"));
     }
 
     #[test]

@@ -135,7 +135,7 @@ fn document(message: &types::Bundle) -> Result<String, CommandError> {
 
 /// Reads a bundle of `trust_domain` from a file, or from the standard input without one.
 pub(super) fn read(path: &str, trust_domain: &str, spiffe: bool) -> Result<types::Bundle, CommandError> {
-    let unable = |error: std::io::Error| said(format!("unable to load bundle data: {error}"));
+    let unable = |error: std::io::Error| said(format!("unable to load bundle data: open {path}: {error}"));
     let mut bytes = Vec::new();
     let mut input: Box<dyn Read> = if path.is_empty() {
         Box::new(std::io::stdin())

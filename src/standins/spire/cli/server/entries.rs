@@ -103,7 +103,10 @@ pub const SHOW_FLAGS: &[Flag] = &[
         "The match mode used when filtering by selectors. Options: exact, any, superset and subset",
     ),
     value("hint", "The Hint of the records to show (optional)"),
-    switch("downstream", "Shows downstream entries only"),
+    switch(
+        "downstream",
+        "A boolean value that, when set, indicates that the entry describes a downstream SPIRE server",
+    ),
 ];
 
 /// Runs one.
@@ -300,7 +303,8 @@ fn filter(flags: &Flags) -> Result<list_entries_request::Filter, CommandError> {
             })
             .transpose()?,
         by_hint: (!flags.text("hint").is_empty()).then(|| flags.text("hint").to_owned()),
-        by_downstream: flags.on("downstream").then_some(true),
+        // As SPIRE asks: without the flag, for those that are no downstream server's.
+        by_downstream: Some(flags.on("downstream")),
     })
 }
 

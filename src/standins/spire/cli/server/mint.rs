@@ -68,10 +68,13 @@ impl Minted {
     }
 }
 
-/// Says that less than was asked for was given; SPIRE cuts a life to that of its authority.
+/// Says that less than was asked for was given.
 fn tell_if_capped(what: &str, expires_at: i64, wanted: Duration, output: &mut Output<'_>) -> Result<(), CommandError> {
-    let left = expires_at - crate::clock::Clock::now(&crate::clock::SystemClock);
-    if u64::try_from(left).unwrap_or(0) + 1 < wanted.as_secs() {
+    // As SPIRE compares, to the fraction of a second: a life of whole seconds is always a little shorter.
+    let left = u64::try_from(expires_at)
+        .map_or(Duration::ZERO, Duration::from_secs)
+        .saturating_sub(since_epoch());
+    if left < wanted {
         let expires =
             jiff::Timestamp::from_second(expires_at).map_or_else(|_| expires_at.to_string(), |at| at.to_string());
         writeln!(
@@ -80,6 +83,12 @@ fn tell_if_capped(what: &str, expires_at: i64, wanted: Duration, output: &mut Ou
         )?;
     }
     Ok(())
+}
+
+fn since_epoch() -> Duration {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default()
 }
 
 fn ttl(flags: &Flags) -> Result<(Duration, i32), CommandError> {
@@ -122,7 +131,7 @@ pub async fn x509(channel: Channel, flags: &Flags, output: &mut Output<'_>) -> R
         root_cas: bundle.x509_authorities.into_iter().map(|one| one.asn1).collect(),
     };
     let directory = flags.text("write");
-    if directory.is_empty() && as_json(flags, &minted, output)? {
+    if directory.is_empty() && as_json(flags, &[&minted], output)? {
         return Ok(());
     }
     let (chain, key, roots) = minted.as_pem();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ztlab_identity::{Path, SpiffeId, TrustDomain};
 
 use super::Attested;
-use crate::{refusal::Refusal, server::Core, store::Selector};
+use crate::{refusal::Refusal, server::Core};
 
 /// The type's name.
 pub const TYPE: &str = "join_token";
@@ -28,10 +28,9 @@ pub fn attest(core: &Core, payload: &[u8]) -> Result<Attested, Refusal> {
         return Err(Refusal::invalid("join token expired"));
     }
     let id = agent_id(&core.trust_domain, token)?;
-    let selectors = BTreeSet::from([Selector::new("spiffe_id", id.to_string())]);
     Ok(Attested {
         id,
-        selectors,
+        selectors: BTreeSet::new(),
         can_reattest: false,
     })
 }

@@ -34,12 +34,14 @@ const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 pub struct Cluster {
     /// `namespace:name` of the service accounts that agents run as.
     pub service_accounts: BTreeSet<String>,
-    /// Whom the token has to be for.
+    /// Whom the token has to be for; nobody named is the API server itself.
     pub audience: Vec<String>,
     /// Labels of the node that become selectors.
     pub node_labels: BTreeSet<String>,
     /// Labels of the agent's pod that become selectors.
     pub pod_labels: BTreeSet<String>,
+    /// Whether an agent is named after its pod, not after its node: then there may be several on one.
+    pub named_by_pod: bool,
     /// How its API server is reached; none for that of the cluster that this runs in.
     pub kube_config: Option<PathBuf>,
 }
@@ -201,7 +203,8 @@ impl Psat {
         };
         values.extend(listed(&node.labels, &cluster.node_labels, "agent_node_label"));
         values.extend(listed(&pod.labels, &cluster.pod_labels, "agent_pod_label"));
-        let id = Path::from_segments(["spire", "agent", TYPE, name, &node.uid])
+        let uid = if cluster.named_by_pod { &pod_uid } else { &node.uid };
+        let id = Path::from_segments(["spire", "agent", TYPE, name, uid])
             .and_then(|path| SpiffeId::new(self.trust_domain.clone(), path))
             .map_err(|error| Refusal::internal(format!("no agent id can be made: {error}")))?;
         let selectors = values.into_iter().map(|value| Selector::new(TYPE, value)).collect();
@@ -221,7 +224,8 @@ impl ApiServer for InCluster {
     async fn review(&self, token: &str, audiences: &[String]) -> Result<Review, String> {
         let review = TokenReview {
             spec: TokenReviewSpec {
-                audiences: Some(audiences.to_vec()),
+                // Without any, the API server looks whether the token is for itself.
+                audiences: (!audiences.is_empty()).then(|| audiences.to_vec()),
                 token: Some(token.to_owned()),
             },
             ..TokenReview::default()
@@ -236,11 +240,8 @@ impl ApiServer for InCluster {
             tracing::info!(%error, "a token was not authenticated");
         }
         // An API server that knows no audiences leaves them out: then the token may be for anybody.
-        let for_us = status
-            .audiences
-            .unwrap_or_default()
-            .iter()
-            .any(|one| audiences.contains(one));
+        let named = status.audiences.unwrap_or_default();
+        let for_us = audiences.is_empty() || named.iter().any(|one| audiences.contains(one));
         let user = status.user.unwrap_or_default();
         Ok(Review {
             authenticated: status.authenticated.unwrap_or(false) && for_us,

@@ -55,6 +55,7 @@ fn psat(change: impl FnOnce(&mut Scripted)) -> Psat {
         audience: vec!["spire-server".into()],
         node_labels: ["zone".to_owned()].into(),
         pod_labels: BTreeSet::new(),
+        named_by_pod: false,
         kube_config: None,
     };
     Psat {
@@ -85,6 +86,19 @@ async fn an_agent_is_named_after_its_node_and_shows_where_it_runs() {
     assert!(
         !shown.iter().any(|one| one.contains("secret")),
         "a label that is not listed: {shown:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_agent_is_named_after_its_pod_where_that_is_asked_for() {
+    let mut psat = psat(|_| {});
+    for (cluster, _) in psat.clusters.values_mut() {
+        cluster.named_by_pod = true;
+    }
+    let attested = psat.attest(GOOD).await.unwrap();
+    assert_eq!(
+        attested.id.to_string(),
+        "spiffe://shop.test/spire/agent/k8s_psat/demo/pod-uid"
     );
 }
 
@@ -121,7 +135,15 @@ async fn reviewing(token: &'static str) -> (String, tokio::task::JoinHandle<()>)
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answer = move |headers: HeaderMap, Json(mut review): Json<serde_json::Value>| async move {
         assert_eq!(headers["authorization"], format!("Bearer {token}").as_str());
-        review["status"] = serde_json::json!({"authenticated": true, "audiences": ["spire-server"],
+        // As the API server does: asked for no audience, it looks for its own.
+        let audiences = match &review["spec"]["audiences"] {
+            serde_json::Value::Null => serde_json::json!(["https://kubernetes.default.svc"]),
+            asked => {
+                assert_eq!(*asked, serde_json::json!(["spire-server"]));
+                asked.clone()
+            }
+        };
+        review["status"] = serde_json::json!({"authenticated": true, "audiences": audiences,
             "user": {"username": "system:serviceaccount:spire:spire-agent"}});
         Json(review)
     };
@@ -147,6 +169,8 @@ async fn a_cluster_is_reached_by_its_kubeconfig_which_is_read_anew_each_time() {
         std::fs::write(&path, config.to_string()).unwrap();
         let review = api.review("t", &audiences).await.unwrap();
         assert!(review.authenticated);
+        let of_its_own = api.review("t", &[]).await.unwrap();
+        assert!(of_its_own.authenticated, "no audience is the API server's own");
         assert_eq!(review.username, "system:serviceaccount:spire:spire-agent");
         serving.abort();
     }
