@@ -413,6 +413,7 @@ async fn handle(bench: &Bench, name: &str) -> ClusterHandle {
             stand_ins: true,
             disposable: true,
             snapshots: true,
+            pod_addresses: true,
         },
         notes: Vec::new(),
     }

@@ -55,6 +55,39 @@ fn a_report_in_every_form() {
 }
 
 #[test]
+fn a_step_that_its_ground_cannot_do_is_told_and_counts_for_nothing() {
+    let mut document = document();
+    document["steps"][1]["state"] = "impossible".into();
+    document["steps"][1]["impossible"] = "its network lets <no> pod in".into();
+    document["events"][1] = serde_json::json!({ "at": "2026-11-30T06:00:01Z", "event": "measured",
+        "lacking": { "pod-addresses": "its network lets no pod in" } });
+    let report = Report {
+        progress: Progress::of(document).unwrap(),
+        ..report()
+    };
+    let told = markdown::markdown(&report);
+    for words in [
+        "1 of 2",
+        "not possible on its ground",
+        "Not possible on this ground: its network lets ",
+        "found to lack pod-addresses",
+    ] {
+        assert!(told.contains(words), "{words}\n{told}");
+    }
+    let told = html::html(&report);
+    assert!(
+        told.contains("not possible on this ground: its network lets &lt;no&gt; pod in"),
+        "{told}"
+    );
+    assert_eq!(told.matches("<details").count(), told.matches("</details>").count());
+    let told = junit::junit(&report);
+    assert!(
+        told.contains("<skipped message=\"its network lets &lt;no&gt; pod in\"/>"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_run_without_posture_has_a_report() {
     let bare = Report {
         before: None,

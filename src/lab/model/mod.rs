@@ -4,12 +4,13 @@ mod action;
 mod check;
 mod named;
 mod question;
+mod tls;
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{action::*, check::*, named::*, question::*};
+pub use self::{action::*, check::*, named::*, question::*, tls::*};
 use crate::{score::Points, verdict::Finding};
 
 /// A lab's id: lower-case letters, digits and dashes; also its directory's name.

@@ -11,6 +11,7 @@ mod question;
 mod read;
 mod shape;
 mod spanned;
+mod tls;
 mod tree;
 
 use schemars_derive::JsonSchema;
@@ -23,6 +24,7 @@ pub use self::{
     question::*,
     read::*,
     spanned::{Place, Spanned},
+    tls::*,
 };
 use super::model::{Capability, Difficulty};
 use crate::verdict::Finding;

@@ -89,7 +89,11 @@ fn lines(width: usize, model: &Model) -> Vec<Line<'static>> {
         && let Some(recap) = &session.lab.recap
     {
         lines.push(Line::default());
-        lines.push(Line::styled("✓ Every step is passed: what to keep", theme.good()));
+        let all = match session.steps.iter().any(|step| step.state == StepState::Impossible) {
+            true => "✓ Every step that is possible here is passed: what to keep",
+            false => "✓ Every step is passed: what to keep",
+        };
+        lines.push(Line::styled(all, theme.good()));
         lines.extend(markdown::render(recap, width, theme));
     }
     lines

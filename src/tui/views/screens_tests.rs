@@ -259,6 +259,32 @@ fn a_passed_lab_is_told_in_words() {
 }
 
 #[test]
+fn a_step_that_is_not_possible_here_says_why() {
+    let change = |model: &mut Model| {
+        let session = model.snapshot.session.as_mut().unwrap();
+        session.steps.truncate(2);
+        session.steps[0].state = StepState::Impossible;
+        session.steps[0].impossible = Some("its network lets no pod in".to_owned());
+        session.steps[0].instructions = "Allow an address.".to_owned();
+        session.steps[1].state = StepState::Passed;
+        session.lab.recap = Some("Keep **this**.".to_owned());
+        model.step = Some(session.steps[0].id.clone());
+    };
+    let shown = screen(&with(80, 24, change));
+    for words in [
+        "not possible here",
+        "its network lets no pod in",
+        "that is possible here is passed",
+        "Keep this.",
+    ] {
+        assert!(shown.contains(words), "{words}\n{shown}");
+    }
+    // A narrow screen has one pane at a time; a wide one shows the steps too.
+    let shown = screen(&with(120, 40, change));
+    assert!(shown.matches("not possible here").count() > 1, "{shown}");
+}
+
+#[test]
 fn nothing_hostile_reaches_the_terminal() {
     let evil = "\x1b[2J\x07\u{9b}evil";
     let change = |model: &mut Model| {
@@ -268,6 +294,7 @@ fn nothing_hostile_reaches_the_terminal() {
         step.title = evil.to_owned();
         step.instructions = format!("{evil}\n\n```\n{evil}\n```");
         step.vantage = Some(evil.to_owned());
+        step.impossible = Some(evil.to_owned());
         step.checks[0].name = evil.to_owned();
         step.checks[0].found = evil.to_owned();
         step.checks[0].evidence = vec![evil.to_owned()];

@@ -56,6 +56,22 @@ struct State {
     under_way: usize,
     /// When the last request ended, or the connection began.
     since: Instant,
+    /// When the first byte of a request came whose head is not whole yet.
+    begun: Option<Instant>,
+    /// Whether the client speaks HTTP/2, where bytes may come that belong to no request.
+    framed: bool,
+}
+
+impl State {
+    /// When to look again; nothing is left where this client is given up.
+    fn left(&self, patience: &Patience) -> Duration {
+        match (self.under_way, self.begun) {
+            (1.., _) => patience.idle,
+            (0, Some(begun)) => patience.head.saturating_sub(begun.elapsed()),
+            // A head may begin meanwhile.
+            (0, None) => patience.idle.saturating_sub(self.since.elapsed()).min(patience.head),
+        }
+    }
 }
 
 /// A request that is under way, until it is dropped.
@@ -68,6 +84,8 @@ impl Activity {
         let state = State {
             under_way: 0,
             since: Instant::now(),
+            begun: None,
+            framed: false,
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -77,8 +95,20 @@ impl Activity {
 
     /// A request has come.
     pub fn request(&self) -> Busy {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).under_way += 1;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.under_way += 1;
+        state.begun = None;
+        drop(state);
         Busy(self.clone())
+    }
+
+    /// Bytes have come.
+    fn read(&self, bytes: &[u8]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.framed |= bytes.starts_with(b"PRI ");
+        if state.under_way == 0 && !state.framed {
+            state.begun.get_or_insert_with(Instant::now);
+        }
     }
 
     /// The connection is no longer HTTP's: who has it now waits as long as they like.
@@ -86,20 +116,15 @@ impl Activity {
         self.upgraded.store(true, Ordering::Relaxed);
     }
 
-    /// Waits until there was no request under way for `limit`.
-    pub async fn idle(&self, limit: Duration) {
+    /// Waits until no request came for longer than an idle connection may stay, or one began and did not come whole. An idle
+    /// one stays much longer than a head may take: its client may be about to use it again, and would find it gone.
+    pub async fn given_up(&self, patience: &Patience) {
         loop {
-            let wait = {
-                let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-                match state.under_way {
-                    0 => limit.saturating_sub(state.since.elapsed()),
-                    _ => limit,
-                }
-            };
-            if wait.is_zero() {
+            let left = self.state.lock().unwrap_or_else(PoisonError::into_inner).left(patience);
+            if left.is_zero() {
                 return;
             }
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(left).await;
         }
     }
 }
@@ -142,7 +167,7 @@ impl<T: Unpin> http_body::Body for Holding<T> {
     }
 }
 
-/// A connection that fails when its reader takes nothing for too long.
+/// A connection that fails when its reader takes nothing for too long, and tells when something comes.
 pub struct Stalling<S> {
     stream: S,
     limit: Duration,
@@ -178,7 +203,12 @@ impl<S> Stalling<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.activity.read(&buf.filled()[before..]);
+        }
+        polled
     }
 }
 

@@ -125,7 +125,8 @@ impl ApiServer {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(patience.head)
+            // It would count from the end of the last request, and end connections that are only idle.
+            .header_read_timeout(None)
             .max_buf_size(MAX_HEAD);
         builder
             .http2()
@@ -137,7 +138,7 @@ impl ApiServer {
         let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         tokio::select! {
             done = connection.as_mut() => return done,
-            () = activity.idle(patience.idle) => connection.as_mut().graceful_shutdown(),
+            () = activity.given_up(&patience) => connection.as_mut().graceful_shutdown(),
         }
         tokio::time::timeout(patience.head, connection).await?
     }
@@ -274,6 +275,27 @@ mod tests {
         let head = Patience { head: SOON, ..PATIENT };
         let (mut stream, _served) = connect(&server, admin(), 4096, head);
         stream.write_all(b"GET /version HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+        said(stream).await;
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_may_be_used_again_later_than_a_head_may_take() {
+        let server = super::super::tests::server();
+        let (mut stream, _served) = connect(&server, admin(), 4096, Patience { head: SOON, ..PATIENT });
+        for _ in 0..2 {
+            stream
+                .write_all(b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n")
+                .await
+                .unwrap();
+            let mut said = Vec::new();
+            while !said.ends_with(b"}") && !said.ends_with(b"}\n") {
+                let read = stream.read_buf(&mut said).await.unwrap();
+                assert!(read > 0, "hung up on: {}", String::from_utf8_lossy(&said));
+            }
+            tokio::time::sleep(3 * SOON).await;
+        }
+        // But half a word is no word, however the last one was.
+        stream.write_all(b"GET /version HTTP/1.1\r\n").await.unwrap();
         said(stream).await;
     }
 
