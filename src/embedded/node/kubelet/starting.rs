@@ -259,9 +259,8 @@ impl Worker {
         let message = last_words::mount(&self.inner, &self.pod, container)
             .map_err(|error| format!("make the container's termination message: {error}"))?;
         let log = self.inner.log_file(&self.pod, &container.name, attempt);
-        if let Some(dir) = log.parent() {
-            std::fs::create_dir_all(dir).map_err(|error| format!("{}: {error}", dir.display()))?;
-        }
+        let dir = self.inner.log_dir(&self.pod);
+        std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
         let target = if kind == Kind::Ephemeral {
             translate::target(&spec, &container.name)
         } else {

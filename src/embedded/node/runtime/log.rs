@@ -16,25 +16,37 @@ const RECORD: usize = 16 << 10;
 /// A log file with a bound.
 pub(super) struct LogFile {
     path: PathBuf,
-    file: File,
+    /// It is made with its first record: most of what a file system does for a container that says nothing would be this file
+    /// and its directory.
+    file: Option<File>,
     size: u64,
     limit: u64,
 }
 
 impl LogFile {
-    /// Opens `path` to append to it; when it is larger than `limit` bytes it becomes `path.1`.
-    pub(super) fn open(path: &Path, limit: u64) -> io::Result<Self> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
-        }
-        let file = File::options().create(true).append(true).open(path)?;
-        let size = file.metadata()?.len();
-        Ok(Self {
+    /// A log that is appended to `path`; when it is larger than `limit` bytes it becomes `path.1`. The directory of its
+    /// directory must be there: what a container of a removed pod says last brings nothing back.
+    pub(super) fn new(path: &Path, limit: u64) -> Self {
+        Self {
             path: path.to_owned(),
-            file,
-            size,
+            file: None,
+            size: 0,
             limit,
-        })
+        }
+    }
+
+    fn open(&mut self) -> io::Result<&mut File> {
+        if self.file.is_none() {
+            if let Some(Err(error)) = self.path.parent().map(fs::create_dir)
+                && error.kind() != io::ErrorKind::AlreadyExists
+            {
+                return Err(error);
+            }
+            let file = File::options().create(true).append(true).open(&self.path)?;
+            self.size = file.metadata()?.len();
+            self.file = Some(file);
+        }
+        self.file.as_mut().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Writes one record; `whole` says that the line ends with it.
@@ -48,10 +60,11 @@ impl LogFile {
         write!(record, "{:.9} {stream} {tag} ", jiff::Timestamp::now())?;
         record.extend_from_slice(text);
         record.push(b'\n');
+        self.open()?;
         if self.size > 0 && self.size + record.len() as u64 > self.limit {
             self.rotate()?;
         }
-        self.file.write_all(&record)?;
+        self.open()?.write_all(&record)?;
         self.size += record.len() as u64;
         Ok(())
     }
@@ -60,8 +73,7 @@ impl LogFile {
         let mut older = self.path.clone().into_os_string();
         older.push(".1");
         fs::rename(&self.path, older)?;
-        self.file = File::options().create(true).append(true).open(&self.path)?;
-        self.size = 0;
+        self.file = None;
         Ok(())
     }
 }
@@ -120,7 +132,7 @@ mod tests {
     fn logged(limit: u64, pieces: &[&[u8]]) -> (Vec<(String, String)>, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/0.log");
-        let mut log = LogFile::open(&path, limit).unwrap();
+        let mut log = LogFile::new(&path, limit);
         let mut lines = Lines::new(Output::Stdout);
         for piece in pieces {
             lines.feed(piece, &mut log).unwrap();
@@ -154,6 +166,17 @@ mod tests {
         let (records, _dir) = logged(1 << 20, &[&long, b"\n"]);
         let shape: Vec<(&str, usize)> = records.iter().map(|(tag, text)| (tag.as_str(), text.len())).collect();
         assert_eq!(shape, [("P", RECORD), ("P", RECORD), ("F", 5)]);
+    }
+
+    #[test]
+    fn who_says_nothing_has_no_file_and_who_speaks_after_its_pod_is_gone_neither() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut lines = Lines::new(Output::Stderr);
+        let mut log = LogFile::new(&dir.path().join("pod/a/0.log"), 1000);
+        lines.feed(b"not a whole line", &mut log).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert_eq!(lines.finish(&mut log).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -132,13 +132,7 @@ impl Runtime {
         }
         let capabilities = capabilities::set(&config.cap_add, &config.cap_drop)?;
         let env = environment(&config);
-        let log = match &config.log {
-            Some(path) => Some(
-                LogFile::open(path, self.log_size)
-                    .map_err(RuntimeError::kernel(format!("open the log {}", path.display())))?,
-            ),
-            None => None,
-        };
+        let log = config.log.as_deref().map(|path| LogFile::new(path, self.log_size));
         let (streams, stream_step) = stdio(config.tty, config.stdin, None)?;
         let mut steps = vec![stream_step];
         steps.extend(config.oom_score_adj.map(limits::oom_score));
