@@ -55,6 +55,7 @@ impl Cluster {
             kernel_names_peers: name != "a_connection_is_known_by_what_its_process_holds",
             ..RuntimeConfig::new(dir.join("runtime"))
         };
+        fs::create_dir_all(dir.join("log")).unwrap();
         let runtime = Runtime::start(config).unwrap();
         Self { dir, runtime }
     }
@@ -92,7 +93,8 @@ impl Cluster {
 
     /// The log's records as (stream, text).
     pub fn logged(&self, id: &str) -> Vec<(String, String)> {
-        let text = fs::read_to_string(self.log(id)).unwrap();
+        // One that has said nothing has no file.
+        let text = fs::read_to_string(self.log(id)).unwrap_or_default();
         text.lines()
             .map(|line| {
                 let parts: Vec<&str> = line.splitn(4, ' ').collect();
