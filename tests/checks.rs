@@ -9,7 +9,7 @@ use std::fs;
 use common::{Home, embedded_works, ordinary_user};
 use serde_json::Value;
 
-/// The steps need nothing of each other, so that each is tried by itself.
+/// Nearly all of its steps need nothing of each other, so that each is tried by itself.
 const KINDS: (&str, &str) = ("kinds", include_str!("checks/lab.yaml"));
 /// The checks of TLS, against the shop with mutual TLS.
 const TLS: (&str, &str) = ("kinds-tls", include_str!("checks/tls.yaml"));
