@@ -4,4 +4,6 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|file: &[u8]| ztlab::lab::fuzz(file));
+fuzz_target!(|file: &[u8]| {
+    ztlab::lab::fuzz(file);
+});
